@@ -1,0 +1,143 @@
+#include "base/files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace attar {
+namespace {
+
+constexpr std::size_t kWriteBuffer = std::size_t{1} << 20;
+
+std::string reason() { return std::strerror(errno); }
+
+fs::path partial_name(const fs::path& path) {
+  fs::path name = path.has_filename() ? path : path.parent_path();
+  name += cat(".partial-", ::getpid());
+  return name;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const fs::path& path) : path_(path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) fail("cannot open ", path.string(), ": ", reason());
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    fail("cannot read ", path.string(), ": not a regular file");
+  }
+  size_ = static_cast<std::size_t>(info.st_size);
+  if (size_ == 0) {
+    ::close(fd);
+    fail("cannot read ", path.string(), ": the file is empty");
+  }
+  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
+  ::close(fd);
+  if (data == MAP_FAILED) fail("cannot map ", path.string(), " (", size_, " bytes): ", reason());
+  data_ = static_cast<const std::byte*>(data);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::release(ByteView part) const {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+OutputFile::OutputFile(const fs::path& path) : path_(path), partial_(partial_name(path)) {
+  if (fs::is_directory(path)) fail("cannot write ", path.string(), ": it is a folder");
+  fd_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd_ < 0) fail("cannot write ", path.string(), ": ", reason());
+  buffer_.reserve(kWriteBuffer);
+}
+
+OutputFile::~OutputFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(partial_.c_str());
+}
+
+void OutputFile::flush() {
+  ByteView rest = buffer_;
+  while (!rest.empty()) {
+    const ssize_t written = ::write(fd_, rest.data(), rest.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) fail("cannot write ", path_.string(), " after ", size_ - rest.size(), " bytes: ", reason());
+    rest = rest.subspan(static_cast<std::size_t>(written));
+  }
+  buffer_.clear();
+}
+
+void OutputFile::write(ByteView bytes) {
+  size_ += bytes.size();
+  while (!bytes.empty()) {
+    const std::size_t part = std::min(bytes.size(), kWriteBuffer - buffer_.size());
+    buffer_.insert(buffer_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(part));
+    bytes = bytes.subspan(part);
+    if (buffer_.size() == kWriteBuffer) flush();
+  }
+}
+
+void OutputFile::commit() {
+  flush();
+  if (::fsync(fd_) != 0 && errno != EINVAL && errno != EROFS) fail("cannot write ", path_.string(), ": ", reason());
+  const int closed = ::close(fd_);
+  fd_ = -1;
+  if (closed != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
+    const std::string why = reason();
+    ::unlink(partial_.c_str());
+    fail("cannot write ", path_.string(), ": ", why);
+  }
+}
+
+OutputFolder::OutputFolder(const fs::path& path) : path_(path), partial_(partial_name(path)) {
+  std::error_code error;
+  if (fs::exists(path, error)) {
+    if (!fs::is_directory(path)) fail("cannot write folder ", path.string(), ": a file of that name exists");
+    if (!fs::is_empty(path) && !fs::exists(path / "config.json"))
+      fail("cannot write folder ", path.string(), ": it exists and holds something else than a model; name another");
+  }
+  fs::remove_all(partial_, error);
+  if (!fs::create_directory(partial_, error)) fail("cannot write folder ", path.string(), ": ", error.message());
+}
+
+OutputFolder::~OutputFolder() {
+  std::error_code ignored;
+  if (!committed_) fs::remove_all(partial_, ignored);
+}
+
+void OutputFolder::commit() {
+  std::error_code error;
+  fs::remove_all(path_, error);
+  if (!error) fs::rename(partial_, path_, error);
+  if (error) fail("cannot write folder ", path_.string(), ": ", error.message());
+  committed_ = true;
+}
+
+std::string read_text_file(const fs::path& path) {
+  if (fs::is_directory(path)) fail("cannot read ", path.string(), ": it is a folder");
+  std::ifstream in(path, std::ios::binary);
+  if (!in) fail("cannot open ", path.string(), ": ", reason());
+  std::ostringstream text;
+  text << in.rdbuf();
+  if (in.bad()) fail("cannot read ", path.string(), ": ", reason());
+  return std::move(text).str();
+}
+
+void write_text_file(const fs::path& path, std::string_view text) {
+  OutputFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace attar

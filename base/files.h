@@ -1,0 +1,76 @@
+// Files: mapped for reading, written under a temporary name and renamed when whole.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/bytes.h"
+
+namespace attar {
+
+namespace fs = std::filesystem;
+
+// A read-only memory map of a whole file. Pages come in when touched and can be dropped by the system.
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& path);  // throws Error: missing, a folder, unreadable, empty
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  ByteView bytes() const { return {data_, size_}; }
+  const fs::path& path() const { return path_; }
+  // Tells the system that these bytes will not be needed soon, so that a walk over a large file stays small in memory.
+  void release(ByteView part) const;
+
+ private:
+  fs::path path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// A file being written. Data goes to `PATH.partial-PID`; commit() syncs and renames it to PATH. Destroyed without
+// commit() it removes the partial file. Every failure (no such folder, not writable, disk full) throws an Error.
+class OutputFile {
+ public:
+  explicit OutputFile(const fs::path& path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(ByteView bytes);
+  void write(std::string_view text) { write(as_bytes(text)); }
+  std::uint64_t size() const { return size_; }
+  void commit();
+
+ private:
+  void flush();
+  fs::path path_, partial_;
+  int fd_ = -1;
+  std::uint64_t size_ = 0;
+  Bytes buffer_;
+};
+
+// A folder being written, in the same way: fill folder(), then commit() renames it to `path`. An existing folder at
+// `path` is replaced only if it is empty or was written by Attar (holds config.json); anything else is an Error.
+class OutputFolder {
+ public:
+  explicit OutputFolder(const fs::path& path);
+  ~OutputFolder();
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+
+  const fs::path& folder() const { return partial_; }
+  void commit();
+
+ private:
+  fs::path path_, partial_;
+  bool committed_ = false;
+};
+
+std::string read_text_file(const fs::path& path);                     // throws Error
+void write_text_file(const fs::path& path, std::string_view text);    // whole or not at all; throws Error
+
+}  // namespace attar

@@ -1,0 +1,44 @@
+#include "base/threads.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace attar {
+namespace {
+std::atomic<int> g_threads{0};
+}
+
+void set_thread_count(int count) { g_threads = count; }
+
+int thread_count() {
+  const int wanted = g_threads;
+  return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& work) {
+  std::atomic<std::int64_t> next{0};
+  std::exception_ptr error;
+  std::mutex mutex;
+  const auto loop = [&] {
+    for (std::int64_t i = next++; i < count; i = next++) {
+      try {
+        work(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!error) error = std::current_exception();
+        next = count;
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  for (int t = 1; t < std::min<std::int64_t>(thread_count(), count); ++t) others.emplace_back(loop);
+  loop();
+  for (auto& thread : others) thread.join();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace attar

@@ -1,0 +1,101 @@
+#include "cli/command.h"
+
+#include <iostream>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "model/decoder.h"
+
+namespace attar::cli {
+namespace {
+
+// Commands in the order of the help.
+constexpr void (*kCommands[])(CLI::App&) = {
+    add_run,  add_inspect, add_convert, add_tokenize, add_logits, add_generate,
+    add_prune, add_distill, add_quantize, add_eval, add_bench,
+};
+
+void apply(const Common& common) {
+  set_verbosity(common.quiet ? Verbosity::kQuiet : common.verbose ? Verbosity::kVerbose : Verbosity::kNormal);
+  set_thread_count(common.threads);
+  set_up_torch(thread_count());
+}
+
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options())
+    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+// CLI11 says which arguments it did not expect; this adds the nearest right one.
+std::string explain_extras(const CLI::App& app) {
+  for (const CLI::App* sub : app.get_subcommands())
+    for (const auto& word : sub->remaining())
+      return cat(word.starts_with("-") ? "unknown option '" : "unexpected argument '", word, "' for attar ",
+                 sub->get_name(), suggest(word, option_names(*sub)));
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
+  for (const auto& word : app.remaining()) return cat("unknown command '", word, "'", suggest(word, names));
+  return "unexpected arguments";
+}
+
+}  // namespace
+
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& help, Common& common,
+                      std::function<int()> action) {
+  CLI::App* sub = app.add_subcommand(name, help);
+  sub->add_option("--threads", common.threads, "Threads to use; 0: all cores")->check(CLI::NonNegativeNumber);
+  sub->add_option("--seed", common.seed, "Seed of everything random");
+  sub->add_option("--json", common.json, "Write the result as JSON to this file");
+  sub->add_flag("--quiet", common.quiet, "Only results, warnings and errors");
+  sub->add_flag("--verbose", common.verbose, "Say more");
+  sub->add_flag("--strict", common.strict, "Turn every fallback into an error");
+  sub->final_callback([&common, action = std::move(action)] {
+    apply(common);
+    if (const int code = action(); code != kDone) throw CLI::RuntimeError(code);
+  });
+  return sub;
+}
+
+void write_result(const Common& common, const std::string& command, nlohmann::json result) {
+  if (common.json.empty()) return;
+  result["attar"] = ATTAR_VERSION;
+  result["command"] = command;
+  write_text_file(common.json, result.dump(2) + "\n");
+}
+
+void add_all_commands(CLI::App& app) {
+  for (const auto add : kCommands) add(app);
+}
+
+int run_command_line(const std::vector<std::string>& arguments) {
+  CLI::App app("Attar: prune, distill, quantize, check and export language models for phones", "attar");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "attar " ATTAR_VERSION);
+  add_all_commands(app);
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // CLI11 takes them back to front
+  try {
+    app.parse(reversed);
+    return kDone;
+  } catch (const CLI::RuntimeError& stop) {
+    return stop.get_exit_code();
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
+  } catch (const CLI::ExtrasError&) {
+    std::cerr << "attar: " << explain_extras(app) << "\n";
+  } catch (const CLI::ParseError& error) {
+    std::cerr << "attar: " << error.what() << "; see attar --help\n";
+  } catch (const Interrupted& stop) {
+    std::cerr << "attar: " << stop.what() << "\n";
+    return kInterrupted;
+  } catch (const std::exception& error) {
+    std::cerr << "attar: " << error.what() << "\n";
+  }
+  return kBadInput;
+}
+
+}  // namespace attar::cli

@@ -1,0 +1,47 @@
+// What all subcommands share. Each command is one file: an options struct, add_<cmd>(app), run_<cmd>(options).
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace attar::cli {
+
+constexpr int kDone = 0, kGateFailed = 1, kBadInput = 2, kInterrupted = 130;
+
+struct Common {
+  int threads = 0;
+  std::uint64_t seed = 0;
+  std::string json;         // path for the machine-readable result; empty: none
+  bool quiet = false, verbose = false, strict = false;
+};
+
+// Adds a subcommand with the common options and wires its action; the action's return value is the exit code.
+// O is the command's options struct, which holds a `Common common`.
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& help, Common& common,
+                      std::function<int()> action);
+
+// Writes the result to --json if it was asked for. Adds "attar": version and "command".
+void write_result(const Common& common, const std::string& command, nlohmann::json result);
+
+// One per subcommand; cli/commands.cc lists them in the one table.
+void add_inspect(CLI::App& app);
+void add_convert(CLI::App& app);
+void add_tokenize(CLI::App& app);
+void add_logits(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_quantize(CLI::App& app);
+void add_prune(CLI::App& app);
+void add_distill(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_run(CLI::App& app);
+
+// Builds the whole program's parser. Used by main and by the recipe runner, which parses each stage as a command line.
+void add_all_commands(CLI::App& app);
+// Parses and runs one command line (without the program name); returns the exit code, prints errors to stderr.
+int run_command_line(const std::vector<std::string>& arguments);
+
+}  // namespace attar::cli

@@ -1,0 +1,48 @@
+// What every reader makes and every writer takes: a model's config, tokenizer and tensors.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "convert/model_config.h"
+#include "convert/tensor.h"
+#include "convert/tokenizer_data.h"
+
+namespace attar {
+
+struct Checkpoint {
+  std::filesystem::path path;
+  std::string format;               // "hf" or "gguf"
+  ModelConfig config;
+  TokenizerData tokenizer;
+  nlohmann::json metadata;          // safetensors __metadata__, or GGUF keys that the config does not hold
+  std::vector<Tensor> tensors;      // canonical names; order of parameters(config)
+
+  const Tensor* find(std::string_view name) const;   // nullptr if absent
+  const Tensor& at(std::string_view name) const;     // throws Error with the nearest name
+  std::uint64_t parameter_count() const;
+  std::uint64_t tensor_bytes() const;
+};
+
+// path: a Hugging Face folder, a .gguf, or a .safetensors beside its config.json. Checks that every tensor of the config is
+// there with the right shape and that nothing is left over. Reads no tensor data.
+Checkpoint open_checkpoint(const std::filesystem::path& path);
+
+struct HfOptions {
+  std::optional<Type> type;                       // F32, F16 or BF16; nothing: as stored (quantized ones become F32)
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+};
+void write_hf(const Checkpoint& checkpoint, const std::filesystem::path& folder, const HfOptions& options = {});
+
+struct GgufOptions {
+  std::optional<Type> type;   // for 2-D tensors: F32, F16 or BF16; nothing: as stored. 1-D tensors become F32.
+  std::uint32_t file_type = 0;                    // general.file_type; written as given
+  std::string name;                               // general.name; empty: the path's stem
+};
+void write_gguf(const Checkpoint& checkpoint, const std::filesystem::path& file, const GgufOptions& options = {});
+
+// Hash over config, tokenizer and all tensor bytes: two checkpoints of equal hash are the same model.
+std::string checkpoint_hash(const Checkpoint& checkpoint);
+
+}  // namespace attar

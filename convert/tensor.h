@@ -1,0 +1,52 @@
+// A named tensor that is read lazily from a mapped file.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "kernels_ref/types.h"
+
+namespace attar {
+
+using Shape = std::vector<std::int64_t>;  // row-major as in PyTorch: (out_features, in_features)
+
+std::uint64_t element_count(const Shape& shape);
+std::string shape_text(const Shape& shape);  // "(4096, 11008)"
+
+// Packed bytes in exactly the layout the device reads; decode_row of each row gives floats.
+struct QuantizedTensor {
+  Type type = Type::kF32;
+  Shape shape;
+  Bytes bytes;  // rows one after the other
+  std::int64_t rows() const;
+  std::int64_t columns() const;  // the last dimension
+};
+
+// One tensor of a checkpoint under its canonical (Hugging Face) name. Its rows (all dimensions but the last) can be read
+// in any slice, so a walk over a large model needs memory for one slice only.
+struct Tensor {
+  std::string name;
+  Type type = Type::kF32;  // as stored
+  Shape shape;
+  // Copies rows [begin, end) in canonical order into out, as stored bytes of `type`. A reader that has to undo something
+  // (llama.cpp's row permutation, Gemma's norm + 1) does it here.
+  std::function<void(std::int64_t begin, std::int64_t end, std::byte* out)> read_rows;
+
+  std::int64_t rows() const;
+  std::int64_t columns() const;
+  std::uint64_t bytes() const;  // of the whole tensor
+};
+
+QuantizedTensor read_packed(const Tensor& tensor);                                        // whole, as stored
+std::vector<float> read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end);  // rows, decoded
+std::vector<float> read_floats(const Tensor& tensor);
+
+// A tensor over bytes in memory, shared by the tensor.
+Tensor make_tensor(std::string name, QuantizedTensor data);
+Tensor make_tensor(std::string name, Shape shape, std::vector<float> values, Type stored_as = Type::kF32);
+
+}  // namespace attar

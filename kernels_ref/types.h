@@ -1,0 +1,79 @@
+// The one table of weight types: storage types and block formats, with what each can do.
+//
+// A row of weights is stored as consecutive blocks. The layouts are those of ggml (https://github.com/ggml-org/ggml,
+// ggml-common.h); docs/formats describes every byte.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+
+namespace attar {
+
+enum class Type : std::uint8_t {
+  kF32, kF16, kBF16, kF64, kI8, kI16, kI32, kI64,
+  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ8_1, kQ8_K,
+  kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K,
+  kIQ4_NL, kIQ4_XS,
+  kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ1_S, kIQ1_M, kTQ1_0, kTQ2_0, kMXFP4,
+};
+
+// How the weights of a quantized type hang together: w = scale * level(code) + offset, where scale and offset belong to
+// a group of consecutive weights and level is the code itself (uniform: code + level_min) or a codebook entry.
+struct GridInfo {
+  int group = 0;                      // weights that share a scale and an offset
+  int levels = 0;                     // codes run from 0 to levels - 1
+  int level_min = 0;                  // level(code) = code + level_min, unless there is a codebook
+  const std::int8_t* codebook = nullptr;  // ascending, `levels` entries
+  bool has_offset = false;
+};
+
+struct TypeInfo {
+  Type type;
+  const char* name;        // llama.cpp's, lower case: "q4_k"
+  std::uint32_t ggml_id;
+  int block_weights;       // 1 for plain types
+  int block_bytes;
+  bool quantized;
+  GridInfo grid;           // group == 0: this type can only be decoded here
+};
+
+std::span<const TypeInfo> all_types();
+const TypeInfo& info(Type type);
+std::optional<Type> type_from_name(std::string_view name);       // case does not matter
+std::optional<Type> type_from_ggml_id(std::uint32_t id);
+std::vector<std::string> quantizable_type_names();               // those that encode_row accepts, without plain ones
+
+// Bytes of a row of `weights` weights. Throws Error if they do not divide into whole blocks.
+std::uint64_t row_bytes(Type type, std::uint64_t weights);
+
+// row: row_bytes(type, out.size()) bytes. Floats bit-equal to ggml's own dequantization.
+void decode_row(Type type, ByteView row, std::span<float> out);
+
+// Encodes weights into `row` with the type's scale search. importance: empty, or one non-negative number per weight (such
+// as the mean square of the activation it meets): the search minimises sum importance * (w - decoded)^2.
+// Plain float types are converted. Throws Error for a type that can only be decoded, and for NaN or Inf.
+void encode_row(Type type, std::span<const float> weights, std::span<const float> importance, std::span<std::byte> row);
+
+// The grid of an encoded row: scale and offset for every group, as the decoder computes them (same float operations).
+struct RowGrid {
+  std::vector<float> scale, offset;  // one entry per group of info(type).grid.group weights; offset is 0 where unused
+};
+RowGrid read_grid(Type type, ByteView row, std::uint64_t weights);
+
+// Codes of an encoded row, 0 .. levels - 1, one per weight, and back. write_codes leaves scales and offsets as they are.
+void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes);
+void write_codes(Type type, std::span<const std::uint8_t> codes, std::span<std::byte> row);
+
+// The code whose value scale * level + offset is nearest to w.
+int nearest_code(const GridInfo& grid, float scale, float offset, float w);
+inline float level(const GridInfo& grid, int code) {
+  return static_cast<float>(grid.codebook != nullptr ? grid.codebook[code] : code + grid.level_min);
+}
+
+}  // namespace attar
