@@ -38,6 +38,11 @@ struct TokenizerData {
   bool ignore_merges = false;        // a whole word that is a token stays whole (Llama-3)
   bool byte_fallback = false;
   bool add_prefix_space = false;     // GPT-2 style or SentencePiece's dummy prefix
+  // tokenizer.json's Metaspace pre-tokenizer differs from the normalizer (Prepend, Replace): it puts no space before text
+  // that starts with one and, with prepend_scheme "first", only at the very start of the whole text.
+  bool prefix_unless_space = false;
+  bool prefix_first_only = false;
+  bool fuse_unk = false;             // BPE: neighbouring unknown characters become one unknown token
   bool remove_extra_spaces = false;  // SentencePiece
   bool nfc = false;                  // Unicode normalisation form C first (Qwen)
   bool add_bos = false, add_eos = false;
