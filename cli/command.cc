@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "cli/describe.h"
 #include "model/decoder.h"
 
 namespace attar::cli {
@@ -14,8 +15,8 @@ namespace {
 
 // Commands in the order of the help.
 constexpr void (*kCommands[])(CLI::App&) = {
-    add_run,  add_inspect, add_convert, add_tokenize, add_logits, add_generate,
-    add_prune, add_distill, add_quantize, add_eval, add_bench,
+    add_run,   add_prune,    add_distill, add_quantize, add_eval,
+    add_convert, add_inspect, add_tokenize, add_logits,  add_generate, add_bench,
 };
 
 void apply(const Common& common) {
@@ -41,6 +42,14 @@ std::string explain_extras(const CLI::App& app) {
   for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
   for (const auto& word : app.remaining()) return cat("unknown command '", word, "'", suggest(word, names));
   return "unexpected arguments";
+}
+
+std::string describe(const CLI::App& app, const std::string& wanted) {
+  if (wanted == "man") return man_page(app);
+  if (wanted == "bash") return bash_completion(app);
+  if (wanted == "zsh") return zsh_completion(app);
+  if (wanted == "fish") return fish_completion(app);
+  return app.help();
 }
 
 }  // namespace
@@ -74,12 +83,15 @@ void add_all_commands(CLI::App& app) {
 
 int run_command_line(const std::vector<std::string>& arguments) {
   CLI::App app("Attar: prune, distill, quantize, check and export language models for phones", "attar");
-  app.require_subcommand(1);
   app.set_version_flag("--version", "attar " ATTAR_VERSION);
   add_all_commands(app);
+  std::string wanted;
+  app.add_option("--print", wanted, "Print the manual page or a shell completion, made from this very program")
+      ->check(CLI::IsMember({"man", "bash", "zsh", "fish"}));
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // CLI11 takes them back to front
   try {
     app.parse(reversed);
+    if (app.get_subcommands().empty()) std::cout << describe(app, wanted);
     return kDone;
   } catch (const CLI::RuntimeError& stop) {
     return stop.get_exit_code();

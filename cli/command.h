@@ -26,7 +26,8 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 // Writes the result to --json if it was asked for. Adds "attar": version and "command".
 void write_result(const Common& common, const std::string& command, nlohmann::json result);
 
-// One per subcommand; cli/commands.cc lists them in the one table.
+// One per subcommand; cli/command.cc lists them in the one table.
+void add_init(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_tokenize(CLI::App& app);
