@@ -43,6 +43,7 @@ struct TokenizerData {
   bool prefix_unless_space = false;
   bool prefix_first_only = false;
   bool fuse_unk = false;             // BPE: neighbouring unknown characters become one unknown token
+  bool unigram = false;              // SentencePiece: segmented by likelihood, not by merging
   bool remove_extra_spaces = false;  // SentencePiece
   bool nfc = false;                  // Unicode normalisation form C first (Qwen)
   bool add_bos = false, add_eos = false;
@@ -54,6 +55,9 @@ struct TokenizerData {
 
   std::size_t size() const { return tokens.size(); }
 };
+
+// No model has more tokens; files that claim more lie.
+constexpr std::int64_t kMaxTokens = std::int64_t{1} << 22;
 
 // path: a Hugging Face folder, a tokenizer.json, or a SentencePiece tokenizer.model. kind == kNone if a folder holds none.
 TokenizerData read_tokenizer_data(const std::filesystem::path& path);

@@ -1,0 +1,97 @@
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+#include "base/checked.h"
+#include "base/console.h"
+#include "base/files.h"
+#include "convert/safetensors.h"
+
+namespace attar {
+namespace {
+
+constexpr std::size_t kSlice = std::size_t{4} << 20;  // bytes read at a time
+
+const char* dtype_name(Type type) {
+  switch (type) {
+    case Type::kF32: return "F32";
+    case Type::kF16: return "F16";
+    case Type::kBF16: return "BF16";
+    case Type::kF64: return "F64";
+    case Type::kI8: return "I8";
+    case Type::kI16: return "I16";
+    case Type::kI32: return "I32";
+    case Type::kI64: return "I64";
+    default: fail("safetensors has no dtype for ", info(type).name);
+  }
+}
+
+bool is_float(Type type) {
+  return type == Type::kF32 || type == Type::kF16 || type == Type::kBF16 || type == Type::kF64;
+}
+
+}  // namespace
+
+Type safetensors_type(const Tensor& tensor, std::optional<Type> stored_as) {
+  const bool quantized = info(tensor.type).quantized;
+  if (stored_as && (quantized || is_float(tensor.type))) return *stored_as;
+  return quantized ? Type::kF32 : tensor.type;
+}
+
+void stream_tensor(const Tensor& tensor, Type type, const std::function<void(ByteView)>& sink) {
+  const auto columns = static_cast<std::size_t>(tensor.columns());
+  if (columns == 0 || tensor.rows() == 0) return;
+  const std::size_t in_stride = row_bytes(tensor.type, columns), out_stride = row_bytes(type, columns);
+  const auto slice = static_cast<std::int64_t>(std::max<std::size_t>(1, kSlice / std::max(in_stride, out_stride)));
+  Bytes packed;
+  for (std::int64_t begin = 0; begin < tensor.rows(); begin += slice) {
+    check_interrupt();
+    const std::int64_t end = std::min(begin + slice, tensor.rows());
+    const auto rows = static_cast<std::size_t>(end - begin);
+    packed.resize(rows * out_stride);
+    if (type == tensor.type) {
+      tensor.read_rows(begin, end, packed.data());
+    } else {
+      const std::vector<float> values = read_floats(tensor, begin, end);
+      for (std::size_t r = 0; r < rows; ++r) {
+        try {
+          encode_row(type, std::span(values).subspan(r * columns, columns), {},
+                     std::span(packed).subspan(r * out_stride, out_stride));
+        } catch (const Error& error) {
+          fail("write ", tensor.name, " as ", info(type).name, ": row ", begin + static_cast<std::int64_t>(r), ": ",
+               error.what());
+        }
+      }
+    }
+    sink(packed);
+  }
+}
+
+void write_safetensors(const fs::path& path, const std::vector<Tensor>& tensors, const Metadata& metadata,
+                       std::optional<Type> stored_as) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::unordered_set<std::string> names{"__metadata__"};
+  std::uint64_t offset = 0;
+  for (const Tensor& tensor : tensors) {
+    if (!names.insert(tensor.name).second) fail("write ", path.string(), ": two tensors are named '", tensor.name, "'");
+    const Type type = safetensors_type(tensor, stored_as);
+    const std::uint64_t size =
+        checked_mul(element_count(tensor.shape), static_cast<std::uint64_t>(info(type).block_bytes), tensor.name);
+    header[tensor.name] = {{"dtype", dtype_name(type)}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + size}}};
+    offset = checked_add(offset, size, path.string());
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  ByteWriter length;
+  length.write(static_cast<std::uint64_t>(text.size()));
+
+  OutputFile file(path);
+  file.write(length.bytes());
+  file.write(text);
+  for (const Tensor& tensor : tensors)
+    stream_tensor(tensor, safetensors_type(tensor, stored_as), [&](ByteView bytes) { file.write(bytes); });
+  file.commit();
+}
+
+}  // namespace attar
