@@ -1,0 +1,114 @@
+// Reading and writing the scales and codes of rows, and the decoder that follows from them.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels_ref/packing.h"
+#include "kernels_ref/rows.h"
+
+namespace attar {
+namespace {
+
+template <class Block>
+Block load_block(const std::byte* row, std::size_t index) {
+  Block block;  // rows of a mapped file need not be aligned
+  std::memcpy(&block, row + index * sizeof(Block), sizeof(Block));
+  return block;
+}
+
+void check_row(const char* what, Type type, std::uint64_t have, std::uint64_t weights) {
+  if (info(type).grid.group == 0) fail("[", what, "] ", info(type).name, " has no grid: it can only be decoded");
+  if (have != row_bytes(type, weights))
+    fail("[", what, "] a row of ", weights, " weights in ", info(type).name, " is ", row_bytes(type, weights),
+         " bytes, not ", have);
+}
+
+}  // namespace
+
+void decode_grid_row(Type type, const std::byte* row, std::span<float> out) {
+  with_block(type, [&]<class Block>() {
+    for (std::size_t b = 0; b * Block::kWeights < out.size(); ++b) {
+      const Block block = load_block<Block>(row, b);
+      BlockScales s;
+      std::uint8_t codes[Block::kWeights];
+      load_scales(block, s);
+      load_codes(block, codes);
+      float* w = out.data() + b * Block::kWeights;
+      for (int g = 0; g < Block::kWeights / Block::kGroup; ++g) {
+        const float scale = s.d * static_cast<float>(s.sc[g]);
+        const float offset = -(s.dmin * static_cast<float>(s.m[g]));
+        for (int i = g * Block::kGroup; i < (g + 1) * Block::kGroup; ++i) {
+          int level;
+          if constexpr (Block::kCodebook != nullptr) {
+            level = Block::kCodebook[codes[i]];
+          } else {
+            level = codes[i] + Block::kLevelMin;
+          }
+          w[i] = scale * static_cast<float>(level);
+          if constexpr (Block::kHasOffset) w[i] += offset;
+        }
+      }
+    }
+  });
+}
+
+RowGrid read_grid(Type type, ByteView row, std::uint64_t weights) {
+  check_row("read_grid", type, row.size(), weights);
+  RowGrid grid;
+  with_block(type, [&]<class Block>() {
+    grid.scale.reserve(weights / Block::kGroup);
+    grid.offset.reserve(weights / Block::kGroup);
+    for (std::size_t b = 0; b * Block::kWeights < weights; ++b) {
+      BlockScales s;
+      load_scales(load_block<Block>(row.data(), b), s);
+      for (int g = 0; g < Block::kWeights / Block::kGroup; ++g) {
+        grid.scale.push_back(s.d * static_cast<float>(s.sc[g]));
+        grid.offset.push_back(Block::kHasOffset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f);
+      }
+    }
+  });
+  return grid;
+}
+
+void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes) {
+  check_row("read_codes", type, row.size(), codes.size());
+  with_block(type, [&]<class Block>() {
+    for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b)
+      load_codes(load_block<Block>(row.data(), b), codes.data() + b * Block::kWeights);
+  });
+}
+
+void write_codes(Type type, std::span<const std::uint8_t> codes, std::span<std::byte> row) {
+  check_row("write_codes", type, row.size(), codes.size());
+  const int levels = info(type).grid.levels;
+  for (const int code : codes)
+    if (code >= levels) fail("[write_codes] code ", code, " does not fit ", info(type).name, ": it has ", levels);
+  with_block(type, [&]<class Block>() {
+    for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b) {
+      Block block = load_block<Block>(row.data(), b);
+      store_codes(codes.data() + b * Block::kWeights, block);
+      std::memcpy(row.data() + b * sizeof(Block), &block, sizeof(Block));
+    }
+  });
+}
+
+int nearest_code(const GridInfo& grid, float scale, float offset, float w) {
+  const auto distance = [&](int code) { return std::fabs(scale * level(grid, code) + offset - w); };
+  int guess = 0;
+  if (grid.codebook != nullptr) {
+    // Below half the step to the next entry, whichever way the scale points.
+    const float target = scale != 0 ? (w - offset) / scale : 0.0f;
+    while (guess + 1 < grid.levels && target > 0.5f * (level(grid, guess) + level(grid, guess + 1))) ++guess;
+  } else {
+    const float target = scale != 0 ? (w - offset) / scale : 0.0f;
+    const float low = static_cast<float>(grid.level_min), high = low + static_cast<float>(grid.levels - 1);
+    guess = static_cast<int>(std::nearbyint(std::min(std::max(target, low), high))) - grid.level_min;
+  }
+  // The division rounds: near the middle between two levels only the decoded values tell.
+  int best = guess;
+  if (guess > 0 && distance(guess - 1) < distance(best)) best = guess - 1;
+  if (guess + 1 < grid.levels && distance(guess + 1) < distance(best)) best = guess + 1;
+  return best;
+}
+
+}  // namespace attar

@@ -1,0 +1,64 @@
+// Plain types: one number per weight.
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/half.h"
+#include "kernels_ref/rows.h"
+
+namespace attar {
+namespace {
+
+template <class Stored, class Convert>
+void decode_as(const std::byte* row, std::span<float> out, Convert convert) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    Stored stored;
+    std::memcpy(&stored, row + i * sizeof(Stored), sizeof(Stored));
+    out[i] = convert(stored);
+  }
+}
+
+template <class Stored, class Convert>
+void encode_as(std::span<const float> weights, std::byte* row, Convert convert) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const Stored stored = convert(weights[i]);
+    std::memcpy(row + i * sizeof(Stored), &stored, sizeof(Stored));
+  }
+}
+
+constexpr auto kCast = [](auto stored) { return static_cast<float>(stored); };
+
+}  // namespace
+
+void decode_plain_row(Type type, const std::byte* row, std::span<float> out) {
+  switch (type) {
+    case Type::kF32: std::memcpy(out.data(), row, out.size_bytes()); return;
+    case Type::kF16: return decode_as<std::uint16_t>(row, out, f32_from_f16);
+    case Type::kBF16: return decode_as<std::uint16_t>(row, out, f32_from_bf16);
+    case Type::kF64: return decode_as<double>(row, out, kCast);
+    case Type::kI8: return decode_as<std::int8_t>(row, out, kCast);
+    case Type::kI16: return decode_as<std::int16_t>(row, out, kCast);
+    case Type::kI32: return decode_as<std::int32_t>(row, out, kCast);
+    case Type::kI64: return decode_as<std::int64_t>(row, out, kCast);
+    default: fail("[decode] ", info(type).name, " is not a plain type");
+  }
+}
+
+void encode_plain_row(Type type, std::span<const float> weights, std::byte* row) {
+  switch (type) {
+    case Type::kF32: std::memcpy(row, weights.data(), weights.size_bytes()); return;
+    case Type::kF16:
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        if (std::isinf(f32_from_f16(f16_from_f32(weights[i]))))
+          fail("[encode] weight ", i, " is ", weights[i], ": f16 holds at most 65504; try bf16 or f32");
+      return encode_as<std::uint16_t>(weights, row, f16_from_f32);
+    case Type::kBF16:
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        if (std::isinf(f32_from_bf16(bf16_from_f32(weights[i]))))
+          fail("[encode] weight ", i, " is ", weights[i], ": it rounds to infinity in bf16; try f32");
+      return encode_as<std::uint16_t>(weights, row, bf16_from_f32);
+    default: fail("[encode] ", info(type).name, " can only be decoded");
+  }
+}
+
+}  // namespace attar

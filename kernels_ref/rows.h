@@ -1,0 +1,24 @@
+// Row functions behind types.h, one per family of formats. The caller has checked that sizes match. Internal.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels_ref/types.h"
+
+namespace attar {
+
+// Types with a grid (grid.cc).
+void decode_grid_row(Type type, const std::byte* row, std::span<float> out);
+
+// F32, F16, ... (plain.cc).
+void decode_plain_row(Type type, const std::byte* row, std::span<float> out);
+void encode_plain_row(Type type, std::span<const float> weights, std::byte* row);
+
+// IQ1, IQ2, IQ3 (i_quants.cc).
+void decode_i_quant_row(Type type, const std::byte* row, std::span<float> out);
+
+// Ternary, MXFP4 and activation types (other_blocks.cc).
+void decode_other_row(Type type, const std::byte* row, std::span<float> out);
+
+}  // namespace attar
