@@ -102,7 +102,7 @@ int nearest_code(const GridInfo& grid, float scale, float offset, float w) {
   } else {
     const float target = scale != 0 ? (w - offset) / scale : 0.0f;
     const float low = static_cast<float>(grid.level_min), high = low + static_cast<float>(grid.levels - 1);
-    guess = static_cast<int>(std::nearbyint(std::min(std::max(target, low), high))) - grid.level_min;
+    guess = static_cast<int>(std::nearbyint(std::min(std::max(low, target), high))) - grid.level_min;
   }
   // The division rounds: near the middle between two levels only the decoded values tell.
   int best = guess;
