@@ -44,7 +44,7 @@ void sharing_food(Story& s) {
   quiz_count(s, "{Now|After that,|Then} [H] had", middle, {had, gave, had + gave}, food);
   if (second) {
     if (s.chance(50)) {
-      s.say("{A little later|Then|After a while} [G] came{| from the [L]} and asked for {a [f]|some [f.m]}, {so|and} [H] gave [G.him] "
+      s.say("{A little later|Then|After a while} [G] came{| from the [L]} and asked for {@ [f]|some [f.m]}, {so|and} [H] gave [G.him] "
             "[d]{| more|| as well}.");
     } else {
       s.say("{Later|Then|After that}, [H] {sat down {near|by} the [L] and ate|was hungry too and ate} [d]{| of [H.his] [f.m]}.");
@@ -195,7 +195,7 @@ void biggest(Story& s) {
   introduce_hero(s);
   s.say("{Every {autumn|year}|In autumn}, there was a {fair|contest|feast} {at|near} the [P], {and|where} {everyone|people} brought "
         "{the best [v.m] from the garden|[v.m] to show}.");
-  s.say("{This {year|time}|One [D]}, {[H], [F] and [G] each brought a [v]|[F], [G] and [H] came with one [v] each}.");
+  s.say("{This {year|time}|One [D]}, {[H], [F] and [G] each brought @ [v]|[F], [G] and [H] came with one [v] each}.");
   s.say("{[S] {looked at|weighed|measured} the three [v.m]{ and {wrote something down|nodded|smiled}|}|\"The one with the [b] [v] {wins|"
         "gets the prize},\" said [S]}.");
   const bool top_first = s.chance(50);

@@ -34,8 +34,8 @@ void building(Story& s) {
   s.bind('t', s.pick(colours()));
   introduce_hero(s);
   introduce_friend(s);
-  s.say("{One [D]|On @ [D]|During the holidays}, [H] {said to [F], \"{Let us build|We could build|I want to build} a [b] {near|by} the "
-        "[P].\"|and [F] {decided|wanted|made a plan} to build a [b] {near|by} the [P].}");
+  s.say("{One [D]|On @ [D]|During the holidays}, [H] {said to [F], \"{Let us build|We could build|I want to build} @ [b] {near|by} the "
+        "[P].\"|and [F] {decided|wanted|made a plan} to build @ [b] {near|by} the [P].}");
   const bool hero_first = s.chance(50);
   s.bind('X', s.person(hero_first ? 'H' : 'F'));
   s.bind('Y', s.person(hero_first ? 'F' : 'H'));
@@ -56,7 +56,7 @@ void building(Story& s) {
   fact_who(s, "Who [a]?", "The one who [a] was", hero_first ? 'H' : 'F', hero_first ? "FR" : "HR");
   fact_from(s, "order", "What did [X] do first?", "First, [X]", kSteps, one, {two});
   fact_from(s, "colour", "What color was the [b]?", "The [b] was", colours(), s.text_of('t'));
-  close(s, "built a [b] with [F]");
+  close(s, "built @ [b] with [F]");
 }
 
 void rain(Story& s) {
