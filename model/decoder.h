@@ -12,50 +12,70 @@
 
 namespace attar {
 
-// Keys and values of the tokens seen so far, one pair per layer: (batch, kv_heads, time, head_dim).
+// Keys and values of the tokens seen so far, one pair per layer: (batch, kv_heads, room, head_dim), of which the first
+// `length` places along room are filled. Start with an empty one; the decoder fills and grows it.
 struct KvCache {
   std::vector<at::Tensor> keys, values;
   std::int64_t length = 0;  // tokens held
 };
 
-// Sees every linear's input while the decoder runs: name "model.layers.0.self_attn.q_proj", x (..., in_features).
+// Sees every linear's input while the decoder runs: name "model.layers.0.self_attn.q_proj", x (..., in_features). The output
+// projection comes last, as "lm_head" or, if it is tied, "model.embed_tokens": name + ".weight" is always a parameter.
 using LinearObserver = std::function<void(const std::string& name, const at::Tensor& x)>;
 
 // Parameters are registered under their canonical names (dots become '/' inside torch): parameter("model.norm.weight").
 class Decoder : public torch::nn::Module {
  public:
-  explicit Decoder(ModelConfig config);  // parameters exist, float32, uninitialised
+  // Parameters exist, float32, uninitialised: their memory is not touched before it is filled. Throws Error for a config
+  // that cannot be computed.
+  explicit Decoder(ModelConfig config);
+  ~Decoder() override;
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
 
-  // ids: (batch, time) int64 -> logits (batch, time, vocab) float32.
+  // ids: (batch, time) int64 -> logits (batch, time, vocab) float32. With a cache, ids continue what it holds, and no
+  // gradients are recorded. Throws Error for ids outside the vocabulary.
   at::Tensor forward(const at::Tensor& ids, KvCache* cache = nullptr);
 
-  // The same in steps, for work that goes block by block. hidden: (batch, time, hidden_size).
+  // The same in steps, for work that goes block by block. hidden: (batch, time, hidden_size). layer() adds to the cache but
+  // leaves cache->length alone: add the time once all layers are through.
   at::Tensor embed(const at::Tensor& ids);
   at::Tensor layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache = nullptr);
   at::Tensor final_norm(const at::Tensor& hidden);
   at::Tensor logits(const at::Tensor& normed);  // output projection and soft cap
+  // embed, all layers, final_norm: what logits() takes.
+  at::Tensor hidden_states(const at::Tensor& ids, KvCache* cache = nullptr);
 
   const ModelConfig& config() const { return config_; }
   at::Tensor& parameter(const std::string& name);          // throws Error
   bool has_parameter(const std::string& name) const;
-  // Canonical order.
+  // Canonical order, which is also that of torch's parameters().
   std::vector<std::string> parameter_names() const;
   // Names of the linear weights inside layer `index`, in the order their inputs come up:
   // "model.layers.0.self_attn.q_proj.weight", ...
   std::vector<std::string> linear_weights(std::int64_t index) const;
+  torch::Device device() const;
 
   LinearObserver observer;  // empty: none
 
  private:
+  struct Linear;
+  struct Layer;
+  struct Parts;
+  at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
+  at::Tensor norm(const at::Tensor& x, const at::Tensor* weight) const;
+  at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);
+  at::Tensor mlp(const Layer& layer, const at::Tensor& x) const;
+
   ModelConfig config_;
-  // ... (owned by the model library)
+  std::unique_ptr<Parts> parts_;
 };
 
 // Loads weights as float32 onto device. Throws Error naming the tensor for NaN or Inf.
 std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const torch::Device& device = torch::kCPU);
-// Loads the weights of one layer / of everything else only, for block-by-block work on models larger than memory:
-// allocate with Decoder(config, empty) and fill what is needed.
+// For block-by-block work on models larger than memory: make a Decoder, load the parameters of a block, use them, drop them.
 void load_parameter(Decoder& decoder, const Checkpoint& checkpoint, const std::string& name);
+void drop_parameter(Decoder& decoder, const std::string& name);  // gives its memory back; load_parameter brings it again
 
 // Fresh weights: normal(0, 0.02), norms 1 (0 where the norm adds one), biases 0, output projections / sqrt(2 * layers).
 void initialise(Decoder& decoder, std::uint64_t seed);

@@ -1,0 +1,236 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/text.h"
+#include "model/attention.h"
+#include "model/ops.h"
+
+namespace attar {
+
+struct Decoder::Linear {
+  std::string name;                    // without ".weight"
+  const at::Tensor* weight = nullptr;  // (out_features, in_features)
+  const at::Tensor* bias = nullptr;    // (out_features), or none
+};
+
+struct Decoder::Layer {
+  Linear q, k, v, qkv, o, gate, up, gate_up, down;  // the fused ones instead of their parts, or the other way round
+  const at::Tensor *q_norm = nullptr, *k_norm = nullptr;
+  const at::Tensor *attention_norm = nullptr, *after_attention = nullptr, *mlp_norm = nullptr, *after_mlp = nullptr;
+};
+
+struct Decoder::Parts {
+  std::map<std::string, at::Tensor*> parameters;
+  std::vector<std::string> names;
+  const at::Tensor *embedding = nullptr, *final_norm = nullptr;
+  Linear output;
+  std::vector<Layer> layers;
+  RotaryTable rotary, local_rotary;
+  MaskCache masks;
+};
+
+namespace {
+
+std::string torch_name(std::string name) {
+  std::replace(name.begin(), name.end(), '.', '/');
+  return name;
+}
+
+void check_heads(const ModelConfig& c) {
+  if (c.heads <= 0 || c.kv_heads <= 0 || c.heads % c.kv_heads != 0)
+    fail("decoder: ", c.heads, " attention heads do not divide into ", c.kv_heads, " key-value heads");
+  if (c.sliding_window > 0 && c.sliding_layers.size() != static_cast<std::size_t>(c.layers))
+    fail("decoder: a sliding window is set but ", c.sliding_layers.size(), " of ", c.layers, " layers say if they use it");
+}
+
+// Makes room for `needed` tokens and writes x at [begin, begin + time). buffer: (batch, kv_heads, room, head_dim).
+at::Tensor append(at::Tensor& buffer, std::int64_t begin, const at::Tensor& x) {
+  const std::int64_t needed = begin + x.size(2);
+  if (!buffer.defined() || buffer.size(2) < needed) {
+    at::Tensor larger = at::empty({x.size(0), x.size(1), std::max<std::int64_t>(needed + needed / 2, 64), x.size(3)},
+                                  x.options().requires_grad(false));
+    if (buffer.defined() && begin > 0) larger.narrow(2, 0, begin).copy_(buffer.narrow(2, 0, begin));
+    buffer = larger;
+  }
+  buffer.narrow(2, begin, x.size(2)).copy_(x);
+  return buffer.narrow(2, 0, needed);
+}
+
+}  // namespace
+
+Decoder::Decoder(ModelConfig config) : config_(std::move(config)) {
+  check_heads(config_);
+  parts_.reset(new Parts{{}, {}, nullptr, nullptr, {}, {}, RotaryTable(config_.rope, config_.head_dim, config_.max_positions),
+                         RotaryTable(config_.local_rope, config_.head_dim, config_.max_positions), {}});
+  for (const ParameterSpec& spec : attar::parameters(config_)) {
+    register_parameter(torch_name(spec.name), at::empty(spec.shape, at::kFloat));
+    parts_->names.push_back(spec.name);
+  }
+  // Pointers into torch's own list, which no longer grows: set_data, to(device) and assignment all stay visible.
+  for (const std::string& name : parts_->names) parts_->parameters[name] = parameters_.find(torch_name(name));
+
+  const auto find = [&](const std::string& name) -> const at::Tensor* {
+    const auto found = parts_->parameters.find(name);
+    return found == parts_->parameters.end() ? nullptr : found->second;
+  };
+  const auto linear = [&](const std::string& name) {
+    return Linear{name, find(name + ".weight"), find(name + ".bias")};
+  };
+  for (std::int64_t i = 0; i < config_.layers; ++i) {
+    const std::string at = cat("model.layers.", i, "."), attn = at + "self_attn.", mlp_at = at + "mlp.";
+    Layer layer;
+    layer.q = linear(attn + "q_proj"), layer.k = linear(attn + "k_proj"), layer.v = linear(attn + "v_proj");
+    layer.qkv = linear(attn + "qkv_proj"), layer.o = linear(attn + "o_proj");
+    layer.gate = linear(mlp_at + "gate_proj"), layer.up = linear(mlp_at + "up_proj");
+    layer.gate_up = linear(mlp_at + "gate_up_proj"), layer.down = linear(mlp_at + "down_proj");
+    layer.q_norm = find(attn + "q_norm.weight"), layer.k_norm = find(attn + "k_norm.weight");
+    layer.attention_norm = find(at + "input_layernorm.weight");
+    const at::Tensor* middle = find(at + "post_attention_layernorm.weight");
+    // Gemma's norm of that name stands after attention; everyone else's stands before the MLP.
+    layer.after_attention = config_.post_norms ? middle : nullptr;
+    layer.mlp_norm = config_.post_norms ? find(at + "pre_feedforward_layernorm.weight") : middle;
+    layer.after_mlp = config_.post_norms ? find(at + "post_feedforward_layernorm.weight") : nullptr;
+    parts_->layers.push_back(std::move(layer));
+  }
+  parts_->embedding = find("model.embed_tokens.weight");
+  parts_->final_norm = find("model.norm.weight");
+  parts_->output = linear(config_.tied_embeddings ? "model.embed_tokens" : "lm_head");
+}
+
+Decoder::~Decoder() = default;
+
+at::Tensor& Decoder::parameter(const std::string& name) {
+  const auto found = parts_->parameters.find(name);
+  if (found == parts_->parameters.end()) fail("decoder: no parameter '", name, "'", suggest(name, parts_->names));
+  return *found->second;
+}
+
+bool Decoder::has_parameter(const std::string& name) const { return parts_->parameters.contains(name); }
+
+std::vector<std::string> Decoder::parameter_names() const { return parts_->names; }
+
+std::vector<std::string> Decoder::linear_weights(std::int64_t index) const {
+  const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
+  std::vector<std::string> names;
+  for (const Linear* linear : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.gate_up, &l.down})
+    if (linear->weight != nullptr) names.push_back(linear->name + ".weight");
+  return names;
+}
+
+torch::Device Decoder::device() const { return parts_->final_norm->device(); }
+
+at::Tensor Decoder::apply(const Linear& linear, const at::Tensor& x) const {
+  if (observer) observer(linear.name, x);
+  const at::Tensor& W = *linear.weight;
+  if (x.numel() == W.size(1) && !at::GradMode::is_enabled()) {  // one token: a matrix-vector product reads W once
+    const at::Tensor y = linear.bias != nullptr ? at::addmv(*linear.bias, W, x.reshape({-1})) : at::mv(W, x.reshape({-1}));
+    auto shape = x.sizes().vec();
+    shape.back() = W.size(0);
+    return y.view(shape);
+  }
+  return linear.bias != nullptr ? at::linear(x, W, *linear.bias) : at::linear(x, W);
+}
+
+at::Tensor Decoder::norm(const at::Tensor& x, const at::Tensor* weight) const {
+  return rms_norm(x, *weight, config_.norm_eps, config_.norm_adds_one ? 1.0 : 0.0);
+}
+
+at::Tensor Decoder::embed(const at::Tensor& ids) {
+  if (ids.dim() != 2 || ids.scalar_type() != at::kLong || ids.numel() == 0)
+    fail("decoder: token ids must be (batch, time) int64 and not empty");
+  const auto lowest = ids.min().item<std::int64_t>(), highest = ids.max().item<std::int64_t>();
+  if (lowest < 0 || highest >= config_.vocab_size)
+    fail("decoder: token id ", lowest < 0 ? lowest : highest, " is outside the vocabulary of ", config_.vocab_size);
+  at::Tensor hidden = at::embedding(*parts_->embedding, ids);
+  // transformers rounds the factor to the dtype the model runs in, which is float32 here.
+  if (config_.scaled_embeddings)
+    hidden = hidden * static_cast<double>(std::sqrt(static_cast<float>(config_.hidden_size)));
+  return hidden;
+}
+
+at::Tensor Decoder::attention(std::int64_t index, const at::Tensor& x, KvCache* cache) {
+  const ModelConfig& c = config_;
+  const Layer& l = parts_->layers[static_cast<std::size_t>(index)];
+  const std::int64_t batch = x.size(0), time = x.size(1), past = cache != nullptr ? cache->length : 0;
+  at::Tensor q, k, v;
+  if (c.fused_qkv) {
+    const auto split = apply(l.qkv, x).split_with_sizes(
+        {c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim}, -1);
+    q = split[0], k = split[1], v = split[2];
+  } else {
+    q = apply(l.q, x), k = apply(l.k, x), v = apply(l.v, x);
+  }
+  q = q.reshape({batch, time, c.heads, c.head_dim});
+  k = k.reshape({batch, time, c.kv_heads, c.head_dim});
+  v = v.reshape({batch, time, c.kv_heads, c.head_dim}).transpose(1, 2);
+  if (c.qk_norm) q = norm(q, l.q_norm), k = norm(k, l.k_norm);
+  q = q.transpose(1, 2), k = k.transpose(1, 2);
+
+  const bool sliding = c.is_sliding(index);
+  RotaryTable& table = sliding ? parts_->local_rotary : parts_->rotary;
+  const auto [cos, sin] = table.at(0, past + time, x.device());
+  const auto turn = [&, &cosines = cos, &sines = sin](const at::Tensor& y, std::int64_t from, double scale) {
+    return rotate_heads(y, cosines.narrow(0, from, y.size(2)), sines.narrow(0, from, y.size(2)), scale);
+  };
+  q = turn(q, past, c.attention_scale);
+  // Where the angles follow the length, keys are kept as they are and turned anew for every step.
+  if (!table.follows_length()) k = turn(k, past, 1.0);
+  if (cache != nullptr) {
+    cache->keys.resize(static_cast<std::size_t>(c.layers)), cache->values.resize(static_cast<std::size_t>(c.layers));
+    k = append(cache->keys[static_cast<std::size_t>(index)], past, k);
+    v = append(cache->values[static_cast<std::size_t>(index)], past, v);
+  }
+  if (table.follows_length()) k = turn(k, 0, 1.0);
+  return apply(l.o, attend(q, k, v, {sliding ? c.sliding_window : 0, c.attention_softcap}, parts_->masks));
+}
+
+at::Tensor Decoder::mlp(const Layer& l, const at::Tensor& x) const {
+  at::Tensor gate, up;
+  if (config_.fused_gate_up) {
+    const auto halves = apply(l.gate_up, x).chunk(2, -1);
+    gate = halves[0], up = halves[1];
+  } else {
+    gate = apply(l.gate, x), up = apply(l.up, x);
+  }
+  switch (config_.activation) {
+    case Activation::kSilu: gate = at::silu(gate); break;
+    case Activation::kGeluTanh: gate = at::gelu(gate, "tanh"); break;
+    case Activation::kGelu: gate = at::gelu(gate); break;
+  }
+  return apply(l.down, gate * up);
+}
+
+at::Tensor Decoder::layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache) {
+  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
+  at::Tensor x = attention(index, norm(hidden, l.attention_norm), cache);
+  if (l.after_attention != nullptr) x = norm(x, l.after_attention);
+  const at::Tensor middle = hidden + x;
+  x = mlp(l, norm(middle, l.mlp_norm));
+  if (l.after_mlp != nullptr) x = norm(x, l.after_mlp);
+  return middle + x;
+}
+
+at::Tensor Decoder::final_norm(const at::Tensor& hidden) { return norm(hidden, parts_->final_norm); }
+
+at::Tensor Decoder::logits(const at::Tensor& normed) {
+  const at::Tensor out = apply(parts_->output, normed);
+  return config_.final_softcap > 0 ? at::tanh(out / config_.final_softcap) * config_.final_softcap : out;
+}
+
+at::Tensor Decoder::hidden_states(const at::Tensor& ids, KvCache* cache) {
+  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  at::Tensor hidden = embed(ids);
+  for (std::int64_t i = 0; i < config_.layers; ++i) hidden = layer(i, hidden, cache);
+  if (cache != nullptr) cache->length += ids.size(1);
+  return final_norm(hidden);
+}
+
+at::Tensor Decoder::forward(const at::Tensor& ids, KvCache* cache) {
+  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  return logits(hidden_states(ids, cache));
+}
+
+}  // namespace attar
