@@ -28,10 +28,15 @@ void RotaryTable::build(std::int64_t rows, std::int64_t length, const torch::Dev
   sin_ = (angles.sin() * frequencies.attention_factor).to(device);
 }
 
+std::vector<float> RotaryTable::theta(std::int64_t length) const {
+  return rope_frequencies(rope_, head_dim_, max_positions_, length).theta;
+}
+
+bool RotaryTable::changes(std::int64_t from, std::int64_t to) const { return follows_length_ && theta(from) != theta(to); }
+
 std::pair<at::Tensor, at::Tensor> RotaryTable::at(std::int64_t begin, std::int64_t end, const torch::Device& device) {
   const torch::NoGradGuard no_grad;
-  const bool stale = follows_length_ && !theta_.empty() &&
-                     rope_frequencies(rope_, head_dim_, max_positions_, end).theta != theta_;
+  const bool stale = follows_length_ && !theta_.empty() && theta(end) != theta_;
   if (stale || !cos_.defined() || cos_.size(0) < end || cos_.device() != device)
     build(std::max<std::int64_t>(end + end / 2, 128), end, device);
   return {cos_.narrow(0, begin, end - begin), sin_.narrow(0, begin, end - begin)};

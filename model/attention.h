@@ -19,9 +19,13 @@ class RotaryTable {
   // Positions [begin, end) of a sequence of `end` tokens: (end - begin, rotary_dims / 2) each, float32.
   std::pair<at::Tensor, at::Tensor> at(std::int64_t begin, std::int64_t end, const torch::Device& device);
   bool follows_length() const { return follows_length_; }
+  // Whether positions turn by other angles once a sequence of `from` tokens has `to`.
+  bool changes(std::int64_t from, std::int64_t to) const;
 
  private:
   void build(std::int64_t rows, std::int64_t length, const torch::Device& device);
+
+  std::vector<float> theta(std::int64_t length) const;
 
   Rope rope_;
   std::int64_t head_dim_, max_positions_;

@@ -170,19 +170,14 @@ at::Tensor Decoder::attention(std::int64_t index, const at::Tensor& x, KvCache* 
 
   const bool sliding = c.is_sliding(index);
   RotaryTable& table = sliding ? parts_->local_rotary : parts_->rotary;
-  const auto [cos, sin] = table.at(0, past + time, x.device());
-  const auto turn = [&, &cosines = cos, &sines = sin](const at::Tensor& y, std::int64_t from, double scale) {
-    return rotate_heads(y, cosines.narrow(0, from, y.size(2)), sines.narrow(0, from, y.size(2)), scale);
-  };
-  q = turn(q, past, c.attention_scale);
-  // Where the angles follow the length, keys are kept as they are and turned anew for every step.
-  if (!table.follows_length()) k = turn(k, past, 1.0);
+  const auto [cos, sin] = table.at(past, past + time, x.device());
+  q = rotate_heads(q, cos, sin, c.attention_scale);
+  k = rotate_heads(k, cos, sin, 1.0);
   if (cache != nullptr) {
     cache->keys.resize(static_cast<std::size_t>(c.layers)), cache->values.resize(static_cast<std::size_t>(c.layers));
     k = append(cache->keys[static_cast<std::size_t>(index)], past, k);
     v = append(cache->values[static_cast<std::size_t>(index)], past, v);
   }
-  if (table.follows_length()) k = turn(k, 0, 1.0);
   return apply(l.o, attend(q, k, v, {sliding ? c.sliding_window : 0, c.attention_softcap}, parts_->masks));
 }
 
@@ -220,12 +215,25 @@ at::Tensor Decoder::logits(const at::Tensor& normed) {
   return config_.final_softcap > 0 ? at::tanh(out / config_.final_softcap) * config_.final_softcap : out;
 }
 
-at::Tensor Decoder::hidden_states(const at::Tensor& ids, KvCache* cache) {
-  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+at::Tensor Decoder::all_layers(const at::Tensor& ids, KvCache* cache) {
   at::Tensor hidden = embed(ids);
   for (std::int64_t i = 0; i < config_.layers; ++i) hidden = layer(i, hidden, cache);
   if (cache != nullptr) cache->length += ids.size(1);
-  return final_norm(hidden);
+  return hidden;
+}
+
+at::Tensor Decoder::hidden_states(const at::Tensor& ids, KvCache* cache) {
+  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  const RotaryTable &rotary = parts_->rotary, &local = parts_->local_rotary;
+  if (cache == nullptr || !(rotary.follows_length() || local.follows_length())) return final_norm(all_layers(ids, cache));
+
+  const at::Tensor all = cache->length > 0 ? at::cat({cache->ids, ids}, 1) : ids;
+  const std::int64_t before = cache->length, now = all.size(1);
+  const bool anew = before > 0 && (rotary.changes(before, now) || local.changes(before, now));
+  if (anew) *cache = KvCache{};
+  const at::Tensor hidden = all_layers(anew ? all : ids, cache);
+  cache->ids = all;
+  return final_norm(hidden.narrow(1, hidden.size(1) - ids.size(1), ids.size(1)));
 }
 
 at::Tensor Decoder::forward(const at::Tensor& ids, KvCache* cache) {

@@ -17,6 +17,7 @@ namespace attar {
 struct KvCache {
   std::vector<at::Tensor> keys, values;
   std::int64_t length = 0;  // tokens held
+  at::Tensor ids;           // (batch, length); kept only for models whose angles follow the length
 };
 
 // Sees every linear's input while the decoder runs: name "model.layers.0.self_attn.q_proj", x (..., in_features). The output
@@ -35,6 +36,9 @@ class Decoder : public torch::nn::Module {
 
   // ids: (batch, time) int64 -> logits (batch, time, vocab) float32. With a cache, ids continue what it holds, and no
   // gradients are recorded. Throws Error for ids outside the vocabulary.
+  // Cached or not, the logits are those of one pass over all tokens: where a longer text turns the earlier ones by other
+  // angles (longrope past the original context; dynamic scaling, at every token past the trained one), the cache is
+  // computed anew.
   at::Tensor forward(const at::Tensor& ids, KvCache* cache = nullptr);
 
   // The same in steps, for work that goes block by block. hidden: (batch, time, hidden_size). layer() adds to the cache but
@@ -66,6 +70,7 @@ class Decoder : public torch::nn::Module {
   at::Tensor norm(const at::Tensor& x, const at::Tensor* weight) const;
   at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);
   at::Tensor mlp(const Layer& layer, const at::Tensor& x) const;
+  at::Tensor all_layers(const at::Tensor& ids, KvCache* cache);
 
   ModelConfig config_;
   std::unique_ptr<Parts> parts_;

@@ -14,6 +14,7 @@ using test::tiny_decoder;
 struct Variant {
   std::string name;
   ModelConfig config;
+  friend std::ostream& operator<<(std::ostream& out, const Variant& variant) { return out << variant.name; }
 };
 
 Rope rope(RopeType type, double factor) {
@@ -144,7 +145,7 @@ TEST_P(EveryVariant, GradientsAgreeWithFiniteDifferences) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EveryVariant, testing::ValuesIn(variants()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, EveryVariant, testing::ValuesIn(variants()), [](const auto& variant) { return variant.param.name; });
 
 TEST(Decoder, LongPromptsGoBlockByBlock) {
   const torch::NoGradGuard no_grad;

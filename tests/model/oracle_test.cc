@@ -97,8 +97,8 @@ TEST_P(Oracle, Gradients) {
 INSTANTIATE_TEST_SUITE_P(All, Oracle,
                          testing::Values("llama", "smollm", "llama3", "qwen2", "qwen3", "mistral", "mistral-swa", "phi3",
                                          "gemma2", "gemma3"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& oracle) {
+                           std::string name = oracle.param;
                            std::replace(name.begin(), name.end(), '-', '_');  // gtest allows no dash
                            return name;
                          });

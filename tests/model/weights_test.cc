@@ -1,3 +1,4 @@
+#include <cstring>
 #include <limits>
 
 #include "tests/model/models.h"
@@ -22,9 +23,9 @@ TEST(Weights, NotANumberIsRefusedByName) {
     Checkpoint checkpoint = to_checkpoint(*decoder, {});
     for (Tensor& tensor : checkpoint.tensors) {
       if (tensor.name != "model.layers.1.mlp.up_proj.weight") continue;
-      std::vector<float> values = read_floats(tensor);
-      values[5 * 24 + 3] = bad;
-      tensor = make_tensor(tensor.name, tensor.shape, values);
+      QuantizedTensor data = read_packed(tensor);
+      std::memcpy(data.bytes.data() + (5 * 24 + 3) * sizeof bad, &bad, sizeof bad);
+      tensor = make_tensor(tensor.name, std::move(data));
     }
     try {
       load_decoder(checkpoint);
