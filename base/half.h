@@ -14,14 +14,15 @@ inline std::uint16_t bf16_from_f32(float value) {
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+// Selections instead of branches: loops over it vectorise.
 inline float f32_from_f16(std::uint16_t bits) {
   const std::uint32_t sign = (bits & 0x8000u) << 16;
-  const std::uint32_t exponent = (bits >> 10) & 0x1fu;
-  const std::uint32_t mantissa = bits & 0x3ffu;
-  if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
-  const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;  // subnormal: exact in float
-  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
+  const std::uint32_t magnitude = (bits & 0x7fffu) << 13;
+  const std::uint32_t exponent = magnitude & 0x0f800000u;
+  const std::uint32_t normal = magnitude + (exponent == 0x0f800000u ? 0x70000000u : 0x38000000u);  // Inf, NaN stay so
+  // Subnormal: as the mantissa of a number with exponent -14, less that number's leading one; exact.
+  const float shifted = std::bit_cast<float>(magnitude + 0x38800000u) - 0x1p-14f;
+  return std::bit_cast<float>(sign | (exponent == 0 ? std::bit_cast<std::uint32_t>(shifted) : normal));
 }
 
 inline std::uint16_t f16_from_f32(float value) {

@@ -7,13 +7,35 @@
 // with d, dmin stored as f16 and sc, m small integers (1 where the format has no groups within a block).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace attar {
 
 inline constexpr int kSuperBlock = 256;
 
-using F16Bits = std::uint16_t;
+// A number at any address: blocks have no alignment, so they are read where they lie, also in a file's memory map.
+template <class T>
+struct Packed {
+  std::uint8_t bytes[sizeof(T)];
+  operator T() const {
+    T value;
+    std::memcpy(&value, bytes, sizeof(T));
+    return value;
+  }
+  Packed& operator=(T value) {
+    std::memcpy(bytes, &value, sizeof(T));
+    return *this;
+  }
+};
+using F16Bits = Packed<std::uint16_t>;
+
+template <class Block>
+const Block& block_at(const std::byte* row, std::size_t index) {
+  static_assert(alignof(Block) == 1);
+  return reinterpret_cast<const Block*>(row)[index];
+}
 
 // The codebook of IQ4_NL, IQ4_XS (ggml-common.h, kvalues_iq4nl).
 inline constexpr std::int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -142,7 +164,7 @@ struct BlockIQ4_XS : Iq4Codebook {
   static constexpr int kWeights = 256, kGroup = 32, kScaleMin = -32, kScaleMax = 31;
   static constexpr bool kHasOffset = false;
   F16Bits d;
-  std::uint16_t scales_h;
+  Packed<std::uint16_t> scales_h;
   std::uint8_t scales_l[4];
   std::uint8_t qs[128];
 };
@@ -157,9 +179,9 @@ struct BlockQ8_1 {
 static_assert(sizeof(BlockQ8_1) == 36);
 
 struct BlockQ8_K {
-  float d;
+  Packed<float> d;
   std::int8_t qs[256];
-  std::int16_t bsums[16];  // sums of 16 qs
+  Packed<std::int16_t> bsums[16];  // sums of 16 qs
 };
 static_assert(sizeof(BlockQ8_K) == 292);
 
@@ -167,13 +189,13 @@ static_assert(sizeof(BlockQ8_K) == 292);
 
 struct BlockIQ2_XXS {
   F16Bits d;
-  std::uint16_t qs[32];  // per 32 weights: four grid indices of 8 bits, then 4 x 7 sign bits and a 4-bit scale
+  Packed<std::uint16_t> qs[32];  // per 32 weights: four grid indices of 8 bits, then 4 x 7 sign bits and a 4-bit scale
 };
 static_assert(sizeof(BlockIQ2_XXS) == 66);
 
 struct BlockIQ2_XS {
   F16Bits d;
-  std::uint16_t qs[32];  // per 8 weights: grid index of 9 bits, 7 sign bits
+  Packed<std::uint16_t> qs[32];  // per 8 weights: grid index of 9 bits, 7 sign bits
   std::uint8_t scales[8];
 };
 static_assert(sizeof(BlockIQ2_XS) == 74);
@@ -206,14 +228,14 @@ static_assert(sizeof(BlockIQ3_S) == 110);
 struct BlockIQ1_S {
   F16Bits d;
   std::uint8_t qs[32];
-  std::uint16_t qh[8];  // per 32 weights: 4 x 3 high index bits, 3-bit scale, sign of the shift
+  Packed<std::uint16_t> qh[8];  // per 32 weights: 4 x 3 high index bits, 3-bit scale, sign of the shift
 };
 static_assert(sizeof(BlockIQ1_S) == 50);
 
 struct BlockIQ1_M {
   std::uint8_t qs[32];
   std::uint8_t qh[16];
-  std::uint16_t scales[4];  // 4 x 3-bit scales each; the top nibbles together are d
+  Packed<std::uint16_t> scales[4];  // 4 x 3-bit scales each; the top nibbles together are d
 };
 static_assert(sizeof(BlockIQ1_M) == 56);
 

@@ -9,13 +9,6 @@
 namespace attar {
 namespace {
 
-template <class Block>
-Block load_block(const std::byte* row, std::size_t index) {
-  Block block;  // rows of a mapped file need not be aligned
-  std::memcpy(&block, row + index * sizeof(Block), sizeof(Block));
-  return block;
-}
-
 void check_row(const char* what, Type type, std::uint64_t have, std::uint64_t weights) {
   if (info(type).grid.group == 0) fail("[", what, "] ", info(type).name, " has no grid: it can only be decoded");
   if (have != row_bytes(type, weights))
@@ -27,25 +20,28 @@ void check_row(const char* what, Type type, std::uint64_t have, std::uint64_t we
 
 void decode_grid_row(Type type, const std::byte* row, std::span<float> out) {
   with_block(type, [&]<class Block>() {
-    for (std::size_t b = 0; b * Block::kWeights < out.size(); ++b) {
-      const Block block = load_block<Block>(row, b);
-      BlockScales s;
-      std::uint8_t codes[Block::kWeights];
-      load_scales(block, s);
-      load_codes(block, codes);
-      float* w = out.data() + b * Block::kWeights;
-      for (int g = 0; g < Block::kWeights / Block::kGroup; ++g) {
-        const float scale = s.d * static_cast<float>(s.sc[g]);
-        const float offset = -(s.dmin * static_cast<float>(s.m[g]));
+    // 256 weights at a time: unpacking and multiplying are separate loops, long enough to vectorise well.
+    constexpr int kGroups = kSuperBlock / Block::kGroup;
+    std::uint8_t codes[kSuperBlock];
+    float scale[kGroups], offset[kGroups];
+    for (std::size_t begin = 0; begin < out.size(); begin += kSuperBlock) {
+      const int weights = static_cast<int>(std::min<std::size_t>(kSuperBlock, out.size() - begin));
+      for (int i = 0; i < weights; i += Block::kWeights) {
+        const Block& block = block_at<Block>(row, (begin + static_cast<std::size_t>(i)) / Block::kWeights);
+        BlockScales s;
+        load_scales(block, s);
+        load_codes(block, codes + i);
+        for (int g = 0; g < Block::kWeights / Block::kGroup; ++g) {
+          scale[i / Block::kGroup + g] = s.d * static_cast<float>(s.sc[g]);
+          offset[i / Block::kGroup + g] = -(s.dmin * static_cast<float>(s.m[g]));
+        }
+      }
+      float* w = out.data() + begin;
+      for (int i = 0; i < weights; ++i) w[i] = static_cast<float>(level_of<Block>(codes[i]));
+      for (int g = 0; g < weights / Block::kGroup; ++g) {
         for (int i = g * Block::kGroup; i < (g + 1) * Block::kGroup; ++i) {
-          int level;
-          if constexpr (Block::kCodebook != nullptr) {
-            level = Block::kCodebook[codes[i]];
-          } else {
-            level = codes[i] + Block::kLevelMin;
-          }
-          w[i] = scale * static_cast<float>(level);
-          if constexpr (Block::kHasOffset) w[i] += offset;
+          w[i] = scale[g] * w[i];
+          if constexpr (Block::kHasOffset) w[i] += offset[g];
         }
       }
     }
@@ -60,7 +56,7 @@ RowGrid read_grid(Type type, ByteView row, std::uint64_t weights) {
     grid.offset.reserve(weights / Block::kGroup);
     for (std::size_t b = 0; b * Block::kWeights < weights; ++b) {
       BlockScales s;
-      load_scales(load_block<Block>(row.data(), b), s);
+      load_scales(block_at<Block>(row.data(), b), s);
       for (int g = 0; g < Block::kWeights / Block::kGroup; ++g) {
         grid.scale.push_back(s.d * static_cast<float>(s.sc[g]));
         grid.offset.push_back(Block::kHasOffset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f);
@@ -74,7 +70,7 @@ void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes) {
   check_row("read_codes", type, row.size(), codes.size());
   with_block(type, [&]<class Block>() {
     for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b)
-      load_codes(load_block<Block>(row.data(), b), codes.data() + b * Block::kWeights);
+      load_codes(block_at<Block>(row.data(), b), codes.data() + b * Block::kWeights);
   });
 }
 
@@ -85,7 +81,7 @@ void write_codes(Type type, std::span<const std::uint8_t> codes, std::span<std::
     if (code >= levels) fail("[write_codes] code ", code, " does not fit ", info(type).name, ": it has ", levels);
   with_block(type, [&]<class Block>() {
     for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b) {
-      Block block = load_block<Block>(row.data(), b);
+      Block block = block_at<Block>(row.data(), b);
       store_codes(codes.data() + b * Block::kWeights, block);
       std::memcpy(row.data() + b * sizeof(Block), &block, sizeof(Block));
     }

@@ -46,8 +46,8 @@ float* put_iq1(float dl, std::uint16_t entry, float shift, float* out) {
 void decode(const BlockIQ2_XXS& block, float* out) {
   const float d = f32_from_f16(block.d);
   for (int g = 0; g < 8; ++g) {
-    const std::uint16_t* q = block.qs + 4 * g;
-    const std::uint32_t rest = q[2] | (std::uint32_t{q[3]} << 16);
+    const Packed<std::uint16_t>* q = block.qs + 4 * g;
+    const std::uint32_t rest = std::uint32_t{q[2]} | (std::uint32_t{q[3]} << 16);
     const float db = d * (0.5f + static_cast<float>(rest >> 28)) * 0.25f;
     for (int k = 0; k < 4; ++k)
       out = put_iq2(db, kIq2xxsGrid[(q[k / 2] >> (k % 2 * 8)) & 255], eight_signs(rest >> (7 * k)), out);
@@ -111,7 +111,7 @@ void decode(const BlockIQ1_S& block, float* out) {
 void decode(const BlockIQ1_M& block, float* out) {
   int bits = 0;
   for (int i = 0; i < 4; ++i) bits |= (block.scales[i] >> 12) << (4 * i);
-  const float d = f32_from_f16(static_cast<F16Bits>(bits));
+  const float d = f32_from_f16(static_cast<std::uint16_t>(bits));
   for (int k = 0; k < 32; ++k) {
     const float dl = d * static_cast<float>(2 * ((block.scales[k / 8] >> (k / 2 % 4 * 3)) & 7) + 1);
     const int qh = block.qh[k / 2] >> (k % 2 * 4);
@@ -121,11 +121,8 @@ void decode(const BlockIQ1_M& block, float* out) {
 
 template <class Block>
 void decode_blocks(const std::byte* row, std::span<float> out) {
-  for (std::size_t i = 0; i < out.size(); i += kSuperBlock, row += sizeof(Block)) {
-    Block block;
-    std::memcpy(&block, row, sizeof(Block));
-    decode(block, out.data() + i);
-  }
+  for (std::size_t b = 0; b * kSuperBlock < out.size(); ++b)
+    decode(block_at<Block>(row, b), out.data() + b * kSuperBlock);
 }
 
 }  // namespace

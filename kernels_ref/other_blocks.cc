@@ -1,7 +1,6 @@
 // Decoders of ternary blocks, MXFP4 (OCP Microscaling Formats v1.0) and of quantized activations. Layouts and order of
 // operations: ggml's dequantize_row_* (https://github.com/ggml-org/ggml, src/ggml-quants.c).
 #include <bit>
-#include <cstring>
 
 #include "base/half.h"
 #include "kernels_ref/blocks.h"
@@ -55,16 +54,14 @@ void decode(const BlockQ8_1& block, float* out) {
 }
 
 void decode(const BlockQ8_K& block, float* out) {
-  for (int j = 0; j < 256; ++j) out[j] = block.d * static_cast<float>(block.qs[j]);
+  const float d = block.d;
+  for (int j = 0; j < 256; ++j) out[j] = d * static_cast<float>(block.qs[j]);
 }
 
 template <class Block>
 void decode_blocks(const std::byte* row, std::span<float> out, std::size_t block_weights) {
-  for (std::size_t i = 0; i < out.size(); i += block_weights, row += sizeof(Block)) {
-    Block block;
-    std::memcpy(&block, row, sizeof(Block));
-    decode(block, out.data() + i);
-  }
+  for (std::size_t b = 0; b * block_weights < out.size(); ++b)
+    decode(block_at<Block>(row, b), out.data() + b * block_weights);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #include "base/half.h"
@@ -16,12 +17,27 @@ struct BlockScales {
   int sc[16] = {}, m[16] = {};
 };
 
+template <class Block>
+int level_of(std::uint8_t code) {
+  if constexpr (Block::kCodebook != nullptr) {
+    return Block::kCodebook[code];
+  } else {
+    return code + Block::kLevelMin;
+  }
+}
+
 // --- bit fields that several formats share ---------------------------------------------------------------------------
 
-// n bytes hold 2 n codes: low nibbles first, then high.
+// n bytes (a multiple of 8) hold 2 n codes: low nibbles first, then high.
 inline void load_nibbles(const std::uint8_t* qs, int n, std::uint8_t* codes) {
-  for (int l = 0; l < n; ++l) codes[l] = qs[l] & 0x0f;
-  for (int l = 0; l < n; ++l) codes[n + l] = qs[l] >> 4;
+  constexpr std::uint64_t kLow = 0x0f0f0f0f0f0f0f0fu;
+  for (int l = 0; l < n; l += 8) {
+    std::uint64_t bytes;
+    std::memcpy(&bytes, qs + l, 8);
+    const std::uint64_t low = bytes & kLow, high = (bytes >> 4) & kLow;
+    std::memcpy(codes + l, &low, 8);
+    std::memcpy(codes + n + l, &high, 8);
+  }
 }
 inline void store_nibbles(const std::uint8_t* codes, int n, std::uint8_t* qs) {
   for (int l = 0; l < n; ++l) qs[l] = static_cast<std::uint8_t>((codes[l] & 0x0f) | (codes[n + l] << 4));
@@ -55,7 +71,9 @@ inline void store_bits(const std::uint8_t* codes, int shift, std::uint8_t* bits)
 
 // 4 bytes hold the fifth bit of 32 codes, weight j in bit j.
 inline void load_fifth(const std::uint8_t* qh, std::uint8_t* codes) {
-  for (int j = 0; j < 32; ++j) codes[j] |= static_cast<std::uint8_t>(((qh[j / 8] >> (j % 8)) & 1) << 4);
+  std::uint32_t bits;
+  std::memcpy(&bits, qh, 4);
+  for (int j = 0; j < 32; ++j) codes[j] |= static_cast<std::uint8_t>(((bits >> j) & 1) << 4);
 }
 inline void store_fifth(const std::uint8_t* codes, std::uint8_t* qh) {
   for (int b = 0; b < 4; ++b) {
