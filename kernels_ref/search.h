@@ -87,18 +87,26 @@ ScaleSums measure(const Levels& levels, const float* x, const float* w, int n, f
   return {sum_lanes(rr), sum_lanes(rl), sum_lanes(ll)};
 }
 
+inline constexpr float kHeavyTargets[] = {1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7};
+
 struct ScaleFit {
   float scale = 0;
   float error = 0;      // sum w (x - scale * l)^2
   float curvature = 0;  // error grows by curvature * (s - scale)^2 for s near scale: sum w l l
 };
 
-// Tries the scales that map the weight of largest magnitude to each of the targets, and refines the best.
+// Tries the scales that map the weight of largest magnitude to each of the targets, and those that map the weight that
+// matters most (if it is another one) to small levels; then refines the best.
 template <class Levels>
 ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, std::span<const float> targets) {
-  float extreme = 0;
-  for (int i = 0; i < n; ++i)
+  float extreme = 0, heavy = 0, most = 0;
+  for (int i = 0; i < n; ++i) {
     if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
+    if (const float cost = w[i] * x[i] * x[i]; cost > most) {
+      most = cost;
+      heavy = x[i];
+    }
+  }
   ScaleFit best;
   const ScaleSums zero = measure(levels, x, w, n, 0.0f);
   best.error = zero.rr;
@@ -106,14 +114,17 @@ ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, 
   if (std::fabs(extreme) < 0x1p-30f) return best;  // below anything a product of f16 and integers tells from zero
 
   float start = 0, start_error = best.error;
-  for (const float target : targets) {
-    const float scale = extreme / target;
+  const auto consider = [&](float scale) {
     const ScaleSums sums = measure(levels, x, w, n, scale);
     if (const float error = sums.refitted_error(); error < start_error) {
       start_error = error;
       start = scale + sums.correction();
     }
-  }
+  };
+  for (const float target : targets) consider(extreme / target);
+  if (heavy != extreme && std::fabs(heavy) >= 0x1p-30f)
+    for (const float target : kHeavyTargets) consider(heavy / target);
+
   for (int turn = 0; turn < 4 && start != 0; ++turn) {
     const ScaleSums sums = measure(levels, x, w, n, start);
     if (sums.rr >= best.error) break;

@@ -58,9 +58,9 @@ int clamp_to(float value, int low, int high) {
 template <class Levels>
 BlockScales search_scale(const Levels& levels, const BlockTask& task, std::span<const float> targets) {
   const ScaleFit fit = fit_scale(levels, task.x, task.w, task.weights, targets);
-  BlockScales best;
+  BlockScales best;  // zero, unless something is better
   best.sc[0] = 1;
-  float error = kInfinity;
+  float error = measure(levels, task.x, task.w, task.weights, 0.0f).rr;
   const float rounded = to_f16(fit.scale);
   for (const int steps : {0, -1, 1}) {
     const float d = f16_neighbour(rounded, steps);
@@ -75,9 +75,9 @@ BlockScales search_scale(const Levels& levels, const BlockTask& task, std::span<
 
 BlockScales search_affine(float top, const BlockTask& task) {
   const AffineFit fit = fit_affine(top, task.x, task.w, task.weights, kInfinity);
-  BlockScales best;
+  BlockScales best;  // zero, unless something is better
   best.sc[0] = best.m[0] = 1;
-  float error = kInfinity;
+  float error = measure_affine(top, task.x, task.w, task.weights, 0, 0).rr;
   const float rounded = to_f16(fit.offset);
   for (const int steps : {0, -1, 1}) {
     const float offset = f16_neighbour(rounded, steps);
@@ -108,8 +108,8 @@ BlockScales search_scales(const Levels& levels, const BlockTask& task, std::span
     curvature[static_cast<std::size_t>(g)] = fit.curvature;
   }
 
-  BlockScales best, trial;
-  float best_error = kInfinity;
+  BlockScales best, trial;  // zero, unless something is better
+  float best_error = measure(levels, task.x, task.w, task.weights, 0.0f).rr;
   trial.d = fit_super_scale(scale, curvature, groups, task.scale_min, task.scale_max);
   for (int turn = 0; turn < 4; ++turn) {
     // d is fixed: every group tries the integers around its own scale.
@@ -189,8 +189,8 @@ BlockScales search_affines(float top, const BlockTask& task) {
     minimum_cost[i] = wish[i].sums.w;
   }
 
-  BlockScales best, trial;
-  float best_error = kInfinity;
+  BlockScales best, trial;  // zero, unless something is better
+  float best_error = measure_affine(top, task.x, task.w, task.weights, 0, 0).rr;
   trial.d = fit_super_scale(scale, scale_cost, groups, 0, task.scale_max);
   trial.dmin = fit_super_scale(minimum, minimum_cost, groups, 0, task.scale_max);
   for (int turn = 0; turn < 4; ++turn) {
