@@ -37,7 +37,7 @@ void write_hf(const Checkpoint& checkpoint, const std::filesystem::path& folder,
 
 struct GgufOptions {
   std::optional<Type> type;   // for 2-D tensors: F32, F16 or BF16; nothing: as stored. 1-D tensors become F32.
-  std::uint32_t file_type = 0;                    // general.file_type; written as given
+  std::uint32_t file_type = 0;                    // general.file_type (llama_ftype); 0: by the plain types of the matrices
   std::string name;                               // general.name; empty: the path's stem
 };
 void write_gguf(const Checkpoint& checkpoint, const std::filesystem::path& file, const GgufOptions& options = {});

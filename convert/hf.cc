@@ -103,9 +103,11 @@ Checkpoint open_hf(const fs::path& path) {
   checkpoint.metadata = file.metadata;
   set_tensors(checkpoint, canonical_names(std::move(file.tensors)));
   checkpoint.tokenizer = read_tokenizer_data(folder);
-  if (checkpoint.tokenizer.bos_id < 0) checkpoint.tokenizer.bos_id = checkpoint.config.bos_id;
-  if (checkpoint.tokenizer.eos_id < 0 && !checkpoint.config.eos_ids.empty())
-    checkpoint.tokenizer.eos_id = checkpoint.config.eos_ids[0];
+  TokenizerData& tokenizer = checkpoint.tokenizer;
+  const auto size = static_cast<std::int64_t>(tokenizer.size());
+  if (tokenizer.bos_id < 0 && checkpoint.config.bos_id < size) tokenizer.bos_id = checkpoint.config.bos_id;
+  if (tokenizer.eos_id < 0 && !checkpoint.config.eos_ids.empty() && checkpoint.config.eos_ids[0] < size)
+    tokenizer.eos_id = checkpoint.config.eos_ids[0];
   check_tokenizer(checkpoint);
   return checkpoint;
 }

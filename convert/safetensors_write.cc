@@ -11,6 +11,7 @@ namespace attar {
 namespace {
 
 constexpr std::size_t kSlice = std::size_t{4} << 20;  // bytes read at a time
+constexpr std::uint64_t kShowProgressFrom = 256'000'000;
 
 const char* dtype_name(Type type) {
   switch (type) {
@@ -89,8 +90,13 @@ void write_safetensors(const fs::path& path, const std::vector<Tensor>& tensors,
   OutputFile file(path);
   file.write(length.bytes());
   file.write(text);
+  std::optional<Progress> progress;
+  if (offset >= kShowProgressFrom) progress.emplace("write " + path.filename().string(), offset, "bytes");
   for (const Tensor& tensor : tensors)
-    stream_tensor(tensor, safetensors_type(tensor, stored_as), [&](ByteView bytes) { file.write(bytes); });
+    stream_tensor(tensor, safetensors_type(tensor, stored_as), [&](ByteView bytes) {
+      file.write(bytes);
+      if (progress) progress->advance(bytes.size());
+    });
   file.commit();
 }
 
