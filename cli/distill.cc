@@ -1,7 +1,80 @@
+#include <iostream>
+
+#include "base/error.h"
 #include "cli/command.h"
+#include "distill/job.h"
 
 namespace attar::cli {
+namespace {
 
-void add_distill(CLI::App&) {}
+struct DistillOptions {
+  Common common;
+  DistillJob job;
+};
+
+void print_summary(const nlohmann::json& result) {
+  std::cout << "student: " << result.at("parameters").get<std::uint64_t>() << " parameters, trained on "
+            << result.at("tokens").get<std::int64_t>() << " tokens in " << result.at("steps").get<std::int64_t>()
+            << " steps\n";
+  if (result.contains("heldout")) {
+    const auto& heldout = result.at("heldout");
+    std::cout << "held-out: perplexity " << heldout.at("perplexity").get<double>();
+    if (heldout.contains("kl"))
+      std::cout << ", KL to the teacher " << heldout.at("kl").get<double>() << ", same top "
+                << 100 * heldout.at("same_top").get<double>() << " %";
+    std::cout << "\n";
+  }
+  std::cout << result.at("output").get<std::string>() << "\n";
+}
+
+int run_distill(DistillOptions& options) {
+  options.job.seed = options.common.seed;
+  const nlohmann::json result = run_distillation(options.job);
+  print_summary(result);
+  write_result(options.common, "distill", result);
+  return kDone;
+}
+
+}  // namespace
+
+void add_distill(CLI::App& app) {
+  auto options = std::make_shared<DistillOptions>();
+  DistillJob& job = options->job;
+  TrainerOptions& trainer = job.trainer;
+  CLI::App* sub = add_command(app, "distill", "Train a student to speak like its teacher, or a model on text alone",
+                              options->common, [options] { return run_distill(*options); });
+  sub->add_option("--teacher", job.teacher, "Model to learn from; without one the text is all there is");
+  sub->add_option("--student", job.student,
+                  "Model to train; a folder with only config.json (and tokenizer) starts from random weights")
+      ->required();
+  sub->add_option("--data", job.data, "Text to train on: .txt, .jsonl or builtin:train (a stream of new stories)")
+      ->required();
+  sub->add_option("--heldout", job.heldout, "Text to evaluate on while training");
+  sub->add_option("-o,--output", job.output, "Folder for the trained student")->required();
+  const auto option = [sub](const char* name, auto& value, const char* help) {
+    return sub->add_option(name, value, help)->capture_default_str();
+  };
+  option("--steps", trainer.steps, "Updates of the weights");
+  option("--batch", trainer.batch, "Chunks of text per update");
+  option("--micro-batch", trainer.micro_batch, "Chunks at a time, to save memory; 0: the whole batch");
+  option("--context", trainer.context, "Tokens per chunk");
+  option("--lr", trainer.schedule.peak, "Learning rate at its peak");
+  option("--lr-floor", trainer.schedule.floor_share, "Learning rate at the end, as a share of the peak");
+  option("--warmup", trainer.schedule.warmup, "Steps over which the learning rate rises");
+  option("--temperature", trainer.loss.temperature, "Softens both distributions before they are compared");
+  option("--alpha", trainer.loss.alpha, "Weight of the next-token loss; the rest is the teacher's");
+  option("--weight-decay", trainer.adamw.weight_decay, "Pull of matrices towards zero");
+  option("--beta1", trainer.adamw.beta1, "AdamW: memory of the first moment");
+  option("--beta2", trainer.adamw.beta2, "AdamW: memory of the second moment");
+  option("--clip", trainer.clip, "Largest gradient norm; 0: any");
+  option("--log-every", job.log_every, "Steps between lines of train.jsonl; 0: none");
+  option("--eval-every", job.eval_every, "Steps between evaluations on --heldout");
+  option("--eval-chunks", job.eval_chunks, "Held-out chunks to evaluate on");
+  option("--checkpoint-every", job.checkpoint_every, "Steps between checkpoints of the training; 0: only on Ctrl-C");
+  sub->add_flag("--resume", job.resume, "Go on with an interrupted run, if there is one");
+  option("--device", job.device, "cpu, cuda or cuda:N");
+  sub->add_flag("--tf32", job.tf32, "CUDA: faster, less exact matrix products");
+  option("--dtype", job.dtype, "Type of the weights written: f32, f16 or bf16");
+}
 
 }  // namespace attar::cli

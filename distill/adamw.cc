@@ -1,0 +1,72 @@
+#include "distill/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace attar {
+namespace {
+
+constexpr std::int64_t kAlign = 16;                        // floats: every parameter begins at a cache line
+constexpr std::int64_t kBlockOnCpu = std::int64_t{1} << 17;  // floats: the update's passes stay in the cache
+
+}  // namespace
+
+FlatParameters::FlatParameters(Decoder& decoder) {
+  const auto names = decoder.parameter_names();
+  std::int64_t total = 0;
+  for (const bool matrices : {true, false}) {
+    for (const auto& name : names) {
+      const at::Tensor& parameter = decoder.parameter(name);
+      if ((parameter.dim() >= 2) != matrices) continue;
+      slots_.push_back({name, total, parameter.sizes().vec(), parameter.numel()});
+      total += (parameter.numel() + kAlign - 1) / kAlign * kAlign;
+    }
+    if (matrices) decayed_ = total;
+  }
+  const at::NoGradGuard no_grad;
+  const auto options = decoder.parameter(names.front()).options().dtype(at::kFloat).requires_grad(false);
+  values_ = at::zeros({total}, options);
+  gradients_ = at::zeros({total}, options);
+  for (const Slot& slot : slots_) {
+    at::Tensor& parameter = decoder.parameter(slot.name);
+    at::Tensor place = view(values_, slot);
+    place.copy_(parameter.detach());
+    parameter.set_data(place);
+    parameter.set_requires_grad(true);
+    parameter.mutable_grad() = view(gradients_, slot);
+  }
+}
+
+at::Tensor FlatParameters::view(const at::Tensor& flat, const Slot& slot) const {
+  return flat.narrow(0, slot.offset, slot.count).view(slot.shape);
+}
+
+AdamW::AdamW(FlatParameters& parameters, const AdamWOptions& options)
+    : m(at::zeros_like(parameters.values())), v(at::zeros_like(parameters.values())), parameters_(parameters),
+      options_(options) {}
+
+void AdamW::step(double learning_rate, double gradient_scale) {
+  const at::NoGradGuard no_grad;
+  ++steps;
+  const std::int64_t total = parameters_.values().numel(), decayed = parameters_.decayed();
+  const std::int64_t block = parameters_.values().is_cpu() ? kBlockOnCpu : total;
+  for (std::int64_t begin = 0; begin < decayed; begin += block)
+    update(begin, std::min(begin + block, decayed), options_.weight_decay, learning_rate, gradient_scale);
+  for (std::int64_t begin = decayed; begin < total; begin += block)
+    update(begin, std::min(begin + block, total), 0.0, learning_rate, gradient_scale);
+}
+
+void AdamW::update(std::int64_t begin, std::int64_t end, double weight_decay, double alpha, double gradient_scale) {
+  const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, begin, end - begin); };
+  const auto count = static_cast<double>(steps);
+  const double correction1 = 1 - std::pow(options_.beta1, count), correction2 = 1 - std::pow(options_.beta2, count);
+  at::Tensor theta = part(parameters_.values()), g = part(parameters_.gradients()), m_t = part(m), v_t = part(v);
+  if (gradient_scale != 1.0) g.mul_(gradient_scale);
+  if (weight_decay != 0.0) theta.mul_(1 - alpha * weight_decay);
+  m_t.lerp_(g, 1 - options_.beta1);                                         // line 7
+  v_t.mul_(options_.beta2).addcmul_(g, g, 1 - options_.beta2);              // line 8
+  const at::Tensor denominator = v_t.sqrt().div_(std::sqrt(correction2)).add_(options_.epsilon);
+  theta.addcdiv_(m_t, denominator, -alpha / correction1);                   // line 12
+}
+
+}  // namespace attar

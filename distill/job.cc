@@ -1,0 +1,231 @@
+#include "distill/job.h"
+
+#include <torch/torch.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "datasets/corpus.h"
+#include "distill/models.h"
+#include "distill/train_log.h"
+
+namespace attar {
+namespace {
+
+constexpr const char* kStateFile = "state.safetensors";
+
+// What decides the result: a saved state is taken up only if all of it is the same.
+nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, const LoadedModel& student,
+                            const LoadedModel* teacher) {
+  const TrainerOptions& t = job.trainer;
+  return {{"student", student.identity},
+          {"teacher", teacher != nullptr ? teacher->identity : ""},
+          {"data", data.identity},
+          {"steps", t.steps},
+          {"batch", t.batch},
+          {"micro-batch", t.micro_batch},
+          {"context", t.context},
+          {"lr", t.schedule.peak},
+          {"lr-floor", t.schedule.floor_share},
+          {"warmup", t.schedule.warmup},
+          {"temperature", t.loss.temperature},
+          {"alpha", t.loss.alpha},
+          {"weight-decay", t.adamw.weight_decay},
+          {"beta1", t.adamw.beta1},
+          {"beta2", t.adamw.beta2},
+          {"clip", t.clip},
+          {"seed", job.seed}};
+}
+
+fs::path training_folder(const fs::path& output) {
+  fs::path folder = output.has_filename() ? output : output.parent_path();
+  folder += ".training";
+  return folder;
+}
+
+// Makes OUTPUT.training, or says why not before any work is done.
+void prepare_folder(const DistillJob& job, const fs::path& folder) {
+  { const OutputFolder probe(job.output); }  // throws if it could not be written at the end
+  if (fs::exists(folder / kStateFile) && !job.resume)
+    fail("[distill] ", folder.string(), " holds the state of an interrupted run; add --resume to go on with it, or remove "
+         "the folder to start again");
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) fail("[distill] cannot make folder ", folder.string(), ": ", error.message());
+}
+
+std::vector<Ids> held_out_chunks(const DistillJob& job, const Tokenizer& tokenizer) {
+  if (job.heldout.empty()) return {};
+  return sample_chunks(tokenizer, read_documents(job.heldout), job.trainer.context + 1, job.eval_chunks, job.seed);
+}
+
+nlohmann::json report_values(const StepReport& report, bool teacher) {
+  nlohmann::json values = {{"loss", report.loss},
+                           {"cross_entropy", report.cross_entropy},
+                           {"gradient_norm", report.gradient_norm},
+                           {"learning_rate", report.rate}};
+  if (teacher) values["kl"] = report.kl;
+  if (report.skipped) values = {{"learning_rate", report.rate}, {"skipped", 1}};
+  return values;
+}
+
+nlohmann::json evaluation_values(const Evaluation& evaluation, bool teacher) {
+  nlohmann::json values = {{"cross_entropy", evaluation.cross_entropy},
+                           {"perplexity", std::exp(evaluation.cross_entropy)}};
+  if (teacher) {
+    values["kl"] = evaluation.kl;
+    values["same_top"] = evaluation.same_top;
+  }
+  return values;
+}
+
+std::string fixed(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4f", value);
+  return text;
+}
+
+// One run from where the trainer stands to its last step.
+class Run {
+ public:
+  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Ids> heldout, nlohmann::json identity)
+      : job_(job), trainer_(trainer), folder_(folder), heldout_(std::move(heldout)), identity_(std::move(identity)),
+        teacher_(!job.teacher.empty()), log_(folder, trainer.done()) {}
+
+  nlohmann::json train() {
+    using Clock = std::chrono::steady_clock;
+    const std::int64_t first = trainer_.done(), steps = job_.trainer.steps;
+    double seconds = 0;
+    {
+      Progress progress(teacher_ ? "distill" : "train", static_cast<std::uint64_t>((steps - first) * trainer_.step_tokens()),
+                        "tokens");
+      if (first == 0) evaluate();
+      while (trainer_.done() < steps) {
+        const auto start = Clock::now();
+        const StepReport report = trainer_.step();
+        const double taken = std::chrono::duration<double>(Clock::now() - start).count();
+        seconds += taken;
+        after_step(report, taken);
+        progress.advance(static_cast<std::uint64_t>(trainer_.step_tokens()), progress_text(report));
+      }
+    }
+    nlohmann::json result = {{"steps", steps},
+                             {"tokens", steps * trainer_.step_tokens()},
+                             {"train", report_values(last_, teacher_)},
+                             {"skipped_steps", skipped_}};
+    if (!heldout_.empty()) result["heldout"] = evaluation_values(evaluation_, teacher_);
+    if (seconds > 0)
+      result["tokens_per_second"] = static_cast<double>((steps - first) * trainer_.step_tokens()) / seconds;
+    return result;
+  }
+
+  void save() const { trainer_.save(folder_ / kStateFile, identity_); }
+
+ private:
+  void after_step(const StepReport& report, double seconds) {
+    last_ = report;
+    if (report.skipped) {
+      ++skipped_;
+      warn(cat("[distill] step ", report.step, ": loss or gradient was not a finite number; the step is skipped"));
+    }
+    const bool end = report.step == job_.trainer.steps;
+    const auto due = [&](std::int64_t every) { return every > 0 && (report.step % every == 0 || end); };
+    if (due(job_.log_every) || report.skipped) {
+      nlohmann::json values = report_values(report, teacher_);
+      values["tokens"] = report.step * trainer_.step_tokens();
+      values["tokens_per_second"] = static_cast<double>(trainer_.step_tokens()) / seconds;
+      log_.add("train", report.step, values);
+    }
+    if (due(job_.eval_every) || end) evaluate();
+    if (due(job_.checkpoint_every) && !end) save();
+  }
+
+  void evaluate() {
+    if (heldout_.empty()) return;
+    evaluation_ = trainer_.evaluate(heldout_);
+    log_.add("eval", trainer_.done(), evaluation_values(evaluation_, teacher_));
+    detail(cat("step ", trainer_.done(), ": held-out loss ", fixed(evaluation_.cross_entropy),
+               teacher_ ? cat(", KL ", fixed(evaluation_.kl)) : std::string()));
+  }
+
+  std::string progress_text(const StepReport& report) const {
+    std::string text = cat("loss ", fixed(report.loss));
+    if (!heldout_.empty()) text += cat(", held-out ", fixed(teacher_ ? evaluation_.kl : evaluation_.cross_entropy));
+    return text;
+  }
+
+  const DistillJob& job_;
+  Trainer& trainer_;
+  fs::path folder_;
+  std::vector<Ids> heldout_;
+  nlohmann::json identity_;
+  bool teacher_;
+  TrainLog log_;
+  StepReport last_;
+  Evaluation evaluation_;
+  std::int64_t skipped_ = 0;
+};
+
+void write_student(const DistillJob& job, Decoder& student, const TokenizerData& tokenizer, const fs::path& folder) {
+  OutputFolder output(job.output);
+  HfOptions options;
+  options.type = type_from_name(job.dtype);
+  write_hf(to_checkpoint(student, tokenizer), output.folder(), options);
+  for (const char* log : {kTrainLog, kEventFile}) {
+    std::error_code error;
+    fs::copy_file(folder / log, output.folder() / log, error);
+    if (error) fail("[distill] cannot write ", (output.folder() / log).string(), ": ", error.message());
+  }
+  output.commit();
+}
+
+}  // namespace
+
+nlohmann::json run_distillation(const DistillJob& job) {
+  if (job.dtype != "f32" && job.dtype != "f16" && job.dtype != "bf16")
+    fail("[distill] weights cannot be stored as '", job.dtype, "'; one of f32, f16, bf16");
+  const torch::Device device = parse_device(job.device);
+  if (device.is_cuda()) at::globalContext().setAllowTF32CuBLAS(job.tf32);
+  const fs::path folder = training_folder(job.output);
+  prepare_folder(job, folder);
+
+  std::optional<LoadedModel> teacher;
+  if (!job.teacher.empty()) teacher = load_teacher(job.teacher, device);
+  LoadedModel student = load_student(job.student, teacher ? &*teacher : nullptr, job.seed, device);
+  if (teacher) check_pair(student, *teacher);
+  const Tokenizer tokenizer(student.tokenizer);
+  const auto data = open_chunks(job.data, tokenizer, {job.trainer.context + 1, job.seed});
+  auto heldout = held_out_chunks(job, tokenizer);
+
+  DistillJob set = job;
+  if (!teacher) set.trainer.loss.alpha = 1.0;
+  const nlohmann::json identity = run_identity(set, *data, student, teacher ? &*teacher : nullptr);
+  Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer);
+  if (job.resume && fs::exists(folder / kStateFile)) {
+    trainer.resume(folder / kStateFile, identity);
+    note(cat("going on after step ", trainer.done(), " of ", job.trainer.steps));
+  }
+  Run run(set, trainer, folder, std::move(heldout), identity);
+  nlohmann::json result;
+  try {
+    result = run.train();
+  } catch (const Interrupted&) {
+    run.save();
+    throw Interrupted(cat("interrupted after step ", trainer.done(), " of ", job.trainer.steps, "; the state is kept in ",
+                          folder.string(), ", the same command with --resume goes on"));
+  }
+  write_student(job, *student.decoder, student.tokenizer, folder);
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);
+  result["parameters"] = student.parameters;
+  if (teacher) result["teacher_parameters"] = teacher->parameters;
+  result["output"] = job.output.string();
+  return result;
+}
+
+}  // namespace attar

@@ -1,0 +1,35 @@
+// A whole distillation: models and data from paths, training with logs and checkpoints, the student written at the end.
+//
+// While it runs everything lies in OUTPUT.training (the logs, and state.safetensors after every checkpoint); OUTPUT itself
+// appears when the student is finished, with the logs in it, and OUTPUT.training goes away.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "distill/trainer.h"
+
+namespace attar {
+
+struct DistillJob {
+  std::filesystem::path teacher;   // empty: train on the text alone
+  std::filesystem::path student;   // a model, or a folder with a config.json and no weights: those come from the seed
+  std::string data, heldout;       // sources (datasets/corpus.h); heldout empty: no evaluation
+  std::filesystem::path output;
+  TrainerOptions trainer;
+  std::int64_t log_every = 10, eval_every = 100, checkpoint_every = 200;  // steps; 0: never (but at the end or Ctrl-C)
+  std::int64_t eval_chunks = 32;   // held-out chunks, chosen by the seed
+  bool resume = false;             // go on from OUTPUT.training if it is there
+  std::string device = "cpu";
+  bool tf32 = false;               // CUDA: matrix products with 10 bits of mantissa
+  std::string dtype = "f32";       // of the weights written: f32, f16 or bf16
+  std::uint64_t seed = 0;
+};
+
+// Returns what was reached: steps, parameters, loss, held-out figures, tokens per second. Throws Error; Interrupted after it
+// has saved the state.
+nlohmann::json run_distillation(const DistillJob& job);
+
+}  // namespace attar

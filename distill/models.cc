@@ -1,0 +1,90 @@
+#include "distill/models.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "convert/json.h"
+#include "datasets/tokenizer.h"
+
+namespace attar {
+namespace {
+
+std::uint64_t parameter_count(Decoder& decoder) {
+  std::uint64_t count = 0;
+  for (const auto& name : decoder.parameter_names()) count += static_cast<std::uint64_t>(decoder.parameter(name).numel());
+  return count;
+}
+
+void check_tokenizer(const LoadedModel& model, const fs::path& path) {
+  if (model.tokenizer.kind == TokenizerKind::kNone)
+    fail("[distill] ", path.string(), " has no tokenizer (tokenizer.json or tokenizer.model), and no teacher gives one");
+  const auto tokens = static_cast<std::int64_t>(model.tokenizer.size());
+  if (tokens > model.decoder->config().vocab_size)
+    fail("[distill] ", path.string(), ": the tokenizer has ", tokens, " tokens, but vocab_size is ",
+         model.decoder->config().vocab_size);
+}
+
+bool is_bare_config(const fs::path& path) {
+  if (!fs::is_directory(path) || !fs::exists(path / "config.json")) return false;
+  return std::none_of(fs::directory_iterator(path), fs::directory_iterator(), [](const fs::directory_entry& entry) {
+    const auto extension = entry.path().extension();
+    return extension == ".safetensors" || extension == ".gguf" || extension == ".bin" || extension == ".pt" ||
+           extension == ".pth";
+  });
+}
+
+}  // namespace
+
+LoadedModel load_teacher(const fs::path& path, const torch::Device& device) {
+  const Checkpoint checkpoint = open_checkpoint(path);
+  LoadedModel model{load_decoder(checkpoint, device), checkpoint.tokenizer, checkpoint_hash(checkpoint)};
+  for (auto& parameter : model.decoder->parameters()) parameter.set_requires_grad(false);
+  model.decoder->eval();
+  model.parameters = parameter_count(*model.decoder);
+  check_tokenizer(model, path);
+  return model;
+}
+
+LoadedModel load_student(const fs::path& path, const LoadedModel* teacher, std::uint64_t seed,
+                         const torch::Device& device) {
+  LoadedModel model;
+  if (is_bare_config(path)) {
+    const auto source = (path / "config.json").string();
+    model.decoder = std::make_shared<Decoder>(parse_config(parse_json(read_text_file(source), source), source));
+    initialise(*model.decoder, seed);
+    model.decoder->to(device);
+    model.tokenizer = read_tokenizer_data(path);
+    if (model.tokenizer.kind == TokenizerKind::kNone && teacher != nullptr) model.tokenizer = teacher->tokenizer;
+    note(cat(path.string(), " holds no weights: the student starts from random ones, seed ", seed));
+  } else {
+    const Checkpoint checkpoint = open_checkpoint(path);
+    model.decoder = load_decoder(checkpoint, device);
+    model.tokenizer = checkpoint.tokenizer;
+    if (model.tokenizer.kind == TokenizerKind::kNone && teacher != nullptr) model.tokenizer = teacher->tokenizer;
+  }
+  check_tokenizer(model, path);
+  model.identity = checkpoint_hash(to_checkpoint(*model.decoder, model.tokenizer));
+  model.parameters = parameter_count(*model.decoder);
+  return model;
+}
+
+void check_pair(const LoadedModel& student, const LoadedModel& teacher) {
+  const auto &a = student.tokenizer.tokens, &b = teacher.tokenizer.tokens;
+  constexpr const char* kCure = "; a student learns only from a teacher with the same tokenizer";
+  for (std::size_t id = 0; id < std::min(a.size(), b.size()); ++id)
+    if (a[id] != b[id])
+      fail("[distill] the tokenizers differ: token ", id, " is '", a[id], "' for the student and '", b[id],
+           "' for the teacher", kCure);
+  if (a.size() != b.size())
+    fail("[distill] the tokenizers differ: the student has ", a.size(), " tokens, the teacher ", b.size(), kCure);
+  if (Tokenizer(student.tokenizer).hash() != Tokenizer(teacher.tokenizer).hash())
+    fail("[distill] the tokenizers have the same tokens but different rules (merges, splitting or BOS/EOS)", kCure);
+  if (student.parameters > teacher.parameters)
+    warn(cat("the student (", student.parameters, " parameters) is larger than its teacher (", teacher.parameters, ")"));
+}
+
+}  // namespace attar

@@ -1,0 +1,31 @@
+// The models of a distillation: loading them, making a student from a bare config, and checking that they fit.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "model/decoder.h"
+
+namespace attar {
+
+struct LoadedModel {
+  std::shared_ptr<Decoder> decoder;
+  TokenizerData tokenizer;
+  std::string identity;            // equal identities are equal weights, config and tokenizer
+  std::uint64_t parameters = 0;
+};
+
+// In inference mode: no parameter wants a gradient.
+LoadedModel load_teacher(const std::filesystem::path& path, const torch::Device& device);
+
+// A model to go on from; or a folder with config.json but no weights, which are then drawn from the seed. Without a
+// tokenizer of its own it takes the teacher's. teacher: nullptr if there is none.
+LoadedModel load_student(const std::filesystem::path& path, const LoadedModel* teacher, std::uint64_t seed,
+                         const torch::Device& device);
+
+// Throws Error if they do not share a tokenizer, naming the first difference; warns if the student is the larger one.
+void check_pair(const LoadedModel& student, const LoadedModel& teacher);
+
+}  // namespace attar

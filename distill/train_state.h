@@ -1,0 +1,25 @@
+// A training run on disk: one safetensors file with weights, moments and, in its metadata, everything else. One file,
+// renamed into place when whole, so that a crash while saving leaves the state before it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "distill/adamw.h"
+
+namespace attar {
+
+struct TrainProgress {
+  std::int64_t done = 0, bad = 0;  // steps; bad steps in a row
+  nlohmann::json position;         // in the data
+  nlohmann::json run;              // what the run was asked to do: an object of plain values
+};
+
+void write_train_state(const std::filesystem::path& file, const FlatParameters& parameters, const AdamW& optimizer,
+                       const TrainProgress& progress);
+// Fills parameters and optimizer. Throws Error if the state is damaged or `run` asks for something else (names what).
+TrainProgress read_train_state(const std::filesystem::path& file, FlatParameters& parameters, AdamW& optimizer,
+                               const nlohmann::json& run);
+
+}  // namespace attar

@@ -1,0 +1,85 @@
+// Trains a student, with a teacher or on the text alone: one step at a time, with a state that can be saved after any step
+// and taken up again exactly.
+//
+// On the CPU a run that was interrupted and resumed ends in the same bytes as one that was not, given the same number of
+// threads: matrix products are split among threads, so their rounding depends on how many there are.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "distill/adamw.h"
+#include "distill/data.h"
+#include "distill/losses.h"
+#include "distill/schedule.h"
+#include "model/decoder.h"
+
+namespace attar {
+
+struct TrainerOptions {
+  std::int64_t steps = 1000;
+  std::int64_t batch = 16;         // chunks a step
+  std::int64_t micro_batch = 0;    // chunks at a time; 0: the whole batch
+  std::int64_t context = 128;      // tokens the model sees of a chunk; a chunk holds one more, the last one's target
+  LossOptions loss;
+  AdamWOptions adamw;
+  Schedule schedule;               // its steps are set by the trainer
+  double clip = 1.0;               // largest L2 norm of the whole gradient; 0: any
+  std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
+};
+
+// Means over the tokens of a step.
+struct StepReport {
+  std::int64_t step = 0;           // counted from 1
+  double loss = 0, cross_entropy = 0, kl = 0;  // nats
+  double gradient_norm = 0;        // before clipping
+  double rate = 0;                 // learning rate
+  bool skipped = false;            // the gradient was not finite: nothing was changed
+};
+
+struct Evaluation {
+  double cross_entropy = 0, kl = 0, same_top = 0;  // nats, nats, share; kl and same_top 0 without a teacher
+  std::int64_t tokens = 0;
+};
+
+class Trainer {
+ public:
+  // teacher: nullptr to train on the text alone. data gives chunks of context + 1 tokens. All live longer than this.
+  // Throws Error for options that make no sense or models that do not fit each other.
+  Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options);
+
+  StepReport step();                 // throws Error after too many bad steps; Interrupted leaves the last step's state
+  std::int64_t done() const { return done_; }
+  std::int64_t step_tokens() const { return options_.batch * options_.context; }
+
+  // Means over held-out chunks of context + 1 tokens.
+  Evaluation evaluate(const std::vector<Ids>& chunks);
+
+  // The state after the last whole step: weights, moments, place in the data. run: what the run was asked to do; a state is
+  // taken up only by a run that asks for the same.
+  void save(const std::filesystem::path& file, const nlohmann::json& run) const;
+  void resume(const std::filesystem::path& file, const nlohmann::json& run);
+
+  // Forward and backward of one batch: adds the gradient of the mean loss to the parameters' gradients. Returns sums over
+  // `batch`. total_targets: the number of targets the loss is a mean of.
+  LossSums accumulate(const std::vector<Ids>& batch, std::int64_t total_targets);
+  FlatParameters& parameters() { return parameters_; }
+
+ private:
+  at::Tensor hidden(Decoder& model, const at::Tensor& ids) const;
+  std::int64_t loss_rows(std::int64_t vocabulary) const;
+
+  Decoder& student_;
+  Decoder* teacher_;
+  ChunkSource& data_;
+  TrainerOptions options_;
+  FlatParameters parameters_;
+  AdamW optimizer_;
+  nlohmann::json position_;          // in the data, after the last whole step
+  std::int64_t done_ = 0, bad_ = 0;
+};
+
+}  // namespace attar
