@@ -1,6 +1,6 @@
 // Text sources and token chunks.
 //
-// A source is named by a path (.txt: documents split at blank lines; .jsonl: one object a line with "text") or by
+// A source is named by a path (.jsonl: one object a line with "text"; else text, its documents split at blank lines) or by
 // "builtin:train", "builtin:calibration", "builtin:heldout" (the procedural stories of datasets/stories.h).
 #pragma once
 
@@ -15,15 +15,16 @@ namespace attar {
 
 // The source as documents. Throws Error: missing, empty, not UTF-8 (names the byte), a jsonl line without "text".
 std::vector<std::string> read_documents(const std::string& source);
-// The source as one text: a file's bytes as they are; built-in documents joined by a newline.
+// The source as one text: a text file's bytes as they are; the documents of others joined by a newline.
 std::string read_source(const std::string& source);
 
 // The whole text tokenized and cut into consecutive chunks of `length` tokens; the rest is dropped.
-// first_bos: each chunk's first token is replaced by BOS if the tokenizer adds one. Throws Error if not one chunk is full.
+// first_bos, if the tokenizer adds BOS: the text starts with it, and each chunk's first token is replaced by it, as
+// llama-perplexity does. Throws Error if not one chunk is full.
 std::vector<Ids> chunk_text(const Tokenizer& tokenizer, std::string_view text, std::int64_t length, bool first_bos);
 
 // Documents tokenized (BOS before each if the tokenizer adds one, EOS after each if it has one), concatenated, cut into
-// chunks of `length`; then `count` of them (0: all) picked and ordered by seed.
+// chunks of `length`; then `count` of them (0: all) picked and ordered by seed. Throws Error if there are fewer than `count`.
 std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std::string>& documents, std::int64_t length,
                                std::int64_t count, std::uint64_t seed);
 
