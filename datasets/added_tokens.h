@@ -5,10 +5,10 @@
 #include <functional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "convert/tokenizer_data.h"
+#include "datasets/byte_trie.h"
 
 namespace attar {
 
@@ -24,17 +24,8 @@ class AddedTokenMatcher {
              const std::function<void(std::int64_t)>& token) const;
 
  private:
-  struct Match {
-    std::size_t length = 0;
-    std::size_t token = 0;
-  };
-  Match longest_at(std::string_view text, std::size_t begin) const;
-
-  static constexpr std::uint32_t kNone = 0xffffffffu;
   std::vector<AddedToken> tokens_;
-  std::vector<std::uint32_t> token_of_node_ = {kNone};        // a trie of bytes; node 0 is its root
-  std::unordered_map<std::uint64_t, std::uint32_t> children_;  // node * 256 + byte -> node
-  bool starts_[256] = {};
+  ByteTrie trie_;
 };
 
 }  // namespace attar

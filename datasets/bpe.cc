@@ -29,22 +29,28 @@ Vocabulary make_vocabulary(const TokenizerData& data) {
   return vocabulary;
 }
 
-BpeMerger::BpeMerger(const TokenizerData& data, const Vocabulary& vocabulary) {
-  table_.resize(std::bit_ceil(std::max<std::size_t>(16, data.merges.size() * 2)));
-  mask_ = table_.size() - 1;
-  std::string whole;
-  const auto id_of = [&](const std::string& token, std::size_t rank) {
-    const auto found = vocabulary.find(token);
-    if (found == vocabulary.end())
-      fail("tokenizer: merge ", rank, " (", data.merges[rank].first, " ", data.merges[rank].second, ") needs the token '",
-           token, "', which the vocabulary of ", data.tokens.size(), " tokens does not have");
-    return found->second;
-  };
+std::vector<BpeMerge> ranked_merges(const TokenizerData& data, const Vocabulary& vocabulary) {
+  std::vector<BpeMerge> merges;
+  merges.reserve(data.merges.size());
   for (std::size_t rank = 0; rank < data.merges.size(); ++rank) {
     const auto& [left, right] = data.merges[rank];
-    whole = left + right;
-    const Entry entry = {pair_key(id_of(left, rank), id_of(right, rank)), static_cast<std::uint32_t>(rank),
-                         id_of(whole, rank)};
+    const auto id_of = [&](const std::string& token) {
+      const auto found = vocabulary.find(token);
+      if (found == vocabulary.end())
+        fail("tokenizer: merge ", rank, " (", left, " ", right, ") needs the token '", token,
+             "', which the vocabulary of ", data.tokens.size(), " tokens does not have");
+      return found->second;
+    };
+    merges.push_back({id_of(left), id_of(right), id_of(left + right), static_cast<std::uint32_t>(rank)});
+  }
+  return merges;
+}
+
+BpeMerger::BpeMerger(const std::vector<BpeMerge>& merges) {
+  table_.resize(std::bit_ceil(std::max<std::size_t>(16, merges.size() * 2)));
+  mask_ = table_.size() - 1;
+  for (const BpeMerge& merge : merges) {
+    const Entry entry = {pair_key(merge.left, merge.right), merge.rank, merge.result};
     std::uint64_t slot = spread(entry.key) & mask_;
     while (table_[slot].result != kNoToken && table_[slot].key != entry.key) slot = (slot + 1) & mask_;
     table_[slot] = entry;

@@ -17,13 +17,19 @@ inline constexpr TokenId kNoToken = -1;
 using Vocabulary = std::unordered_map<std::string_view, TokenId>;  // views into the TokenizerData it was made from
 Vocabulary make_vocabulary(const TokenizerData& data);
 
+struct BpeMerge {
+  TokenId left, right, result;
+  std::uint32_t rank;  // lowest first
+};
+// The merges of a tokenizer.json or GGUF. Throws Error for one whose parts or whole are not in the vocabulary.
+std::vector<BpeMerge> ranked_merges(const TokenizerData& data, const Vocabulary& vocabulary);
+
 // Sennrich, Haddow, Birch: "Neural Machine Translation of Rare Words with Subword Units", 2016,
 // https://arxiv.org/abs/1508.07909, section 3.2: of all neighbouring pairs the one that was learnt first is merged first,
 // the leftmost of equals. A heap over a linked list makes it O(n log n) in the length of the word.
 class BpeMerger {
  public:
-  // Throws Error for a merge whose parts or whole are not in the vocabulary.
-  BpeMerger(const TokenizerData& data, const Vocabulary& vocabulary);
+  explicit BpeMerger(const std::vector<BpeMerge>& merges);  // of several for one pair the last counts
 
   // Memory that calls reuse; one per thread at a time.
   struct Workspace {

@@ -61,7 +61,7 @@ class ByteEncoder : public Encoder {
   };
 
   ByteEncoder(const TokenizerData& data, const Pieces& pieces, const Vocabulary& vocabulary)
-      : splitter_(pieces.regexes), merger_(data, vocabulary), nfc_(pieces.nfc), add_prefix_space_(data.add_prefix_space) {
+      : splitter_(pieces.regexes), merger_(ranked_merges(data, vocabulary)), nfc_(pieces.nfc), add_prefix_space_(data.add_prefix_space) {
     const auto id_of = [&](std::string_view token) {
       const auto found = vocabulary.find(token);
       return found == vocabulary.end() ? kNoToken : found->second;

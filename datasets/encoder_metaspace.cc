@@ -1,11 +1,9 @@
 // BPE over characters with U+2581 for space: Llama 2's, Mistral's, Gemma's SentencePiece model written as a tokenizer.json.
 #include <algorithm>
-#include <array>
 
 #include "base/console.h"
-#include "base/error.h"
 #include "datasets/encoder.h"
-#include "datasets/unicode.h"
+#include "datasets/metaspace.h"
 #include "datasets/workspace_pool.h"
 
 namespace attar {
@@ -14,15 +12,10 @@ namespace {
 class MetaspaceEncoder : public Encoder {
  public:
   explicit MetaspaceEncoder(const TokenizerData& data)
-      : vocabulary_(make_vocabulary(data)), merger_(data, vocabulary_), prefix_(data.add_prefix_space),
+      : vocabulary_(make_vocabulary(data)), merger_(ranked_merges(data, vocabulary_)),
+        unknown_(data, vocabulary_, data.fuse_unk), prefix_(data.add_prefix_space),
         prefix_unless_space_(data.prefix_unless_space), prefix_first_only_(data.prefix_first_only),
-        ignore_merges_(data.ignore_merges), fuse_unk_(data.fuse_unk),
-        unknown_(static_cast<TokenId>(data.unk_id)) {
-    for (int byte = 0; byte < 256; ++byte) {
-      char name[8];
-      std::snprintf(name, sizeof name, "<0x%02X>", static_cast<unsigned>(byte));
-      byte_tokens_[static_cast<std::size_t>(byte)] = data.byte_fallback ? id_of(name) : kNoToken;
-    }
+        ignore_merges_(data.ignore_merges) {
     // A merge across "letter, space" would make words depend on each other; no known tokenizer has one.
     words_stand_alone_ = id_of(kMetaspace) != kNoToken &&
                          std::none_of(data.merges.begin(), data.merges.end(), [](const auto& merge) {
@@ -67,19 +60,13 @@ class MetaspaceEncoder : public Encoder {
     std::uint64_t words = 0;
     for (std::size_t begin = 0; begin < text.size();) {
       if (++words % 65536 == 0) check_interrupt();
-      const std::size_t end = words_stand_alone_ ? end_of_word(text, begin) : text.size();
+      const std::size_t end = words_stand_alone_ ? metaspace_word_end(text, begin) : text.size();
       const std::string_view word = text.substr(begin, end - begin);
       const std::vector<TokenId>* tokens = workspace->cache.find(word);
       if (tokens == nullptr) tokens = &encode_word(word, *workspace);
       ids.insert(ids.end(), tokens->begin(), tokens->end());
       begin = end;
     }
-  }
-
-  // A word is a run of spaces and the run of other characters after it.
-  static std::size_t end_of_word(std::string_view text, std::size_t begin) {
-    while (text.substr(begin).starts_with(kMetaspace)) begin += kMetaspace.size();
-    return std::min(text.find(kMetaspace, begin), text.size());
   }
 
   const std::vector<TokenId>& encode_word(std::string_view word, Workspace& workspace) const {
@@ -91,29 +78,17 @@ class MetaspaceEncoder : public Encoder {
       if (const TokenId id = id_of(character); id != kNoToken)
         tokens.push_back(id);
       else
-        append_unknown(character, tokens);
+        unknown_.append(character, tokens);
     }
     merger_.merge(tokens, workspace.merge);
     workspace.cache.put(word, tokens);
     return tokens;
   }
 
-  void append_unknown(std::string_view character, std::vector<TokenId>& tokens) const {
-    const auto token_of = [&](char c) { return byte_tokens_[static_cast<unsigned char>(c)]; };
-    if (std::all_of(character.begin(), character.end(), [&](char c) { return token_of(c) != kNoToken; })) {
-      for (const char c : character) tokens.push_back(token_of(c));
-    } else if (unknown_ == kNoToken) {
-      fail("tokenize: the vocabulary has no token for '", character, "', none for its bytes, and no unknown token");
-    } else if (!fuse_unk_ || tokens.empty() || tokens.back() != unknown_) {
-      tokens.push_back(unknown_);
-    }
-  }
-
   Vocabulary vocabulary_;
   BpeMerger merger_;
-  bool prefix_, prefix_unless_space_, prefix_first_only_, ignore_merges_, fuse_unk_, words_stand_alone_ = false;
-  TokenId unknown_;
-  std::array<TokenId, 256> byte_tokens_;
+  UnknownCharacters unknown_;
+  bool prefix_, prefix_unless_space_, prefix_first_only_, ignore_merges_, words_stand_alone_;
   mutable WorkspacePool<Workspace> pool_;
 };
 

@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/random.h"
 #include "base/text.h"
 #include "convert/checkpoint.h"
 #include "datasets/added_tokens.h"
@@ -62,6 +63,8 @@ constexpr std::string_view kProbe =
     "caf\u00e9 cafe\u0301 Stra\u00dfe \u041f\u0440\u0438\u0432\u0435\u0442 \u4f60\u597d \u65e5\u672c\u8a9e \uc548\ub155 "
     "\u0645\u0631\u062d\u0628\u0627 \u0928\u092e\u0938\u094d\u0924\u0947 \U0001f44d\U0001f3fd \u00a0\u3000end \n";
 
+constexpr int kProbePairs = 200'000;
+
 }  // namespace
 
 std::unique_ptr<Encoder> make_encoder(const TokenizerData& data) {
@@ -102,7 +105,7 @@ struct Tokenizer::Impl {
       else
         raw.add(token, token.text);
     }
-    strips_space = data.kind != TokenizerKind::kByteBpe && data.add_prefix_space;
+    strips_space = data.kind != TokenizerKind::kByteBpe && (data.add_prefix_space || data.remove_extra_spaces);
   }
 
   void encode_plain(std::string_view text, bool first, Ids& ids) const {
@@ -157,11 +160,15 @@ std::string Tokenizer::hash() const {
     std::vector<bool> added(data.tokens.size());
     for (const auto& token : data.added) added[static_cast<std::size_t>(token.id)] = true;
     std::string text(kProbe);
+    std::vector<std::size_t> normal;
     for (std::size_t id = 0; id < data.tokens.size(); ++id) {
-      const bool normal = data.types.empty() || data.types[id] == TokenType::kNormal;
-      if (!normal || added[id] || find_invalid_utf8(impl_->surfaces[id])) continue;
+      const bool is_normal = data.types.empty() || data.types[id] == TokenType::kNormal;
+      if (!is_normal || added[id] || find_invalid_utf8(impl_->surfaces[id])) continue;
+      normal.push_back(id);
       (text += impl_->surfaces[id]) += '\n';
     }
+    Random random(0);  // neighbours that show in which order pieces are joined
+    for (int i = 0; i < kProbePairs && !normal.empty(); ++i) text += impl_->surfaces[normal[random.below(normal.size())]];
     const Ids ids = encode(text, true);
     impl_->hash = content_hash(std::as_bytes(std::span(ids)));
   });

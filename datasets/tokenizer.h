@@ -34,7 +34,7 @@ class Tokenizer {
 
   const TokenizerData& data() const;
   std::int64_t vocab_size() const;
-  // Of what the tokenizer does: of the ids it gives to its own vocabulary's text and to a text in many scripts. Two of equal
+  // Of what the tokenizer does: of the ids it gives to its own vocabulary's text, alone and joined, and to many scripts. Two of equal
   // hash tokenize alike, whatever files they came from (a folder and the GGUF made of it, padded or not).
   std::string hash() const;
 
