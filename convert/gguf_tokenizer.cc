@@ -137,6 +137,7 @@ void write_gguf_tokenizer(const TokenizerData& data, const ModelConfig& config, 
     fail("write GGUF: the tokenizer does not match the vocabulary: it has ", data.size(), " tokens, the model ", vocab);
   const bool bytes = data.kind == TokenizerKind::kByteBpe;
   if (data.unigram) warn("llama.cpp merges where this SentencePiece unigram model weighs; its tokens will differ");
+  if (!data.charsmap.empty()) warn("GGUF cannot say how this SentencePiece model replaces characters; its tokens will differ");
   std::string pre = "default";
   if (bytes) {
     const Pretokenizer* known = match_pretokenizer(data);

@@ -23,6 +23,7 @@ TokenizerData parse_sentencepiece(std::string_view bytes, std::string_view sourc
   data.byte_fallback = trainer.byte_fallback();
   data.add_prefix_space = normalizer.add_dummy_prefix();
   data.remove_extra_spaces = normalizer.remove_extra_whitespaces();
+  data.charsmap = normalizer.precompiled_charsmap();
   for (const auto& piece : model.pieces()) {
     if (piece.piece().empty()) fail(source, ": piece ", data.tokens.size(), " is empty");
     if (!std::isfinite(piece.score())) fail(source, ": piece ", data.tokens.size(), " has no finite score");
@@ -66,6 +67,7 @@ std::string sentencepiece_model(const TokenizerData& tokenizer) {
   if (tokenizer.pad_id >= 0) trainer->set_pad_piece(piece_of(tokenizer.pad_id));
   auto* normalizer = model.mutable_normalizer_spec();
   normalizer->set_name("identity");
+  normalizer->set_precompiled_charsmap(tokenizer.charsmap);
   normalizer->set_add_dummy_prefix(tokenizer.add_prefix_space);
   normalizer->set_remove_extra_whitespaces(tokenizer.remove_extra_spaces);
   normalizer->set_escape_whitespaces(true);

@@ -36,7 +36,6 @@ struct TokenizerData {
   std::vector<AddedToken> added;     // matched in the text before anything else
   std::vector<std::string> split_regexes;  // byte-level BPE, applied in order, each isolating its matches
   bool ignore_merges = false;        // a whole word that is a token stays whole (Llama-3)
-  bool unigram = false;              // SentencePiece: segmented by likelihood, not by merging
   std::string charsmap;              // SentencePiece's precompiled_charsmap: replacements of characters; empty: none
   bool byte_fallback = false;
   bool add_prefix_space = false;     // GPT-2 style or SentencePiece's dummy prefix

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "datasets/stories.h"
 #include "tests/datasets/small_tokenizers.h"
 #include "tests/support.h"
 
@@ -44,6 +45,14 @@ TEST(Corpus, JsonLines) {
   const auto source = write(folder / "a.jsonl", "{\"text\": \"one\\ntwo\", \"id\": 1}\n\n{\"text\": \"\"}\n{\"text\": \"ü\"}");
   EXPECT_EQ(read_documents(source), (Documents{"one\ntwo", "ü"}));
   EXPECT_EQ(read_source(source), "one\ntwo\nü");
+}
+
+TEST(Corpus, BuiltIn) {
+  const auto documents = read_documents("builtin:heldout");
+  EXPECT_EQ(static_cast<std::int64_t>(documents.size()), default_story_count(Split::kHeldout));
+  const std::string text = read_source("builtin:heldout");
+  EXPECT_TRUE(text.starts_with(documents[0] + "\n" + documents[1] + "\n"));
+  EXPECT_HAS(error_of([] { read_documents("builtin:held-out"); }), "heldout");
 }
 
 TEST(Corpus, Errors) {
