@@ -67,13 +67,18 @@ std::int64_t block_rows(const at::Tensor& z) {
   return z.is_cpu() ? std::clamp<std::int64_t>(kBlockOnCpu / z.size(1), 16, z.size(0)) : z.size(0);
 }
 
+// What the loss looks at besides the student's logits; a struct, since autograd cannot take an undefined tensor.
+struct Reference {
+  at::Tensor v, y;
+  LossOptions options;
+};
+
 // Loss and its gradient in one go: autograd's own chain of operations would keep five tensors of the logits' size.
 class DistillationLoss : public torch::autograd::Function<DistillationLoss> {
  public:
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& z,
-                                                const at::Tensor& v, const at::Tensor& y, double temperature,
-                                                double alpha) {
-    const LossOptions options{temperature, alpha};
+                                                const Reference& reference) {
+    const auto& [v, y, options] = reference;
     const at::Tensor gradient = at::empty_like(z);
     const std::int64_t step = std::max<std::int64_t>(block_rows(z), 1);
     at::Tensor total = at::zeros({}, z.options().dtype(at::kDouble)), cross_entropy = total.clone(), kl = total.clone();
@@ -93,7 +98,7 @@ class DistillationLoss : public torch::autograd::Function<DistillationLoss> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const at::Tensor gradient = context->get_saved_variables()[0];
-    return {gradient * grads[0].to(gradient.scalar_type()), {}, {}, {}, {}};
+    return {gradient * grads[0].to(gradient.scalar_type()), {}};
   }
 };
 
@@ -111,7 +116,7 @@ LossSums distillation_loss(const at::Tensor& student, const at::Tensor& teacher,
   check_shapes(student, teacher, targets);
   at::Tensor v;
   if (teacher.defined()) v = fit_vocabulary(teacher.detach(), student.size(1));
-  const auto sums = DistillationLoss::apply(student, v, targets, options.temperature, options.alpha);
+  const auto sums = DistillationLoss::apply(student, Reference{v, targets, options});
   return {sums[0], sums[1], sums[2]};
 }
 
