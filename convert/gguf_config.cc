@@ -159,7 +159,7 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   json["rope_scaling"] = read_scaling(file, rope, json);
   if (family == Family::kPhi3) {
     const std::int64_t original = file.integer(rope + "scaling.original_context_length", 0, kMaxSize, 0);
-    if (original > 0) json["original_max_position_embeddings"] = original;
+    if (original > 0 && !json["rope_scaling"].is_null()) json["original_max_position_embeddings"] = original;
   }
   read_windows(file, arch, family, json);
   if (family == Family::kGemma3) json["rope_local_base_freq"] = decimal(file.number(rope + "freq_base_swa", 1e-3, 1e15, 10000.0));
