@@ -15,7 +15,7 @@ struct TextOptions {
   Common common;
   std::string model, prompt, prompt_file, device = "cpu";
   GenerateOptions generate;
-  bool ids = false;
+  bool ids = false, floats = false;
 };
 
 int run_generate(TextOptions& options) {
@@ -23,7 +23,9 @@ int run_generate(TextOptions& options) {
   const std::string text = options.prompt.empty() ? read_text_file(options.prompt_file) : options.prompt;
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const Tokenizer tokenizer(checkpoint.tokenizer);
-  const auto decoder = load_decoder(checkpoint, parse_device(options.device));
+  const torch::Device device = parse_device(options.device);
+  const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
+  const auto decoder = kernels ? load_decoder_packed(checkpoint) : load_decoder(checkpoint, device);
   const Ids prompt = tokenizer.encode(text, true);
   options.generate.seed = options.common.seed;
 
@@ -63,6 +65,7 @@ void add_generate(CLI::App& app) {
   sub->add_option("--top-p", g.sampling.top_p, "Only the likeliest tokens that together reach this probability");
   sub->add_option("--stop", g.stop, "Text that ends the answer; may be repeated")->allow_extra_args(false);
   sub->add_flag("--ids", options->ids, "Print the new token ids as one JSON array instead of text");
+  sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
   sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
 }
 

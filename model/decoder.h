@@ -29,7 +29,10 @@ class Decoder : public torch::nn::Module {
  public:
   // Parameters exist, float32, uninitialised: their memory is not touched before it is filled. Throws Error for a config
   // that cannot be computed.
-  explicit Decoder(ModelConfig config);
+  explicit Decoder(ModelConfig config) : Decoder(std::move(config), {}) {}
+  // The matrices named in `packed` stay in their packed type and are multiplied by the reference kernels, which round
+  // activations to 8 bits as phones do. They are no parameters; the decoder then runs on the CPU and without gradients.
+  Decoder(ModelConfig config, std::map<std::string, QuantizedTensor> packed);
   ~Decoder() override;
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
@@ -59,6 +62,7 @@ class Decoder : public torch::nn::Module {
   // "model.layers.0.self_attn.q_proj.weight", ...
   std::vector<std::string> linear_weights(std::int64_t index) const;
   torch::Device device() const;
+  std::uint64_t weight_bytes() const;  // held in memory, packed or not
 
   LinearObserver observer;  // empty: none
 
@@ -78,6 +82,9 @@ class Decoder : public torch::nn::Module {
 
 // Loads weights as float32 onto device. Throws Error naming the tensor for NaN or Inf.
 std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const torch::Device& device = torch::kCPU);
+// Keeps every matrix of a quantized type packed: memory is about that of the file. The rest becomes float32.
+std::shared_ptr<Decoder> load_decoder_packed(const Checkpoint& checkpoint);
+bool has_packed_matrices(const Checkpoint& checkpoint);
 // For block-by-block work on models larger than memory: make a Decoder, load the parameters of a block, use them, drop them.
 void load_parameter(Decoder& decoder, const Checkpoint& checkpoint, const std::string& name);
 void drop_parameter(Decoder& decoder, const std::string& name);  // gives its memory back; load_parameter brings it again

@@ -72,6 +72,24 @@ std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const torch:
   return decoder;
 }
 
+bool has_packed_matrices(const Checkpoint& checkpoint) {
+  for (const Tensor& tensor : checkpoint.tensors)
+    if (info(tensor.type).quantized && tensor.shape.size() == 2) return true;
+  return false;
+}
+
+std::shared_ptr<Decoder> load_decoder_packed(const Checkpoint& checkpoint) {
+  std::map<std::string, QuantizedTensor> packed;
+  for (const Tensor& tensor : checkpoint.tensors)
+    if (info(tensor.type).quantized && tensor.shape.size() == 2) {
+      check_interrupt();
+      packed.emplace(tensor.name, read_packed(tensor));
+    }
+  auto decoder = std::make_shared<Decoder>(checkpoint.config, std::move(packed));
+  for (const std::string& name : decoder->parameter_names()) load_parameter(*decoder, checkpoint, name);
+  return decoder;
+}
+
 void initialise(Decoder& decoder, std::uint64_t seed) {
   Random random(seed);
   const ModelConfig& config = decoder.config();
