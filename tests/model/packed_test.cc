@@ -33,11 +33,30 @@ TEST_P(PackedFamily, AgreesWithTheDecodedWeights) {
     EXPECT_LT(packed->weight_bytes(), checkpoint.tensor_bytes() + 1);
     const at::Tensor ids = test::random_ids(original->config(), 2, 9);
     const at::Tensor got = packed->forward(ids), expected = floats->forward(ids);
-    // Activations are rounded to 8 bits, which these few wide random layers pass on at about a hundredth.
+    // Rounding a block of 32 normal activations to 8 bits errs by about 0.6 % of their size; about twenty products follow
+    // each other here, and independent errors of that size add up to 2.7 %.
     const double error = ((got - expected).norm() / expected.norm()).item<double>();
-    EXPECT_LT(error, 0.03) << info(type).name;
+    EXPECT_LT(error, 0.05) << info(type).name;
     EXPECT_GT(error, 1e-6) << info(type).name << ": not through the integer kernels";
   }
+}
+
+// Types without an integer path meet float activations, so nothing but the order of sums may differ.
+TEST_P(PackedFamily, WiringIsThatOfTheFloatDecoder) {
+  const torch::NoGradGuard no_grad;
+  const auto original = test::tiny_decoder(wide_config(GetParam()));
+  const Checkpoint checkpoint = packed_checkpoint(*original, Type::kF16);
+  std::map<std::string, QuantizedTensor> matrices;
+  for (const Tensor& tensor : checkpoint.tensors)
+    if (tensor.shape.size() == 2) matrices.emplace(tensor.name, read_packed(tensor));
+  Decoder packed(checkpoint.config, std::move(matrices));
+  for (const auto& name : packed.parameter_names()) load_parameter(packed, checkpoint, name);
+  const at::Tensor ids = test::random_ids(original->config(), 2, 9);
+  EXPECT_LE(test::max_difference(packed.forward(ids), load_decoder(checkpoint)->forward(ids)), 2e-4);
+  std::vector<std::string> seen;
+  packed.observer = [&](const std::string& name, const at::Tensor&) { seen.push_back(name + ".weight"); };
+  packed.layer(0, at::randn({1, 2, 64}));
+  EXPECT_EQ(seen, packed.linear_weights(0));
 }
 
 TEST_P(PackedFamily, CacheDecodeEqualsFullForward) {
@@ -56,7 +75,7 @@ TEST_P(PackedFamily, CacheDecodeEqualsFullForward) {
 INSTANTIATE_TEST_SUITE_P(All, PackedFamily,
                          testing::Values(Family::kLlama, Family::kQwen2, Family::kQwen3, Family::kPhi3, Family::kGemma2,
                                          Family::kGemma3),
-                         [](const auto& family) { return std::string(info(family.param).model_type); });
+                         [](const auto& family) { return std::string(attar::info(family.param).model_type); });
 
 TEST(Packed, LinearIsTheKernelsMatvec) {
   const torch::NoGradGuard no_grad;
