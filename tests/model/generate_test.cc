@@ -27,6 +27,7 @@ Tokenizer byte_tokenizer() {
   data.types.push_back(TokenType::kControl);
   data.added.push_back({256, "<end>", true});
   data.eos_id = 256;
+  data.pre = "gpt-2";
   return Tokenizer(std::move(data));
 }
 
