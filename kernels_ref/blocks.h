@@ -42,9 +42,11 @@ inline constexpr std::int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -
                                                1,    13,   25,  38,  53,  69,  89,  113};
 
 struct UniformLevels {
+  static constexpr bool kHasCodebook = false;
   static constexpr const std::int8_t* kCodebook = nullptr;
 };
 struct Iq4Codebook {
+  static constexpr bool kHasCodebook = true;
   static constexpr int kLevels = 16, kLevelMin = 0;
   static constexpr const std::int8_t* kCodebook = kIq4Levels;
 };

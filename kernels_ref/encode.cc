@@ -16,8 +16,8 @@ constexpr float kNothing = 0x1p-25f;
 template <class Block>
 constexpr float max_magnitude() {
   float most = 65504.0f;
-  if constexpr (requires { Block::kScaleMax; }) most *= static_cast<float>(Block::kScaleMax);
-  if constexpr (Block::kCodebook != nullptr) return most * 113.0f;
+  if constexpr (Block::kWeights == kSuperBlock) most *= static_cast<float>(Block::kScaleMax);
+  if constexpr (Block::kHasCodebook) return most * 113.0f;
   if constexpr (!Block::kHasOffset) most *= static_cast<float>(Block::kLevels + Block::kLevelMin - 1);
   return most;
 }
@@ -27,8 +27,8 @@ template <class Block>
 constexpr auto make_targets() {
   constexpr int kSteps = 24;
   std::array<float, 2 * kSteps> targets{};
-  const float low = Block::kCodebook != nullptr ? -127.0f : static_cast<float>(Block::kLevelMin);
-  const float high = Block::kCodebook != nullptr ? 113.0f : static_cast<float>(Block::kLevels + Block::kLevelMin - 1);
+  const float low = Block::kHasCodebook ? -127.0f : static_cast<float>(Block::kLevelMin);
+  const float high = Block::kHasCodebook ? 113.0f : static_cast<float>(Block::kLevels + Block::kLevelMin - 1);
   // The fewer the levels, the more clipping pays.
   const float first = Block::kLevels > 32 ? 0.97f : 0.75f, last = Block::kLevels > 32 ? 1.06f : 1.55f;
   for (int i = 0; i < kSteps; ++i) {
@@ -41,40 +41,35 @@ constexpr auto make_targets() {
 
 template <class Block>
 constexpr auto levels_of() {
-  if constexpr (Block::kCodebook != nullptr) {
+  if constexpr (Block::kHasCodebook) {
     return search::Iq4{};
   } else {
     return search::Uniform{Block::kLevelMin, Block::kLevels + Block::kLevelMin - 1};
   }
 }
 
+template <class Block>
+BlockScales search_block(const float* x, const float* w) {
+  static constexpr auto kTargets = make_targets<Block>();
+  constexpr float kTop = Block::kLevels - 1;
+  BlockTask task{x, w, Block::kWeights, Block::kGroup};
+  if constexpr (Block::kWeights == kSuperBlock) {
+    task.scale_min = Block::kScaleMin;
+    task.scale_max = Block::kScaleMax;
+    if constexpr (Block::kHasOffset) return search_affines(kTop, task);
+    else return search_scales(levels_of<Block>(), task, kTargets);
+  } else {
+    if constexpr (Block::kHasOffset) return search_affine(kTop, task);
+    else return search_scale(levels_of<Block>(), task, kTargets);
+  }
+}
+
 // x: Block::kWeights weights; w: their importance.
 template <class Block>
 Block encode_block(const float* x, const float* w) {
-  static constexpr auto kTargets = make_targets<Block>();
   const auto levels = levels_of<Block>();
-  constexpr float kTop = Block::kLevels - 1;
-  BlockTask task{x, w, Block::kWeights, Block::kGroup};
-  BlockScales s;
   const bool nothing = std::all_of(x, x + Block::kWeights, [](float v) { return std::fabs(v) < kNothing; });
-  if constexpr (requires { Block::kScaleMax; }) {
-    task.scale_min = Block::kScaleMin;
-    task.scale_max = Block::kScaleMax;
-    if (nothing) {
-    } else if constexpr (Block::kHasOffset) {
-      s = search_affines(kTop, task);
-    } else {
-      s = search_scales(levels, task, kTargets);
-    }
-  } else {
-    s.sc[0] = s.m[0] = 1;
-    if (nothing) {
-    } else if constexpr (Block::kHasOffset) {
-      s = search_affine(kTop, task);
-    } else {
-      s = search_scale(levels, task, kTargets);
-    }
-  }
+  const BlockScales s = nothing ? BlockScales{} : search_block<Block>(x, w);
 
   std::uint8_t codes[Block::kWeights];
   for (int i = 0; i < Block::kWeights; ++i) {

@@ -8,7 +8,7 @@
 
 namespace attar {
 
-// What a search looks for. x: weights; w: importance, mean about 1. levels out: one per weight, as the decoder has them.
+// What a search works on. x: weights; w: importance, mean about 1.
 struct BlockTask {
   const float* x;
   const float* w;

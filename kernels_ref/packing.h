@@ -19,7 +19,7 @@ struct BlockScales {
 
 template <class Block>
 int level_of(std::uint8_t code) {
-  if constexpr (Block::kCodebook != nullptr) {
+  if constexpr (Block::kHasCodebook) {
     return Block::kCodebook[code];
   } else {
     return code + Block::kLevelMin;

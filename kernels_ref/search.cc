@@ -1,3 +1,4 @@
+// The affine fit: least squares for scale and offset together.
 #include "kernels_ref/search.h"
 
 namespace attar::search {

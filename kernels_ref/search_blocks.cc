@@ -1,3 +1,4 @@
+// The block searches of encode.h: group fits, then the integers and f16 numbers that a block can store.
 #include <array>
 #include <limits>
 
