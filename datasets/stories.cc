@@ -1,6 +1,5 @@
 #include "datasets/stories.h"
 
-#include <cctype>
 #include <utility>
 
 #include "base/error.h"
@@ -99,14 +98,15 @@ Split sentence_split(std::string_view sentence) {
   const auto add = [&](unsigned char c) { hash = (hash ^ c) * 0x100000001b3u; };
   for (const char c : sentence) {
     const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) == 0) {
+    const bool lower = byte >= 'a' && byte <= 'z', upper = byte >= 'A' && byte <= 'Z';
+    if (!lower && !upper && !(byte >= '0' && byte <= '9')) {
       gap = any;
       continue;
     }
     if (gap) add(' ');
     gap = false;
     any = true;
-    add(static_cast<unsigned char>(std::tolower(byte)));
+    add(upper ? static_cast<unsigned char>(byte - 'A' + 'a') : byte);
   }
   hash ^= hash >> 33;
   hash *= 0xff51afd7ed558ccdu;

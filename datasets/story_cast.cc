@@ -13,7 +13,7 @@ constexpr Verb kEveningVerbs[] = {{"go to bed early", "goes to bed early", "goin
                                   {"write a long letter", "writes a long letter", "writing a long letter", "wrote a long letter"},
                                   {"eat warm soup", "eats warm soup", "eating warm soup", "ate warm soup"},
                                   {"draw a picture", "draws a picture", "drawing a picture", "drew a picture"},
-                                  {"run all the way home", "runs all the way home", "running all the way home", "ran all the way home"},
+                                  {"give [R] a big hug", "gives [R] a big hug", "giving [R] a big hug", "gave [R] a big hug"},
                                   {"drink a cup of milk", "drinks a cup of milk", "drinking a cup of milk", "drank a cup of milk"},
                                   {"tell everyone about it", "tells everyone about it", "telling everyone about it", "told everyone about it"},
                                   {"have a good dream", "has a good dream", "having a good dream", "had a good dream"}};
@@ -21,7 +21,7 @@ constexpr Verb kEveningVerbs[] = {{"go to bed early", "goes to bed early", "goin
 constexpr std::string_view kMorals[] = {
     "told the truth", "shared with other people", "said please and thank you", "helped people who were in trouble",
     "listened to good advice", "took good care of {small|little} things", "asked for help when things were hard",
-    "tried again when something went wrong", "thought twice before getting angry", "was kind to everyone",
+    "tried again when something went wrong", "thought twice before getting angry", "tried to be kind to everyone",
     "kept every promise", "looked after [F]", "shared every {good|nice} thing with [F]", "waited patiently for a turn"};
 
 // Each name once, so that a name means one person for the whole story.
@@ -81,6 +81,7 @@ void close(Story& s, std::string_view deed) {
     std::vector<std::string> others;
     std::string gold;
     for (int g = 0; g < 4; ++g) {
+      if (!s.collecting() && static_cast<int>(gender) != g) continue;
       s.bind(kKeys[g], Person{"", "", static_cast<Gender>(g)});
       std::string choice = rest;
       for (std::size_t at = 0; (at = choice.find("[Z", at)) != std::string::npos;) choice[at + 1] = kKeys[g];
@@ -91,15 +92,17 @@ void close(Story& s, std::string_view deed) {
       }
     }
     s.quiz("pronoun",
-           "{In the end|At last|That evening|Now|Afterward}, [H] {was {happy|proud|glad|very happy|very glad}|smiled|felt "
+           "{In the end|At last|Now|Afterward}, [H] {was {happy|proud|glad|very happy|very glad}|smiled|felt "
            "{happy|proud|wonderful}} because",
            gold, others);
   }
   if (s.chance(50)) {
     const Verb& verb = s.pick(kEveningVerbs);
     const auto end = [](std::string_view words) { return std::string(words) + "."; };
-    s.quiz("verb", "{That {night|evening}|Late that {night|evening}|Before dark|When it got dark}, [H]", end(verb.past),
-           {end(verb.base), end(verb.third), end(verb.present_participle)});
+    std::vector<std::string> others;
+    if (s.collecting()) others = {end(verb.base), end(verb.third), end(verb.present_participle)};
+    s.quiz("verb", "{That {night|evening}|Late that {night|evening}|When it got dark|When the stars came out}, [H]", end(verb.past),
+           others);
   }
   if (s.chance(60)) {
     s.bind('M', s.pick(kMorals));

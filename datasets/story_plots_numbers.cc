@@ -64,7 +64,7 @@ void sharing_food(Story& s) {
 void market(Story& s) {
   const Thing& food = pick_food(s, 'f');
   const Thing& other = pick_food(s, 'g');
-  const int coins = s.between(6, 14), price = s.between(1, 2), count = s.between(1, coins / price - 2);
+  const int coins = s.between(6, 14), price = s.between(1, 2), count = s.between(2, coins / price - 1);
   const int paid = price * count, left = coins - paid;
   bind_count(s, 'a', coins, kCoin);
   bind_count(s, 'b', count, food);
@@ -146,7 +146,7 @@ void race(Story& s) {
   s.say("{At first|In the beginning|First}, [3] was {in front|ahead of [1]|faster than [1] and [2]}{, and [2] was {close behind|right "
         "behind [3.him]}|}.");
   if (trips) {
-    s.say("{But|Then} {near the [m]|at the [P]|halfway}, [3] [w]{| and {could not go on|had to stop}{| for a {moment|while}}}.");
+    s.say("{But|Then} {near the [m]|at the [P]|halfway}, [3] [w]{|, and that {took|cost} {some|much|a lot of} time}.");
     s.maybe(60, "{[2] stopped to {help|ask} [3]|[2] looked back at [3]}{|, and so [1] {ran past|got ahead of} {them|both of them}}.");
   } else {
     s.say("{But [3] got {tired|slow}|But [3] {looked back too often|ran too fast at the start}}, so {[1] and [2] {ran past [3.him]|passed "
@@ -174,7 +174,7 @@ void race(Story& s) {
 }
 
 void biggest(Story& s) {
-  const Thing& plant = s.pick(vegetables());
+  const Thing& plant = s.pick(vegetables().subspan(0, 8));  // the large ones
   s.bind('v', plant, "");
   std::array<char, 3> order{'H', 'F', 'G'};
   for (std::size_t i = 3; i > 1; --i) std::swap(order[i - 1], order[s.below(i)]);

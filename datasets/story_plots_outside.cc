@@ -16,8 +16,8 @@ constexpr std::string_view kRoads[] = {"past the mill", "over the wooden bridge"
                                        "around the pond", "up the hill", "between the two oaks", "down the stone steps"};
 constexpr std::string_view kAstray[] = {"the fog was so thick", "it had become dark", "the snow hid the path",
                                         "the sign had fallen down", "all the trees looked the same", "the path was covered with leaves"};
-constexpr std::string_view kNoises[] = {"an owl", "the old cat", "a branch at the window", "the kitchen clock", "a loose door",
-                                        "a small mouse", "the wind in the chimney", "a raccoon"};
+constexpr std::string_view kNoises[] = {"an owl", "the old cat", "a loose board", "an old clock", "a broken shutter",
+                                        "a small mouse", "the wind", "a raccoon"};
 constexpr std::string_view kFears[] = {"a ghost", "a monster", "a thief", "a dragon", "a wolf"};
 constexpr std::string_view kNightSpots[] = {"in the attic", "in the cellar", "behind the wall", "on the roof", "in the kitchen",
                                             "outside the window", "in the hall", "under the floor"};
@@ -39,7 +39,7 @@ void building(Story& s) {
   const bool hero_first = s.chance(50);
   s.bind('X', s.person(hero_first ? 'H' : 'F'));
   s.bind('Y', s.person(hero_first ? 'F' : 'H'));
-  s.say("First, [X] [a]{| {because {that was important|they needed it}|with care|while [Y] {watched|waited|sang}}}.");
+  s.say("First, [X] [a]{| {because that was important|with care|while [Y] {watched|waited|sang}}}.");
   s.say("{Then|After that|Next}, [Y] [c]{|, and {they|both of them} began to {build|work}| {at the [P]|for the [b]}}.");
   s.maybe(60, "{They worked {hard|together} {all morning|until noon|without a break}{| on the [b]}|{\"{This is hard work|We are almost done|Hold this, please},\" "
               "said {[X]|[Y]}}}.");
@@ -86,7 +86,7 @@ void rain(Story& s) {
   s.say("{When {the sun came out|it was over}|After the [w]|When the [w] stopped}, {they {walked|went|ran} home|[H] and [F] {walked|went} "
         "home}{ and saw {a rainbow|many puddles|a wet cat}|}{|, where [R] {made|cooked} {hot tea|warm soup|hot chocolate}}.");
   fact_from(s, "where", "Where did [H] and [F] hide?", "[H] and [F] hid from the [w]", shelters(), shelter);
-  fact_who(s, "Who {knew|found} a place to hide?", "The place [a] was {known|found} by", spotter, spotter == 'H' ? "FR" : "HR");
+  fact_who(s, "Who {knew|found} a place to hide?", "The one who {found|knew} the place [a] was", spotter, spotter == 'H' ? "FR" : "HR");
   fact_from(s, "where", "Where were [H] and [F] going that day?", "That day, [H] and [F] were on the way to the", places(),
             s.text_of('P'), {s.text_of('L')});
   close(s, "found a dry place with [F]");
@@ -105,6 +105,7 @@ void hungry_animal(Story& s) {
   s.bind('c', colour);
   s.bind('n', pet);
   introduce_hero(s);
+  introduce_friend(s);
   s.say("One [D], [H] {found|saw|heard} @ {little|small|thin|tiny} [a] [b].");
   s.maybe(70, "{The [a] was {cold|weak|afraid|alone} and {very|so} hungry{| because {nobody had fed it|it had lost its mother|it was too "
               "small to find food}}|\"{Are you hungry|Where is your mother|Do not be afraid}, little [a],\" {said|asked} [H]}.");
@@ -116,7 +117,7 @@ void hungry_animal(Story& s) {
   s.say("{[R] {said|told them}, \"{I think|I know} that @ [a] {likes|eats} [3].\"|[R] {had an idea|knew what to do} and {brought|found} some [3].|\"Let us "
         "try some [3],\" {said|suggested} [R].}");
   s.say("{And {really|indeed}|This time|Now}, the [a] ate {all the|the} [3]{ in {a minute|no time}| and {wanted more|went to sleep}|}{!|.}");
-  s.say("{Because {it|the [a]} was [c]|It had @ [c] {tail|head|back}, and|As the [a] had [c] {eyes|ears}}{|,} {[H] called it [n]|[H] and [F] "
+  s.say("{{Because|As} the [a] {was [c]|had [c] {eyes|feet}},|It had @ [c] {tail|head|back}, and} {[H] called it [n]|[H] and [F] "
         "named it [n]}.");
   s.maybe(70, "{Every {day|morning} after that|From then on}, [n] {waited for [H] at the {door|gate}|{slept|sat} next to [H]|followed [H] to the "
               "[L]|got some [3] from [F]}.");
@@ -134,6 +135,8 @@ void lost_way(Story& s) {
   s.bind('b', two);
   s.bind('w', why);
   const bool left = s.chance(50);
+  const Person& host = s.pick(relatives().subspan(0, 2));
+  s.bind('R', s.chance(50) ? host : s.pick(relatives().subspan(4, 2)));
   s.bind('l', left ? "left" : "right");
   s.bind('r', left ? "right" : "left");
   pick_food(s, 'f');
@@ -175,8 +178,8 @@ void swimming(Story& s) {
         "promised to teach [H] {how to |to }swim in the [P].}");
   s.say("{{On the first day|At first}, [H] only {put [H.his] feet into|stood in|looked at} the {cold |}water{| of the [P]}|First, [H] {learned to {float|hold [H.his] "
         "breath|kick with [H.his] legs}|held on to [R]}{| in the [P]}}.");
-  s.maybe(60, "{Then|The next day|Later}, [H.s] {swallowed some water and {coughed|wanted to stop}|{learned|tried} to {move [H.his] arms|swim on [H.his] back}|swam "
-              "{three|four|five} strokes}{|, but [H.he] did not give up}.");
+  s.maybe(60, "{Then|The next day|Later}, [H.s] {swallowed some water {|and {coughed|wanted to stop}, }but {did not give up|tried again}|{learned|tried} to {move [H.his] arms|"
+              "swim on [H.his] back}|swam {three|four|five} strokes{| {alone|without help}}}.");
   s.say("{After [n]|[n] later|It took [n], but then}{|,} [H] could swim {across the [P]|all alone|without help|as {well|fast} as [F]}.");
   const bool saves = s.chance(80);
   if (saves) {
@@ -213,7 +216,7 @@ void night_noise(Story& s) {
   s.bind('Y', s.person(brave == 'H' ? 'R' : 'H'));
   s.say("{So|Then} [X] {took {a|the} {lamp|candle|light} and {went|looked|climbed}|{held|lifted} the lamp and looked} to see what was [b]{|, and [Y] {came "
         "along|followed {quietly|slowly}|waited at the door}}.");
-  s.say("{There [X.s] found|And what did [X] see there but|It was not [e], it was only} [a]{!|.}");
+  s.say("{There [X.s] found|And what did [X] see there but|It was not [e] but} [a]{!|.}");
   s.say("{[H] {laughed|had to laugh} {out loud|with relief|about [H.his] fear}{| because it was only [a]}|\"{It is|It was} only [a],\" {said|laughed} "
         "[H]}.");
   s.maybe(60, "\"{Things are never so bad when you look at them|The dark is full of small sounds|You were {very |}brave}, [H],\" said [R].");

@@ -82,7 +82,7 @@ void broken_toy(Story& s) {
   s.bind('u', failed);
   s.maybe(60, "First, they tried to {fix|mend} the [o] with [u], but {the [o] {fell apart|broke} again|it did not hold|that did "
               "not help}.");
-  s.say("{Then|After that|So} [H] {went to|asked|ran to} [R]{ for help|}, {who had some [t]|and [R] found some [t] in a "
+  s.say("{Then|After that|So} [H] {{went|ran} to [R], who had some [t]|asked [R] for help, and [R] {had|found} some [t] in a "
         "{drawer|box|jar}}.");
   s.say("{With the [t] from [R]|With [R]'s help and some [t]|Using the [t]}, [H] and [F] {slowly|carefully|patiently} "
         "{fixed|mended|repaired} the [o.f].");
@@ -99,7 +99,8 @@ void broken_toy(Story& s) {
 void secret_gift(Story& s) {
   const Thing& toy = pick_toy(s, 'o');
   const std::string_view paper = other_than(s, colours(), {s.colour_of('o')});
-  const std::string_view spot = s.pick(indoor_spots()), empty = other_than(s, indoor_spots(), {spot});
+  const std::string_view spot = other_than(s, indoor_spots(), {"on the kitchen table"});  // too open for a secret
+  const std::string_view empty = other_than(s, indoor_spots(), {spot});
   const std::string_view occasion = s.pick(kOccasions);
   s.bind('p', paper);
   s.bind('a', spot);
@@ -137,7 +138,7 @@ void passed_along(Story& s) {
          s.pick(colours()));
   introduce_hero(s);
   s.say("[H] had {two good friends, [F] and [G]|two friends named [F] and [G]|friends called [F] and [G]}.");
-  s.say("{One [D]|One [D] near the [P]|At the [P]}, [H] {found|bought|was given} @ [o.f].");
+  s.say("One [D]{| near the [P]| at the [P]}, [H] {found|bought|was given} @ [o.f].");
   s.maybe(60, "At the same time, [G] had @ [q.f]{| from [R]| in {a bag|a box}}.");
   // Who has it now: each move is told, and the last holder is asked for.
   char holder = 'H', previous = 'R';

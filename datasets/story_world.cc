@@ -35,10 +35,10 @@ constexpr Thing kFoods[] = {{"apple", "apples"},   {"pear", "pears"},     {"cook
                             {"egg", "eggs"},       {"nut", "nuts"},       {"berry", "berries"},  {"cherry", "cherries"},
                             {"cake", "cakes"},     {"bun", "buns"},       {"orange", "oranges"}, {"peach", "peaches"},
                             {"banana", "bananas"}, {"muffin", "muffins"}, {"fig", "figs"},       {"pie", "pies"}};
-constexpr Thing kVegetables[] = {{"carrot", "carrots"},       {"tomato", "tomatoes"}, {"pumpkin", "pumpkins"},
-                                 {"bean", "beans"},           {"onion", "onions"},    {"cabbage", "cabbages"},
-                                 {"sunflower", "sunflowers"}, {"potato", "potatoes"}, {"melon", "melons"},
-                                 {"turnip", "turnips"},       {"radish", "radishes"}, {"tulip", "tulips"}};
+constexpr Thing kVegetables[] = {{"pumpkin", "pumpkins"}, {"cabbage", "cabbages"}, {"melon", "melons"},
+                                 {"potato", "potatoes"},  {"turnip", "turnips"},   {"onion", "onions"},
+                                 {"tomato", "tomatoes"},  {"carrot", "carrots"},   {"bean", "beans"},
+                                 {"radish", "radishes"},  {"tulip", "tulips"},     {"sunflower", "sunflowers"}};
 constexpr Words kColours[] = {"red", "blue", "green", "yellow", "orange", "purple",
                               "white", "black", "brown", "pink", "gray", "golden"};
 constexpr Words kTraits[] = {"kind",  "brave",    "shy",     "curious", "clever",  "careful", "gentle",  "cheerful", "patient",

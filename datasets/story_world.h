@@ -39,7 +39,7 @@ std::span<const Person> relatives();              // Grandma, Dad, ...
 std::span<const Person> strangers();              // the baker, ...
 std::span<const Thing> toys();                    // things that are owned, lost, broken and given
 std::span<const Thing> foods();                   // things that are counted and eaten
-std::span<const Thing> vegetables();              // things that are sown and harvested
+std::span<const Thing> vegetables();              // things that are sown and harvested; the first eight grow large
 std::span<const std::string_view> toy_nouns();
 std::span<const std::string_view> food_plurals();
 std::span<const std::string_view> colours();

@@ -1,7 +1,6 @@
 #include "datasets/story_writer.h"
 
 #include <algorithm>
-#include <cctype>
 
 #include "base/error.h"
 
@@ -10,7 +9,7 @@ namespace {
 
 constexpr int kTries = 48;  // wordings drawn for one sentence before the story is given up
 
-bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 // "an" before what sounds like a vowel; the corpus has no "unicorn".
 bool takes_an(std::string_view word) {
@@ -25,6 +24,7 @@ void Story::begin(Split split, std::uint64_t seed, bool collect) {
   split_ = split;
   collect_ = collect;
   whole_ = true;
+  asks_ = collect || chance(40);
   for (Slot& slot : slots_) slot.bound = Bound::kNothing;
   of_gender_.fill(0);
   persons_ = 0;
@@ -72,8 +72,9 @@ void Story::put(std::string_view words, Draft& draft) {
     if (is_letter(c)) {
       if (draft.article && takes_an(words.substr(i))) draft.text.insert(draft.text.size() - 1, 1, 'n');
       draft.article = false;
-      draft.text += draft.capital ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : c;
+      draft.text += draft.capital && c >= 'a' ? static_cast<char>(c - 'a' + 'A') : c;
       draft.capital = false;
+      while (i + 1 < words.size() && is_letter(words[i + 1])) draft.text += words[++i];
       continue;
     }
     if (c == ' ' && (draft.text.empty() || draft.text.back() == ' ')) continue;  // an empty choice between two words
@@ -219,6 +220,7 @@ void Story::quiz(std::string_view kind, std::string_view stem, std::string_view 
 
 void Story::fact(std::string_view kind, std::string_view question, std::string_view stem, std::string_view gold,
                  const std::vector<std::string>& others) {
+  if (!asks_) return;
   facts_.push_back({std::string(kind), std::string(question), std::string(stem), std::string(gold), others});
 }
 
@@ -267,7 +269,6 @@ void Story::finish() {
     for (const Fact& fact : facts_) ask(fact, false);
     return;
   }
-  if (!chance(40)) return;
   random_.shuffle(facts_);
   const std::size_t count = std::min<std::size_t>(facts_.size(), 1 + below(2));
   for (std::size_t i = 0; i < count; ++i) ask(facts_[i], true);

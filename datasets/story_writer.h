@@ -103,6 +103,7 @@ class Story {
   Random random_{0};
   Split split_ = Split::kTrain;
   bool collect_ = false, whole_ = true;
+  bool asks_ = false;  // facts are wanted: to be asked after the end, or collected
   std::array<Slot, 128> slots_;
   std::array<std::uint32_t, 4> of_gender_{};  // masks of the persons of each Gender
   std::uint32_t persons_ = 0;
