@@ -1,17 +1,14 @@
 #include "datasets/cloze.h"
 
-#include <algorithm>
-#include <iterator>
+#include <map>
 #include <utility>
 
-#include "datasets/story_plots.h"
 #include "datasets/story_teller.h"
 
 namespace attar {
 namespace {
 
 constexpr std::uint64_t kSeed = 0x636c6f7a65;  // "cloze"
-constexpr std::string_view kKinds[] = {"who", "where", "what", "count", "colour", "why", "order", "pronoun", "verb"};
 
 }  // namespace
 
@@ -21,13 +18,15 @@ std::vector<ClozeItem> cloze_items(Split split, std::int64_t count) {
   Random random(kSeed ^ static_cast<std::uint64_t>(split));
   Story story;
   std::vector<int> positions;
+  std::map<std::string, std::int64_t> made;  // by kind
   for (std::uint64_t index = 0; std::cmp_less(items.size(), count); ++index) {
     tell_story(story, split, kSeed, index, true);
-    // One item a story, of the kinds in turn as far as the story offers them.
-    const std::string_view wanted = kKinds[items.size() % std::size(kKinds)];
+    // One item a story, of the kind that there are fewest of so far among those the story offers.
     std::vector<const ClozeItem*> offered;
     for (const ClozeItem& item : story.items()) {
-      if (item.kind == wanted) offered.push_back(&item);
+      if (!offered.empty() && made[item.kind] > made[offered[0]->kind]) continue;
+      if (!offered.empty() && made[item.kind] < made[offered[0]->kind]) offered.clear();
+      offered.push_back(&item);
     }
     if (offered.empty()) continue;
     ClozeItem item = *offered[random.below(offered.size())];
@@ -42,6 +41,7 @@ std::vector<ClozeItem> cloze_items(Split split, std::int64_t count) {
     positions.pop_back();
     item.choices = wrong;
     item.choices.insert(item.choices.begin() + item.gold, gold);
+    ++made[item.kind];
     items.push_back(std::move(item));
   }
   return items;

@@ -9,9 +9,9 @@
 namespace attar {
 namespace {
 
-constexpr Plot kPlots[] = {lost_thing, broken_toy, secret_gift,    passed_along, quarrel,  sharing_food,
-                           market,     garden,     race,           biggest,      building, rain,
-                           hungry_animal, lost_way, swimming,      night_noise,  basket_of_food};
+constexpr Plot kPlots[] = {lost_thing,    broken_toy, secret_gift, passed_along, quarrel,       sharing_food,
+                           market,        garden,     race,        biggest,      building,      rain,
+                           hungry_animal, lost_way,   swimming,    night_noise,  basket_of_food};
 
 constexpr int kRedraws = 100000;
 
@@ -31,9 +31,12 @@ Split parse_split(std::string_view name) {
 
 std::string_view split_name(Split split) {
   switch (split) {
-    case Split::kTrain: return "train";
-    case Split::kCalibration: return "calibration";
-    case Split::kHeldout: return "heldout";
+    case Split::kTrain:
+      return "train";
+    case Split::kCalibration:
+      return "calibration";
+    case Split::kHeldout:
+      return "heldout";
   }
   fail("[stories] split out of range");
 }
@@ -90,8 +93,8 @@ std::vector<std::string_view> split_sentences(std::string_view text) {
   return sentences;
 }
 
-// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/), its bits mixed once more, in sixteenths: 12 train, 2 calibration,
-// 2 held out.
+// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/), its bits mixed once more, in sixteenths: 12 train, 2
+// calibration, 2 held out.
 Split sentence_split(std::string_view sentence) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   bool gap = false, any = false;

@@ -7,22 +7,32 @@
 namespace attar {
 namespace {
 
-constexpr Verb kEveningVerbs[] = {{"go to bed early", "goes to bed early", "going to bed early", "went to bed early"},
-                                  {"sleep very well", "sleeps very well", "sleeping very well", "slept very well"},
-                                  {"sing a happy song", "sings a happy song", "singing a happy song", "sang a happy song"},
-                                  {"write a long letter", "writes a long letter", "writing a long letter", "wrote a long letter"},
-                                  {"eat warm soup", "eats warm soup", "eating warm soup", "ate warm soup"},
-                                  {"draw a picture", "draws a picture", "drawing a picture", "drew a picture"},
-                                  {"give [R] a big hug", "gives [R] a big hug", "giving [R] a big hug", "gave [R] a big hug"},
-                                  {"drink a cup of milk", "drinks a cup of milk", "drinking a cup of milk", "drank a cup of milk"},
-                                  {"tell everyone about it", "tells everyone about it", "telling everyone about it", "told everyone about it"},
-                                  {"have a good dream", "has a good dream", "having a good dream", "had a good dream"}};
+constexpr Verb kEveningVerbs[] = {
+    {"go to bed early", "goes to bed early", "going to bed early", "went to bed early"},
+    {"sleep very well", "sleeps very well", "sleeping very well", "slept very well"},
+    {"sing a happy song", "sings a happy song", "singing a happy song", "sang a happy song"},
+    {"write a long letter", "writes a long letter", "writing a long letter", "wrote a long letter"},
+    {"eat warm soup", "eats warm soup", "eating warm soup", "ate warm soup"},
+    {"draw a picture", "draws a picture", "drawing a picture", "drew a picture"},
+    {"give [R] a big hug", "gives [R] a big hug", "giving [R] a big hug", "gave [R] a big hug"},
+    {"drink a cup of milk", "drinks a cup of milk", "drinking a cup of milk", "drank a cup of milk"},
+    {"tell everyone about it", "tells everyone about it", "telling everyone about it", "told everyone about it"},
+    {"have a good dream", "has a good dream", "having a good dream", "had a good dream"}};
 
-constexpr std::string_view kMorals[] = {
-    "told the truth", "shared with other people", "said please and thank you", "helped people who were in trouble",
-    "listened to good advice", "took good care of {small|little} things", "asked for help when things were hard",
-    "tried again when something went wrong", "thought twice before getting angry", "tried to be kind to everyone",
-    "kept every promise", "looked after [F]", "shared every {good|nice} thing with [F]", "waited patiently for a turn"};
+constexpr std::string_view kMorals[] = {"told the truth",
+                                        "shared with other people",
+                                        "said please and thank you",
+                                        "helped people who were in trouble",
+                                        "listened to good advice",
+                                        "took good care of {small|little} things",
+                                        "asked for help when things were hard",
+                                        "tried again when something went wrong",
+                                        "thought twice before getting angry",
+                                        "tried to be kind to everyone",
+                                        "kept every promise",
+                                        "looked after [F]",
+                                        "shared every {good|nice} thing with [F]",
+                                        "waited patiently for a turn"};
 
 // Each name once, so that a name means one person for the whole story.
 std::string_view fresh_name(Story& s, std::span<const std::string_view> names, std::array<std::string_view, 3>& taken) {
@@ -58,18 +68,21 @@ void cast(Story& s) {
 }
 
 void introduce_hero(Story& s) {
-  s.say("{{Once upon a time|Long ago|Once}, there {was|lived} @ [T] {little|} [H.k] named [H]|"
-        "[H] was @ [T] {little|young|} [H.k] who lived {near|by|not far from} the [L]|"
-        "{In a small house|In a little village|On a quiet street|In a cozy home} {near|by} the [L] lived @ [T] [H.k] "
-        "{named|called} [H]|"
-        "There was once @ [T] [H.k] {named|called} [H]}.");
-  s.maybe(25, "[H.s] {liked|loved} to {sing|play|read|run|draw|dance|climb trees|look at the clouds|tell stories} "
-              "{near|by|at} the [L]{| with [F]| every day| after school}.");
+  s.say(
+      "{{Once upon a time|Long ago|Once}, there {was|lived} @ [T] {little|} [H.k] named [H]|"
+      "[H] was @ [T] {little|young|} [H.k] who lived {near|by|not far from} the [L]|"
+      "{In a small house|In a little village|On a quiet street|In a cozy home} {near|by} the [L] lived @ [T] [H.k] "
+      "{named|called} [H]|"
+      "There was once @ [T] [H.k] {named|called} [H]}.");
+  s.maybe(25,
+          "[H.s] {liked|loved} to {sing|play|read|run|draw|dance|climb trees|look at the clouds|tell stories} "
+          "{near|by|at} the [L]{| with [F]| every day| after school}.");
 }
 
 void introduce_friend(Story& s) {
-  s.maybe(70, "[H.p] best friend was {@ {kind|funny|brave|clever|quiet} [F.k] named [F]|[F], @ {kind|funny|brave|clever|quiet} "
-              "[F.k]|[F], who lived {next door|near the [L]|on the other side of the [L]}}.");
+  s.say(
+      "[H.p] best friend was {@ {kind|funny|brave|clever|quiet} [F.k] named [F]|[F], @ {kind|funny|brave|clever|quiet} "
+      "[F.k]|[F], who lived {next door|near the [L]|on the other side of the [L]}}.");
 }
 
 void close(Story& s, std::string_view deed) {
@@ -101,18 +114,24 @@ void close(Story& s, std::string_view deed) {
     const auto end = [](std::string_view words) { return std::string(words) + "."; };
     std::vector<std::string> others;
     if (s.collecting()) others = {end(verb.base), end(verb.third), end(verb.present_participle)};
-    s.quiz("verb", "{That {night|evening}|Late that {night|evening}|When it got dark|When the stars came out}, [H]", end(verb.past),
-           others);
+    s.quiz("verb", "{That {night|evening}|Late that {night|evening}|When it got dark|When the stars came out}, [H]",
+           end(verb.past), others);
   }
   if (s.chance(60)) {
     s.bind('M', s.pick(kMorals));
-    s.say("{{From that day on|After that {day|}|Ever since that day}, [H] always [M]|[H] {never forgot|always remembered} "
-          "that day{ at the [L]|}, and always [M]|And so [H] learned a lesson: {after that|from then on}, [H.he] always [M]}.");
+    s.say(
+        "{{From that day on|After that {day|}|Ever since that day}, [H] always [M]|[H] {never forgot|always "
+        "remembered} "
+        "that day{ at the [L]|}, and always [M]|And so [H] learned a lesson: {after that|from then on}, [H.he] always "
+        "[M]}.");
   } else {
-    s.maybe(60, "{[H] and [F] {were|stayed} {good|best|close} friends {for a long time|all {summer|winter|year} long|ever after}|"
-                "[H] and [F] {walked|went|ran|skipped} home {together|side by side|hand in hand|past the [L]}{|, and both of "
-                "them were {happy|tired|hungry|glad}}|It {was|had been} a {good|happy|long|wonderful} day "
-                "for [H]{| and [F]}}.");
+    s.maybe(
+        60,
+        "{[H] and [F] {were|stayed} {good|best|close} friends {for a long time|all {summer|winter|year} long|ever "
+        "after}|"
+        "[H] and [F] {walked|went|ran|skipped} home {together|side by side|hand in hand|past the [L]}{|, and both of "
+        "them were {happy|tired|hungry|glad}}|It {was|had been} a {good|happy|long|wonderful} day "
+        "for [H]{| and [F]}}.");
   }
 }
 
@@ -154,7 +173,8 @@ void fact_who(Story& s, std::string_view question, std::string_view stem, char g
   const std::string_view right = s.person(gold).name;
   std::array<std::string_view, 3> names{right, right, right};
   for (std::size_t i = 0; i < std::min<std::size_t>(3, likely.size()); ++i) names[i] = s.person(likely[i]).name;
-  s.fact("who", question, stem, std::string(right) + ".", ended(s.wrong(all_names(), right, {names[0], names[1], names[2]})));
+  s.fact("who", question, stem, std::string(right) + ".",
+         ended(s.wrong(all_names(), right, {names[0], names[1], names[2]})));
 }
 
 void fact_from(Story& s, std::string_view kind, std::string_view question, std::string_view stem, Words list,

@@ -32,7 +32,7 @@ void night_noise(Story& s);
 
 // story_cast.cc: what all plots share. H is the hero, F and G two friends, R a relative, S a stranger.
 void cast(Story& s);
-void introduce_hero(Story& s);   // one or two sentences
+void introduce_hero(Story& s);  // one or two sentences
 void introduce_friend(Story& s);
 // The end of the story; deed completes "had ...", for instance "found [Z.his] red ball", with Z standing for the hero.
 void close(Story& s, std::string_view deed);

@@ -7,6 +7,11 @@
 namespace attar {
 namespace {
 
+// Ways to begin a question and an answer, so that each has some wording for every split.
+constexpr std::string_view kAsking =
+    "{|||Now, |So, |Tell me, |Please tell me, |In this story, |In the story, |Do you remember, }";
+constexpr std::string_view kAnswering =
+    "{|||Well, |In this story, |In the story, |The story says that |We read that |I remember that |I think that }";
 constexpr int kTries = 48;  // wordings drawn for one sentence before the story is given up
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -14,7 +19,8 @@ bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
 // "an" before what sounds like a vowel; the corpus has no "unicorn".
 bool takes_an(std::string_view word) {
   const char c = word[0];
-  return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u' || word.starts_with("honest") || word.starts_with("hour");
+  return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u' || word.starts_with("honest") ||
+         word.starts_with("hour");
 }
 
 }  // namespace
@@ -70,7 +76,10 @@ void Story::put(std::string_view words, Draft& draft) {
       continue;
     }
     if (is_letter(c)) {
-      if (draft.article && takes_an(words.substr(i))) draft.text.insert(draft.text.size() - 1, 1, 'n');
+      if (draft.article && takes_an(words.substr(i))) {
+        draft.text.back() = 'n';
+        draft.text += ' ';
+      }
       draft.article = false;
       draft.text += draft.capital && c >= 'a' ? static_cast<char>(c - 'a' + 'A') : c;
       draft.capital = false;
@@ -78,7 +87,7 @@ void Story::put(std::string_view words, Draft& draft) {
       continue;
     }
     if (c == ' ' && (draft.text.empty() || draft.text.back() == ' ')) continue;  // an empty choice between two words
-    if (c == '.' && draft.text.ends_with('"') && draft.capital) continue;  // direct speech has ended the sentence
+    if (c == '.' && draft.text.ends_with('"') && draft.capital) continue;        // direct speech has ended the sentence
     if ((c == ',' || c == '.' || c == '?' || c == '!') && draft.text.ends_with(' ')) draft.text.pop_back();
     draft.text += c;
     if (c == '"') {
@@ -211,7 +220,8 @@ void Story::quiz(std::string_view kind, std::string_view stem, std::string_view 
     put(" ", draft);
     expand(gold, draft);
     if (!owned(draft.text)) continue;
-    if (collect_) collect(kind, text_.empty() ? before_gap.text : text_ + " " + before_gap.text, before_gap, gold, others);
+    if (collect_)
+      collect(kind, text_.empty() ? before_gap.text : text_ + " " + before_gap.text, before_gap, gold, others);
     commit(draft);
     return;
   }
@@ -239,16 +249,24 @@ void Story::collect(std::string_view kind, std::string context, const Draft& ste
   items_.push_back(std::move(item));
 }
 
+// The first letter in lower case, to follow other words; templates of slots and choices stay.
+std::string lower_first(std::string text) {
+  if (!text.empty() && text[0] >= 'A' && text[0] <= 'Z') text[0] = static_cast<char>(text[0] - 'A' + 'a');
+  return text;
+}
+
 // tell: the question and its answer become part of the text; otherwise they are only collected.
 void Story::ask(const Fact& fact, bool tell) {
   for (int i = 0; i < kTries && whole_; ++i) {
     Draft draft;
     put("Question: ", draft);
     draft.capital = true;
-    expand(fact.question, draft);
+    expand(kAsking, draft);
+    expand(lower_first(fact.question), draft);
     put(" Answer: ", draft);
     draft.capital = true;
-    expand(fact.stem, draft);
+    expand(kAnswering, draft);
+    expand(lower_first(fact.stem), draft);
     const Draft before_gap = draft;
     put(" ", draft);
     expand(fact.gold, draft);

@@ -46,7 +46,8 @@ class Story {
   void say(std::string_view sentence);
   void maybe(int percent, std::string_view sentence);
   // A sentence of the story, stem + " " + gold, that tells whether a reader has followed: the others would be wrong.
-  void quiz(std::string_view kind, std::string_view stem, std::string_view gold, const std::vector<std::string>& others);
+  void quiz(std::string_view kind, std::string_view stem, std::string_view gold,
+            const std::vector<std::string>& others);
   // Something that is true when the story ends; some stories ask for it after the end.
   void fact(std::string_view kind, std::string_view question, std::string_view stem, std::string_view gold,
             const std::vector<std::string>& others);

@@ -47,8 +47,8 @@ std::vector<Word> count_words(const std::vector<std::string>& documents, const s
   return words;
 }
 
-// The paper's get_stats and merge_vocab, kept up to date instead of recounted: a pair's count, the words that may hold it,
-// and a heap in which an entry is stale if its count is no longer the pair's.
+// The paper's get_stats and merge_vocab, kept up to date instead of recounted: a pair's count, the words that may hold
+// it, and a heap in which an entry is stale if its count is no longer the pair's.
 class PairTable {
  public:
   explicit PairTable(std::vector<Word> words) : words_(std::move(words)) {
@@ -140,7 +140,8 @@ TokenizerData train_bpe(const std::vector<std::string>& documents, int vocab_siz
   while (std::cmp_less(data.tokens.size(), vocab_size)) {
     std::uint64_t key = 0;
     if (!pairs.best(key)) {
-      fail("[train_bpe] the documents give only ", data.tokens.size(), " tokens, ", vocab_size, " asked for; give more text");
+      fail("[train_bpe] the documents give only ", data.tokens.size(), " tokens, ", vocab_size,
+           " asked for; give more text");
     }
     const std::string& left = data.tokens[static_cast<std::size_t>(left_of(key))];
     const std::string& right = data.tokens[static_cast<std::size_t>(right_of(key))];

@@ -19,7 +19,9 @@ using Merges = std::vector<std::pair<std::string, std::string>>;
 // which e-w has the smallest ids; n-ew and new-est follow.
 TEST(TrainBpe, LearnsThePapersMergesInOrder) {
   std::vector<std::string> words;
-  const auto add = [&](int count, const std::string& word) { words.insert(words.end(), static_cast<std::size_t>(count), word); };
+  const auto add = [&](int count, const std::string& word) {
+    words.insert(words.end(), static_cast<std::size_t>(count), word);
+  };
   add(5, "low");
   add(2, "lower");
   add(6, "newest");
