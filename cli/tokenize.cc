@@ -54,6 +54,7 @@ int run_tokenize(const TokenizeOptions& options) {
   const std::string text = options.decode ? tokenizer.decode(ids, options.special) : input;
   std::cout << (options.decode ? text : array_text(ids) + "\n") << std::flush;
   if (!std::cout) fail("tokenize: cannot write to standard output");
+  if (options.common.json.empty()) return kDone;  // the hashes below take a while
   write_result(options.common, "tokenize",
                {{"model", options.model},
                 {"tokens", ids.size()},
@@ -72,9 +73,9 @@ void add_tokenize(CLI::App& app) {
                               [options] { return run_tokenize(*options); });
   sub->add_option("model", options->model, "Model folder, .gguf, tokenizer.json or tokenizer.model")->required();
   sub->add_option("--file", options->file, "The text, or with --decode the JSON array of ids; -: standard input")->required();
-  CLI::Option* ids = sub->add_flag("--ids", options->ids, "Print the ids (what it does anyway)");
+  sub->add_flag("--ids", options->ids, "Ids and not text: what is printed anyway, and read with --decode");
   sub->add_flag("--special", options->special, "Add BOS and EOS as the model would; with --decode, show special tokens");
-  sub->add_flag("--decode", options->decode, "Ids to text")->excludes(ids);
+  sub->add_flag("--decode", options->decode, "Ids to text");
 }
 
 }  // namespace attar::cli

@@ -63,7 +63,8 @@ constexpr std::string_view kProbe =
     "caf\u00e9 cafe\u0301 Stra\u00dfe \u041f\u0440\u0438\u0432\u0435\u0442 \u4f60\u597d \u65e5\u672c\u8a9e \uc548\ub155 "
     "\u0645\u0631\u062d\u0628\u0627 \u0928\u092e\u0938\u094d\u0924\u0947 \U0001f44d\U0001f3fd \u00a0\u3000end \n";
 
-constexpr int kProbePairs = 200'000;
+constexpr std::size_t kProbeTokens = 100;  // in one text of the hash
+constexpr int kProbes = 2000;
 
 }  // namespace
 
@@ -159,18 +160,35 @@ std::string Tokenizer::hash() const {
     const TokenizerData& data = impl_->data;
     std::vector<bool> added(data.tokens.size());
     for (const auto& token : data.added) added[static_cast<std::size_t>(token.id)] = true;
-    std::string text(kProbe);
-    std::vector<std::size_t> normal;
+    std::vector<std::string_view> texts;  // of the tokens that stand for text
     for (std::size_t id = 0; id < data.tokens.size(); ++id) {
-      const bool is_normal = data.types.empty() || data.types[id] == TokenType::kNormal;
-      if (!is_normal || added[id] || find_invalid_utf8(impl_->surfaces[id])) continue;
-      normal.push_back(id);
-      (text += impl_->surfaces[id]) += '\n';
+      const bool normal = data.types.empty() || data.types[id] == TokenType::kNormal;
+      if (normal && !added[id] && !find_invalid_utf8(impl_->surfaces[id])) texts.push_back(impl_->surfaces[id]);
+    }
+    ContentHash hash;
+    const auto add = [&](std::string_view probe) {
+      Ids ids = {-1};  // stays alone where a small vocabulary lacks a byte
+      try {
+        ids = encode(probe, true);
+      } catch (const Interrupted&) {
+        throw;
+      } catch (const Error&) {
+      }
+      hash.add(std::as_bytes(std::span(ids)));
+    };
+    add(kProbe);
+    for (std::size_t begin = 0; begin < texts.size(); begin += kProbeTokens) {
+      std::string probe;
+      for (std::size_t i = begin; i < std::min(texts.size(), begin + kProbeTokens); ++i) (probe += texts[i]) += '\n';
+      add(probe);
     }
     Random random(0);  // neighbours that show in which order pieces are joined
-    for (int i = 0; i < kProbePairs && !normal.empty(); ++i) text += impl_->surfaces[normal[random.below(normal.size())]];
-    const Ids ids = encode(text, true);
-    impl_->hash = content_hash(std::as_bytes(std::span(ids)));
+    for (int i = 0; i < kProbes && !texts.empty(); ++i) {
+      std::string probe;
+      for (std::size_t k = 0; k < kProbeTokens; ++k) probe += texts[random.below(texts.size())];
+      add(probe);
+    }
+    impl_->hash = hash.hex();
   });
   return impl_->hash;
 }
