@@ -1,1 +1,257 @@
+// Symbols, after the paper where it has one:
+//   W  (rows, columns)   weights; T: what they should be (target), T = W unless inputs have drifted
+//   H  (columns, columns) X_q^T X_q + lambda I
+//   Q  (rows, columns)   quantized weights; E = T - Q
+//   U, D                 H = U D^2 U^T in visiting order, U unit upper triangular
+//
+// The error of a row e = t - q is e H e^T = |e U D|^2, and component j of e U holds e_i for i <= j only:
+//   (e U)_j = e_j + sum_{i<j} e_i U_ij
+// So once e_0 .. e_{j-1} are fixed, the best q_j is the grid's value nearest to  t_j + sum_{i<j} e_i U_ij. These are the
+// updates of the paper's Algorithm 1 (its Hinv^T is (U D)^-1), pulled when a column is reached instead of pushed ahead, and
+// without inverting H.
+#include "quantize/gptq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "base/error.h"
+#include "base/threads.h"
+#include "quantize/rtn.h"
+
+namespace attar {
+namespace {
+
+constexpr std::int64_t kBlock = 128;  // columns per block: the paper's B
+constexpr std::int64_t kRows = 32;    // rows per parallel step; fixed, so that sums do not depend on the threads
+
+std::span<float> values(const at::Tensor& tensor) {
+  return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
+}
+
+// The grid of one row, as the device computes it.
+class Grid {
+ public:
+  Grid(Type type, ByteView row, std::int64_t columns)
+      : info_(info(type).grid), row_(read_grid(type, row, static_cast<std::uint64_t>(columns))) {}
+
+  int nearest(std::int64_t column, float w) const {
+    const auto g = static_cast<std::size_t>(column / info_.group);
+    return nearest_code(info_, row_.scale[g], row_.offset[g], w);
+  }
+  float value(std::int64_t column, int code) const {
+    const auto g = static_cast<std::size_t>(column / info_.group);
+    return row_.scale[g] * level(info_, code) + row_.offset[g];
+  }
+  // w lies more than half a step beyond the first or last code.
+  bool clips(std::int64_t column, float w, int code) const {
+    if (code != 0 && code != info_.levels - 1) return false;
+    const int inner = code == 0 ? 1 : code - 1;
+    const float end = value(column, code), step = end - value(column, inner);
+    return (w - end) * step > 0.5f * step * step;
+  }
+
+ private:
+  const GridInfo& info_;
+  RowGrid row_;
+};
+
+// One step's rows while they are worked on; all (rows, columns) float32.
+struct Rows {
+  at::Tensor W, T, Q;
+  std::vector<Grid> grids;
+  std::vector<std::uint8_t> codes;  // rows * columns, natural order
+};
+
+// T = W + W drift H^-1: the weights that, on the quantized model's inputs, best repeat what W gave on the original's
+// (with lambda pulling towards W). The same as (W X_fp^T X_q + lambda W) (X_q^T X_q + lambda I)^-1.
+at::Tensor corrected_target(const at::Tensor& W, const Curvature& c) {
+  if (!c.drift.defined()) return W;
+  const auto reversed = torch::tensor(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
+  const at::Tensor moved = at::mm(W, c.drift).index_select(1, reversed).to(at::kDouble).t().contiguous();
+  const at::Tensor solved = at::cholesky_solve(moved, c.L).t().to(at::kFloat);
+  at::Tensor T = W.clone();
+  T.index_add_(1, reversed, solved);
+  return T;
+}
+
+// Algorithm 1 over all columns, block by block.
+void visit_columns(Rows& rows, const Curvature& c) {
+  const std::int64_t count = rows.T.size(0), columns = rows.T.size(1);
+  const at::Tensor T = rows.T.index_select(1, torch::tensor(c.order)).contiguous();
+  const at::Tensor E = at::zeros_like(T);
+  const float* target = T.data_ptr<float>();
+  const float* U = c.U.data_ptr<float>();
+  float* error = E.data_ptr<float>();
+  float* quantized = rows.Q.data_ptr<float>();
+  for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
+    const std::int64_t width = std::min(kBlock, columns - begin);
+    // What the columns before this block ask of it.
+    at::Tensor pull = begin == 0 ? at::zeros({count, width})
+                                 : at::mm(E.narrow(1, 0, begin), c.U.narrow(0, 0, begin).narrow(1, begin, width));
+    float* asked = pull.data_ptr<float>();
+    for (std::int64_t j = 0; j < width; ++j) {
+      const std::int64_t k = begin + j, column = c.order[static_cast<std::size_t>(k)];
+      const float* later = U + k * columns + begin;
+      for (std::int64_t r = 0; r < count; ++r) {
+        const Grid& grid = rows.grids[static_cast<std::size_t>(r)];
+        const float t = target[r * columns + k];
+        const int code = grid.nearest(column, t + asked[r * width + j]);
+        const float q = grid.value(column, code), e = t - q;
+        rows.codes[static_cast<std::size_t>(r * columns + column)] = static_cast<std::uint8_t>(code);
+        quantized[r * columns + column] = q;
+        error[r * columns + k] = e;
+        for (std::int64_t i = j + 1; i < width; ++i) asked[r * width + i] += e * later[i];
+      }
+    }
+  }
+}
+
+// Coordinate descent on e H e^T, column by column: with all others fixed the best q_j is the grid's value nearest to
+// q_j + (e H)_j / H_jj. Never makes a row worse. Returns (T - Q) H of the final codes.
+at::Tensor descend(Rows& rows, const Curvature& c, int passes) {
+  const std::int64_t count = rows.T.size(0), columns = rows.T.size(1);
+  const at::Tensor gradient = at::mm(rows.T - rows.Q, c.H);
+  const float* H = c.H.data_ptr<float>();
+  for (std::int64_t r = 0; r < count; ++r) {
+    const Grid& grid = rows.grids[static_cast<std::size_t>(r)];
+    float* g = gradient.data_ptr<float>() + r * columns;
+    float* q = rows.Q.data_ptr<float>() + r * columns;
+    std::uint8_t* codes = rows.codes.data() + r * columns;
+    bool moved = true;
+    for (int pass = 0; pass < passes && moved; ++pass) {
+      moved = false;
+      for (const std::int64_t j : c.order) {
+        const float Hjj = H[j * columns + j];
+        const int code = grid.nearest(j, q[j] + g[j] / Hjj);
+        if (code == codes[j]) continue;
+        const float step = grid.value(j, code) - q[j];
+        if (!(step * (step * Hjj - 2.0f * g[j]) < 0.0f)) continue;  // the change of e H e^T
+        const float* row = H + j * columns;
+        for (std::int64_t i = 0; i < columns; ++i) g[i] -= step * row[i];
+        q[j] += step;
+        codes[j] = static_cast<std::uint8_t>(code);
+        moved = true;
+      }
+      for (std::int64_t j = 0; j < columns; ++j) q[j] = grid.value(j, codes[j]);  // exact again after the additions
+    }
+  }
+  return gradient;
+}
+
+struct Sums {
+  double weight_error = 0, weight = 0, output_error = 0, output = 0;
+  std::int64_t clipped = 0;
+};
+
+Sums measure(const Rows& rows, const Curvature& c, const at::Tensor& gradient) {
+  const auto total = [](const at::Tensor& t) { return t.to(at::kDouble).sum().item<double>(); };
+  Sums sums;
+  const at::Tensor E = rows.T - rows.Q;
+  sums.weight_error = total((rows.W - rows.Q).square());
+  sums.weight = total(rows.W.square());
+  sums.output_error = total(E * gradient) - c.lambda * total(E.square());
+  sums.output = total(rows.T * at::mm(rows.T, c.H)) - c.lambda * total(rows.T.square());
+  const std::int64_t columns = rows.T.size(1);
+  const float* target = rows.T.data_ptr<float>();
+  for (std::int64_t i = 0; i < rows.T.numel(); ++i)
+    sums.clipped += rows.grids[static_cast<std::size_t>(i / columns)].clips(i % columns, target[i],
+                                                                             rows.codes[static_cast<std::size_t>(i)]);
+  return sums;
+}
+
+}  // namespace
+
+Curvature make_curvature(at::Tensor XtX, at::Tensor cross, const GptqOptions& options, std::string_view name) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t n = XtX.size(0);
+  const double mean = XtX.diagonal().to(at::kDouble).mean().item<double>();
+  if (!std::isfinite(XtX.to(at::kDouble).abs().sum().item<double>()))
+    fail("gptq: the inputs of ", name, " hold NaN or Inf, or overflow when squared; the model does not compute on this ",
+         "calibration text");
+  Curvature c;
+  if (cross.defined()) c.drift = cross.sub_(XtX);
+  std::vector<float> diagonal(static_cast<std::size_t>(n));
+  for (std::int64_t j = 0; j < n; ++j) diagonal[static_cast<std::size_t>(j)] = XtX.data_ptr<float>()[j * n + j];
+  c.dead_columns = std::count(diagonal.begin(), diagonal.end(), 0.0f);
+  c.order.resize(static_cast<std::size_t>(n));
+  std::iota(c.order.begin(), c.order.end(), 0);
+  if (options.act_order)
+    std::stable_sort(c.order.begin(), c.order.end(), [&](std::int64_t a, std::int64_t b) {
+      return diagonal[static_cast<std::size_t>(a)] > diagonal[static_cast<std::size_t>(b)];
+    });
+
+  // H = V V^T with V upper triangular is the Cholesky factorisation of H with its columns in reverse, turned around.
+  const auto reversed = torch::tensor(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
+  at::Tensor L, failed;
+  for (c.damping = options.damping;; c.damping *= 10, ++c.damping_raises) {
+    // Without any input at all every rounding is as good as another; the nearest is the natural one.
+    c.lambda = mean > 0 ? c.damping * mean : 1.0;
+    at::Tensor H = XtX.index_select(0, reversed).index_select(1, reversed).to(at::kDouble);
+    H.diagonal().add_(c.lambda);
+    std::tie(L, failed) = at::linalg_cholesky_ex(H);
+    if (failed.item<int>() == 0) break;
+    if (c.damping >= 1.0)
+      fail("gptq: the Hessian of ", name, " is not positive definite even with ", c.damping,
+           " of its mean diagonal added; give more or other calibration text");
+  }
+  const at::Tensor V = L.flip({0, 1});
+  c.pivot = V.diagonal().to(at::kFloat).contiguous();
+  c.U = (V / V.diagonal().unsqueeze(0)).to(at::kFloat).contiguous();
+  if (c.drift.defined()) c.L = L;
+  c.H = XtX;
+  c.H.diagonal().add_(c.lambda);
+  for (float& d : diagonal) d = static_cast<float>(d + c.lambda);
+  c.importance = std::move(diagonal);
+  return c;
+}
+
+GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options,
+                std::string_view name) {
+  const std::int64_t rows = W.size(0), columns = W.size(1);
+  if (curvature.H.size(0) != columns)
+    fail("gptq: ", name, " has ", columns, " columns, its calibration statistics ", curvature.H.size(0));
+  check_finite(values(W), columns, name);
+  const auto stride = row_bytes(type, static_cast<std::uint64_t>(columns));
+  GptqResult result;
+  result.Q = {type, {rows, columns}, Bytes(stride * static_cast<std::size_t>(rows))};
+  const std::int64_t steps = (rows + kRows - 1) / kRows;
+  std::vector<Sums> sums(static_cast<std::size_t>(steps));
+  parallel_for(steps, [&](std::int64_t step) {
+    const at::NoGradGuard no_grad;
+    const std::int64_t begin = step * kRows, count = std::min(kRows, rows - begin);
+    Rows part;
+    part.W = W.narrow(0, begin, count);
+    part.T = corrected_target(part.W, curvature);
+    part.Q = at::empty_like(part.T);
+    part.codes.resize(static_cast<std::size_t>(count * columns));
+    const auto row = [&](std::int64_t r) {
+      return std::span(result.Q.bytes).subspan(static_cast<std::size_t>(begin + r) * stride, stride);
+    };
+    for (std::int64_t r = 0; r < count; ++r) {
+      encode_row(type, values(part.T).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
+                 curvature.importance, row(r));
+      part.grids.emplace_back(type, row(r), columns);
+    }
+    visit_columns(part, curvature);
+    const at::Tensor gradient = descend(part, curvature, options.descent_passes);
+    for (std::int64_t r = 0; r < count; ++r)
+      write_codes(type, std::span(part.codes).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
+                  row(r));
+    sums[static_cast<std::size_t>(step)] = measure(part, curvature, gradient);
+  });
+  Sums total;
+  for (const Sums& part : sums) {
+    total.weight_error += part.weight_error;
+    total.weight += part.weight;
+    total.output_error += part.output_error;
+    total.output += part.output;
+    total.clipped += part.clipped;
+  }
+  result.weight_error = total.weight > 0 ? total.weight_error / total.weight : 0;
+  result.output_error = total.output > 0 ? std::max(0.0, total.output_error) / total.output : 0;
+  result.clipped = static_cast<double>(total.clipped) / static_cast<double>(std::max<std::int64_t>(1, rows * columns));
+  return result;
+}
+
+}  // namespace attar

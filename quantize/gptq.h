@@ -1,0 +1,56 @@
+// GPTQ inside the block formats: codes chosen so that the layer's output on calibration text stays what it was.
+//
+//   Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+//   Transformers", 2022, https://arxiv.org/abs/2210.17323 (Algorithm 1).
+//
+// docs/methods/gptq.md derives what is different here: groups whose scales are the device's own, fixed beforehand; columns
+// visited in order of importance while groups stay in place; no inverse; a target that makes up for what the layers before
+// have lost; and a descent over the codes at the end.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string_view>
+
+#include "convert/tensor.h"
+
+namespace attar {
+
+struct GptqOptions {
+  double damping = 0.01;       // added to the diagonal of H, as a share of its mean
+  bool act_order = true;       // visit the columns with the largest diagonal first
+  int descent_passes = 8;      // at most this many passes of coordinate descent after the columns are done
+};
+
+// What the inputs of a matrix say about it. Prepared once, used for every matrix that sees the same inputs.
+struct Curvature {
+  at::Tensor H;          // (columns, columns) float32, damped: X_q^T X_q + lambda I
+  at::Tensor U;          // (columns, columns) float32, in visiting order: unit upper triangular factor, H = U D^2 U^T
+  at::Tensor pivot;      // (columns) float32, in visiting order: D
+  at::Tensor L;          // (columns, columns) float64: Cholesky factor of H in reversed visiting order; only with a drift
+  at::Tensor drift;      // (columns, columns) float32: X_fp^T X_q - X_q^T X_q; undefined: the target is W itself
+  std::vector<float> importance;       // mean square input by column; never zero
+  std::vector<std::int64_t> order;     // order[k]: the column visited k-th
+  double lambda = 0;                   // what was added to the diagonal
+  double damping = 0;                  // the same as a share of the mean diagonal
+  int damping_raises = 0;              // how often damping had to be raised tenfold for H to be positive definite
+  std::int64_t dead_columns = 0;       // columns no calibration token reaches
+};
+
+// XtX: (columns, columns) float32, sum over tokens of x_q x_q^T. cross: the same of x_fp x_q^T, or undefined. Both are
+// consumed. name: for errors. Throws Error for NaN or Inf, and if no damping up to the mean diagonal itself helps.
+Curvature make_curvature(at::Tensor XtX, at::Tensor cross, const GptqOptions& options, std::string_view name);
+
+struct GptqResult {
+  QuantizedTensor Q;
+  double weight_error = 0;  // |Q - W|^2 / |W|^2
+  double output_error = 0;  // |(Q - T) X_q^T|^2 / |T X_q^T|^2, T the target
+  double clipped = 0;       // share of weights whose target lies beyond the grid's ends by more than half a step
+};
+
+// W: (rows, columns) float32, contiguous. Rows are independent: same bytes at any number of threads. The caller sees to it that
+// LibTorch and its BLAS use one thread (set_up_torch(1)), since their sums depend on it.
+GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options,
+                std::string_view name);
+
+}  // namespace attar

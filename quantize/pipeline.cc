@@ -1,0 +1,237 @@
+#include "quantize/pipeline.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <optional>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/threads.h"
+#include "quantize/rtn.h"
+#include "quantize/streams.h"
+
+namespace attar {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// LibTorch on one thread while the work here is spread over all: sums inside its BLAS depend on the number of threads.
+struct OneTorchThread {
+  OneTorchThread() { set_up_torch(1); }
+  ~OneTorchThread() { set_up_torch(thread_count()); }
+};
+
+// Linears of a layer that see the same input stand together.
+int input_of(Role role) {
+  switch (role) {
+    case Role::kQuery:
+    case Role::kKey:
+    case Role::kValue:
+    case Role::kQkv: return 0;
+    case Role::kAttentionOutput: return 1;
+    case Role::kGate:
+    case Role::kUp:
+    case Role::kGateUp: return 2;
+    default: return 3;
+  }
+}
+
+at::Tensor decoded(const QuantizedTensor& Q) {
+  const std::vector<float> values = decode(Q);
+  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(Q.shape);
+}
+
+class Pipeline {
+ public:
+  Pipeline(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report)
+      : model_(model), options_(options), report_(report) {
+    std::vector<ParameterSpec> specs;
+    for (const Tensor& tensor : model.tensors) specs.push_back({tensor.name, tensor.shape});
+    for (TensorPlan& entry : plan_types(model.config, specs, options.plan)) {
+      report_.tensors.push_back({std::move(entry)});
+      TensorReport& tensor = report_.tensors.back();
+      if (!tensor.plan.reason.empty() && options.strict)
+        fail("quantize: ", tensor.plan.name, " cannot be ", info(tensor.plan.asked).name, ": ", tensor.plan.reason,
+             "; give another --type, --override '", tensor.plan.gguf_name, "=", info(tensor.plan.got).name,
+             "', or leave out --strict to take that");
+    }
+    for (std::size_t i = 0; i < report_.tensors.size(); ++i) index_[report_.tensors[i].plan.name] = i;
+  }
+
+  Checkpoint run() {
+    check_vectors();
+    if (options_.calibration.empty())
+      round_everything();
+    else
+      calibrated();
+    Checkpoint result = model_;
+    for (Tensor& tensor : result.tensors) {
+      const auto found = done_.find(tensor.name);
+      if (found == done_.end()) continue;
+      tensor = make_tensor(tensor.name, std::move(found->second));
+    }
+    return result;
+  }
+
+ private:
+  // Biases and norms stay as they are, but must be numbers.
+  void check_vectors() const {
+    for (const Tensor& tensor : model_.tensors)
+      if (tensor.shape.size() < 2) check_finite(read_floats(tensor), tensor.columns(), tensor.name);
+  }
+
+  TensorReport& entry(const std::string& name) { return report_.tensors[index_.at(name)]; }
+
+  // Round to nearest, straight from the file.
+  const QuantizedTensor& round(const std::string& name, std::span<const float> importance) {
+    const auto start = Clock::now();
+    TensorReport& tensor = entry(name);
+    RtnResult result = rtn(tensor.plan.got, model_.at(name), importance);
+    tensor.method = !info(tensor.plan.got).quantized ? "convert" : importance.empty() ? "rtn" : "rtn+importance";
+    tensor.weight_error = result.weight_error;
+    tensor.seconds = seconds_since(start);
+    return done_.insert_or_assign(name, std::move(result.Q)).first->second;
+  }
+
+  void round_everything() {
+    Progress progress("rtn", report_.tensors.size(), "tensors");
+    for (const TensorReport& tensor : report_.tensors) {
+      round(tensor.plan.name, {});
+      progress.advance(1, tensor.plan.name);
+    }
+  }
+
+  // Layer by layer, inputs taken from the layers before as they are after quantization.
+  void calibrated() {
+    const OneTorchThread one_thread;
+    const at::NoGradGuard no_grad;
+    const bool gptq = options_.method == Method::kGptq;
+    report_.calibration_tokens =
+        static_cast<std::int64_t>(options_.calibration.size() * options_.calibration.front().size());
+    Progress progress(gptq ? "gptq" : "rtn", report_.tensors.size(), "tensors");
+    Streams streams(model_, options_.calibration, gptq && options_.corrected_target);
+    streams.start(decoded(round("model.embed_tokens.weight", {})));
+    progress.advance(1, "model.embed_tokens.weight");
+    for (std::int64_t layer = 0; layer < model_.config.layers; ++layer) {
+      streams.enter_layer(layer);
+      const std::vector<std::string> names = streams.linear_weights();
+      for (auto begin = names.begin(); begin != names.end();) {
+        const int input = input_of(entry(*begin).plan.role);
+        const auto end = std::find_if(begin, names.end(), [&](const std::string& name) {
+          return input_of(entry(name).plan.role) != input;
+        });
+        const std::vector<std::string> together(begin, end);
+        gptq ? solve(streams, together, progress) : weigh(streams, together, progress);
+        begin = end;
+      }
+      const double error = streams.leave_layer();
+      if (gptq && options_.corrected_target) report_.layer_error.push_back(error);
+    }
+    if (index_.contains("lm_head.weight")) {
+      round("lm_head.weight", streams.final_mean_squares());
+      progress.advance(1, "lm_head.weight");
+    }
+  }
+
+  void weigh(Streams& streams, const std::vector<std::string>& names, Progress& progress) {
+    const std::vector<float> importance = streams.mean_squares(names.front());
+    for (const std::string& name : names) {
+      streams.replace(name, decoded(round(name, importance)));
+      progress.advance(1, name);
+    }
+  }
+
+  void solve(Streams& streams, const std::vector<std::string>& names, Progress& progress) {
+    const auto start = Clock::now();
+    std::optional<Curvature> curvature;
+    for (const std::string& name : names) {
+      TensorReport& tensor = entry(name);
+      if (!info(tensor.plan.got).quantized) {
+        streams.replace(name, decoded(round(name, {})));
+        progress.advance(1, name);
+        continue;
+      }
+      if (!curvature) {
+        InputSums sums = streams.input_sums(name);
+        curvature = make_curvature(std::move(sums.XtX), std::move(sums.cross), options_.gptq, name);
+        tensor.seconds = seconds_since(start);  // counted where it was needed first
+      }
+      quantize_one(streams, name, *curvature);
+      progress.advance(1, name);
+    }
+  }
+
+  void quantize_one(Streams& streams, const std::string& name, const Curvature& curvature) {
+    const auto start = Clock::now();
+    TensorReport& tensor = entry(name);
+    if (options_.strict && curvature.damping_raises > 0)
+      fail("gptq: the Hessian of ", name, " needed damping ", curvature.damping, " instead of ", options_.gptq.damping,
+           "; give more calibration text or --damp ", curvature.damping);
+    if (options_.strict && curvature.dead_columns > 0)
+      fail("gptq: no calibration token reaches ", curvature.dead_columns, " of the ", curvature.order.size(),
+           " columns of ", name, "; give more calibration text, or leave out --strict to round them to nearest");
+    GptqResult result = gptq(tensor.plan.got, streams.weight(name), curvature, options_.gptq, name);
+    tensor.method = "gptq";
+    tensor.weight_error = result.weight_error;
+    tensor.output_error = result.output_error;
+    tensor.clipped = result.clipped;
+    tensor.damping = curvature.damping;
+    tensor.damping_raises = curvature.damping_raises;
+    tensor.dead_columns = curvature.dead_columns;
+    streams.replace(name, decoded(result.Q));
+    done_.insert_or_assign(name, std::move(result.Q));
+    tensor.seconds += seconds_since(start);
+  }
+
+  const Checkpoint& model_;
+  const QuantizeOptions& options_;
+  QuantizeReport& report_;
+  std::map<std::string, std::size_t> index_;
+  std::map<std::string, QuantizedTensor> done_;
+};
+
+}  // namespace
+
+Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report) {
+  if (options.method == Method::kGptq && options.calibration.empty())
+    fail("gptq: needs calibration text; give --calibration FILE or --calibration builtin:calibration");
+  if (options.method == Method::kGptq && !info(options.plan.preset->type).quantized && options.plan.overrides.empty())
+    fail("gptq: ", options.plan.preset->name, " only converts, there is nothing to choose; use --method rtn");
+  report = {};
+  const auto start = Clock::now();
+  Checkpoint result = Pipeline(model, options, report).run();
+  report.seconds = seconds_since(start);
+  return result;
+}
+
+nlohmann::json to_json(const QuantizeReport& report) {
+  nlohmann::json tensors = nlohmann::json::array();
+  for (const TensorReport& tensor : report.tensors) {
+    nlohmann::json one = {{"name", tensor.plan.name},
+                          {"gguf_name", tensor.plan.gguf_name},
+                          {"shape", tensor.plan.shape},
+                          {"type_asked", info(tensor.plan.asked).name},
+                          {"type", info(tensor.plan.got).name},
+                          {"method", tensor.method},
+                          {"weight_error", tensor.weight_error},
+                          {"seconds", tensor.seconds}};
+    if (!tensor.plan.reason.empty()) one["fallback"] = tensor.plan.reason;
+    if (tensor.output_error >= 0) one["output_error"] = tensor.output_error;
+    if (tensor.clipped >= 0) one["clipped"] = tensor.clipped;
+    if (tensor.method == "gptq") {
+      one["damping"] = tensor.damping;
+      one["damping_raises"] = tensor.damping_raises;
+      one["dead_columns"] = tensor.dead_columns;
+    }
+    tensors.push_back(std::move(one));
+  }
+  nlohmann::json result = {{"tensors", std::move(tensors)}, {"seconds", report.seconds},
+                           {"calibration_tokens", report.calibration_tokens}};
+  if (!report.layer_error.empty()) result["layer_error"] = report.layer_error;
+  return result;
+}
+
+}  // namespace attar

@@ -1,0 +1,50 @@
+// From a checkpoint to its quantized checkpoint: which method, in what order, and a report of what happened.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "datasets/tokenizer.h"
+#include "quantize/gptq.h"
+#include "quantize/presets.h"
+
+namespace attar {
+
+enum class Method { kRtn, kGptq };
+
+struct QuantizeOptions {
+  PlanOptions plan;
+  Method method = Method::kRtn;
+  GptqOptions gptq;
+  bool corrected_target = true;    // GPTQ repeats the original's outputs, not those of the drifted inputs
+  std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance
+  bool strict = false;             // an Error where otherwise the report says so
+};
+
+struct TensorReport {
+  TensorPlan plan;
+  std::string method;              // "gptq", "rtn", "rtn+importance", "convert"
+  double weight_error = 0;         // |Q - W|^2 / |W|^2
+  double output_error = -1;        // on calibration text, against the target; -1: not known
+  double clipped = -1;
+  double damping = 0;
+  int damping_raises = 0;
+  std::int64_t dead_columns = 0;
+  double seconds = 0;
+};
+
+struct QuantizeReport {
+  std::vector<TensorReport> tensors;
+  std::vector<double> layer_error;  // |h_q - h_fp|^2 / |h_fp|^2 after each layer; empty if not known
+  std::int64_t calibration_tokens = 0;
+  double seconds = 0;
+};
+
+nlohmann::json to_json(const QuantizeReport& report);
+
+// Same model, options and calibration give the same bytes at any number of threads. Throws Error naming the tensor for NaN
+// and Inf; with `strict` also for a type that does not fit, a Hessian that needs more damping and columns never reached.
+Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report);
+
+}  // namespace attar
