@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "convert/checkpoint.h"
 #include "datasets/tokenizer.h"
 #include "quantize/gptq.h"
 #include "quantize/presets.h"

@@ -101,8 +101,10 @@ void Streams::enter_layer(std::int64_t index) {
   weights_ = original_weights_;
 }
 
-std::vector<std::string> Streams::linear_weights() const {
-  return Worker(model_.config).decoder.linear_weights(layer_);
+std::vector<std::string> Streams::linear_weights() {
+  std::vector<std::string> names;
+  with_worker({}, [&](Decoder& decoder) { names = decoder.linear_weights(layer_); });
+  return names;
 }
 
 const at::Tensor& Streams::weight(const std::string& name) const { return original_weights_.at(name); }

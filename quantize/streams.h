@@ -35,7 +35,7 @@ class Streams {
 
   // Reads the parameters of layer `index` into memory, for both streams, and forgets the ones before.
   void enter_layer(std::int64_t index);
-  std::vector<std::string> linear_weights() const;      // of this layer, in the order their inputs come up
+  std::vector<std::string> linear_weights();     // of this layer, in the order their inputs come up
   const at::Tensor& weight(const std::string& name) const;  // original, float32
   void replace(const std::string& name, const at::Tensor& quantized);
 
