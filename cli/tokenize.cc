@@ -69,12 +69,14 @@ int run_tokenize(const TokenizeOptions& options) {
 
 void add_tokenize(CLI::App& app) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* sub = add_command(app, "tokenize", "Text to token ids, printed as one JSON array, and back", options->common,
-                              [options] { return run_tokenize(*options); });
+  CLI::App* sub = add_command(app, "tokenize", "Text to token ids, printed as one JSON array, and back",
+                              options->common, [options] { return run_tokenize(*options); });
   sub->add_option("model", options->model, "Model folder, .gguf, tokenizer.json or tokenizer.model")->required();
-  sub->add_option("--file", options->file, "The text, or with --decode the JSON array of ids; -: standard input")->required();
+  sub->add_option("--file", options->file, "The text, or with --decode the JSON array of ids; -: standard input")
+      ->required();
   sub->add_flag("--ids", options->ids, "Ids and not text: what is printed anyway, and read with --decode");
-  sub->add_flag("--special", options->special, "Add BOS and EOS as the model would; with --decode, show special tokens");
+  sub->add_flag("--special", options->special,
+                "Add BOS and EOS as the model would; with --decode, show special tokens");
   sub->add_flag("--decode", options->decode, "Ids to text");
 }
 

@@ -1,5 +1,6 @@
-// Names: llama.cpp's src/llama-vocab.cpp (https://github.com/ggml-org/llama.cpp). Regexes: the tokenizer.json files of the
-// models each name was made for, as published by their authors; llama.cpp's own differ in spelling, not in what they match.
+// Names: llama.cpp's src/llama-vocab.cpp (https://github.com/ggml-org/llama.cpp). Regexes: the tokenizer.json files of
+// the models each name was made for, as published by their authors; llama.cpp's own differ in spelling, not in what
+// they match.
 #include "convert/pretokenizers.h"
 
 #include <algorithm>

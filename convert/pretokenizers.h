@@ -1,4 +1,5 @@
-// How byte-level BPE cuts text into words before merging, by the name GGUF knows it under. The only table of these regexes.
+// How byte-level BPE cuts text into words before merging, by the name GGUF knows it under. The only table of these
+// regexes.
 #pragma once
 
 #include <string>

@@ -12,8 +12,8 @@
 
 namespace attar {
 
-// Matches the leftmost, there the longest token, as Hugging Face's AddedVocabulary does, with its flags: single_word asks
-// for no word character on either side, lstrip and rstrip swallow the white space before and after.
+// Matches the leftmost, there the longest token, as Hugging Face's AddedVocabulary does, with its flags: single_word
+// asks for no word character on either side, lstrip and rstrip swallow the white space before and after.
 class AddedTokenMatcher {
  public:
   void add(const AddedToken& token, std::string_view pattern);

@@ -25,8 +25,8 @@ struct BpeMerge {
 std::vector<BpeMerge> ranked_merges(const TokenizerData& data, const Vocabulary& vocabulary);
 
 // Sennrich, Haddow, Birch: "Neural Machine Translation of Rare Words with Subword Units", 2016,
-// https://arxiv.org/abs/1508.07909, section 3.2: of all neighbouring pairs the one that was learnt first is merged first,
-// the leftmost of equals. A heap over a linked list makes it O(n log n) in the length of the word.
+// https://arxiv.org/abs/1508.07909, section 3.2: of all neighbouring pairs the one that was learnt first is merged
+// first, the leftmost of equals. A heap over a linked list makes it O(n log n) in the length of the word.
 class BpeMerger {
  public:
   explicit BpeMerger(const std::vector<BpeMerge>& merges);  // of several for one pair the last counts
@@ -60,8 +60,8 @@ class BpeMerger {
   std::uint64_t mask_ = 0;
 };
 
-// The tokens of words seen lately, so that common words are merged once. Direct-mapped: bounded in size, and what is lost is
-// only time.
+// The tokens of words seen lately, so that common words are merged once. Direct-mapped: bounded in size, and what is
+// lost is only time.
 class WordCache {
  public:
   // nullptr if the word is not there.

@@ -51,7 +51,9 @@ class ByteTrie {
 
  private:
   static constexpr std::uint32_t kNone = 0xffffffffu;
-  static std::uint64_t key(std::uint32_t node, char c) { return std::uint64_t{node} * 256 + static_cast<unsigned char>(c); }
+  static std::uint64_t key(std::uint32_t node, char c) {
+    return std::uint64_t{node} * 256 + static_cast<unsigned char>(c);
+  }
 
   std::vector<std::uint32_t> values_ = {kNone};                // by node; 0 is the root
   std::unordered_map<std::uint64_t, std::uint32_t> children_;  // node * 256 + byte -> node

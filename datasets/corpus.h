@@ -1,7 +1,7 @@
 // Text sources and token chunks.
 //
-// A source is named by a path (.jsonl: one object a line with "text"; else text, its documents split at blank lines) or by
-// "builtin:train", "builtin:calibration", "builtin:heldout" (the procedural stories of datasets/stories.h).
+// A source is named by a path (.jsonl: one object a line with "text"; else text, its documents split at blank lines) or
+// by "builtin:train", "builtin:calibration", "builtin:heldout" (the procedural stories of datasets/stories.h).
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,9 @@ std::string read_source(const std::string& source);
 std::vector<Ids> chunk_text(const Tokenizer& tokenizer, std::string_view text, std::int64_t length, bool first_bos);
 
 // Documents tokenized (BOS before each if the tokenizer adds one, EOS after each if it has one), concatenated, cut into
-// chunks of `length`; then `count` of them (0: all) picked and ordered by seed. Throws Error if there are fewer than `count`.
-std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std::string>& documents, std::int64_t length,
-                               std::int64_t count, std::uint64_t seed);
+// chunks of `length`; then `count` of them (0: all) picked and ordered by seed. Throws Error if there are fewer than
+// `count`.
+std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std::string>& documents,
+                               std::int64_t length, std::int64_t count, std::uint64_t seed);
 
 }  // namespace attar

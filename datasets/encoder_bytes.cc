@@ -23,8 +23,10 @@ Pieces resolve(const TokenizerData& data) {
   if (!data.split_regexes.empty() || !data.tokenizer_json.empty())
     return {data.split_regexes, data.ignore_merges, data.nfc};
   if (data.pre.empty()) {
-    warn("tokenizer: nothing says how to cut text into words (tokenizer.ggml.pre is missing); taking 'default', which the "
-         "model was probably not trained with");
+    warn(
+        "tokenizer: nothing says how to cut text into words (tokenizer.ggml.pre is missing); taking 'default', which "
+        "the "
+        "model was probably not trained with");
   }
   const Pretokenizer& named = find_pretokenizer(data.pre.empty() ? "default" : data.pre);
   return {named.regexes, named.ignore_merges || data.ignore_merges, named.nfc || data.nfc};
@@ -61,7 +63,10 @@ class ByteEncoder : public Encoder {
   };
 
   ByteEncoder(const TokenizerData& data, const Pieces& pieces, const Vocabulary& vocabulary)
-      : splitter_(pieces.regexes), merger_(ranked_merges(data, vocabulary)), nfc_(pieces.nfc), add_prefix_space_(data.add_prefix_space) {
+      : splitter_(pieces.regexes),
+        merger_(ranked_merges(data, vocabulary)),
+        nfc_(pieces.nfc),
+        add_prefix_space_(data.add_prefix_space) {
     const auto id_of = [&](std::string_view token) {
       const auto found = vocabulary.find(token);
       return found == vocabulary.end() ? kNoToken : found->second;

@@ -1,4 +1,5 @@
-// BPE over characters with U+2581 for space: Llama 2's, Mistral's, Gemma's SentencePiece model written as a tokenizer.json.
+// BPE over characters with U+2581 for space: Llama 2's, Mistral's, Gemma's SentencePiece model written as a
+// tokenizer.json.
 #include <algorithm>
 
 #include "base/console.h"
@@ -12,15 +13,18 @@ namespace {
 class MetaspaceEncoder : public Encoder {
  public:
   explicit MetaspaceEncoder(const TokenizerData& data)
-      : vocabulary_(make_vocabulary(data)), merger_(ranked_merges(data, vocabulary_)),
-        unknown_(data, vocabulary_, data.fuse_unk), prefix_(data.add_prefix_space),
-        prefix_unless_space_(data.prefix_unless_space), prefix_first_only_(data.prefix_first_only),
+      : vocabulary_(make_vocabulary(data)),
+        merger_(ranked_merges(data, vocabulary_)),
+        unknown_(data, vocabulary_, data.fuse_unk),
+        prefix_(data.add_prefix_space),
+        prefix_unless_space_(data.prefix_unless_space),
+        prefix_first_only_(data.prefix_first_only),
         ignore_merges_(data.ignore_merges) {
     // A merge across "letter, space" would make words depend on each other; no known tokenizer has one.
-    words_stand_alone_ = id_of(kMetaspace) != kNoToken &&
-                         std::none_of(data.merges.begin(), data.merges.end(), [](const auto& merge) {
-                           return merge.second.starts_with(kMetaspace) && !merge.first.ends_with(kMetaspace);
-                         });
+    words_stand_alone_ =
+        id_of(kMetaspace) != kNoToken && std::none_of(data.merges.begin(), data.merges.end(), [](const auto& merge) {
+          return merge.second.starts_with(kMetaspace) && !merge.first.ends_with(kMetaspace);
+        });
   }
 
   // Prepend and Replace are normalizers, seen by added tokens; the Metaspace pre-tokenizer comes after them.

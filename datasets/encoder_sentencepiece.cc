@@ -18,8 +18,8 @@ namespace {
 
 bool is_text(TokenType type) { return type == TokenType::kNormal || type == TokenType::kUserDefined; }
 
-// Merging starts from single characters, and one that is no piece may still be part of one: it gets an id in [begin, end),
-// past the vocabulary.
+// Merging starts from single characters, and one that is no piece may still be part of one: it gets an id in [begin,
+// end), past the vocabulary.
 class Characters {
  public:
   Characters(const TokenizerData& data, const Vocabulary& pieces) : first_(static_cast<TokenId>(data.tokens.size())) {
@@ -86,13 +86,17 @@ Vocabulary text_pieces(const TokenizerData& data) {
 class SentencePieceEncoder : public Encoder {
  public:
   explicit SentencePieceEncoder(const TokenizerData& data)
-      : data_(data), pieces_(text_pieces(data)), characters_(data, pieces_),
+      : data_(data),
+        pieces_(text_pieces(data)),
+        characters_(data, pieces_),
         merger_(data.unigram ? std::vector<BpeMerge>() : scored_merges(data, pieces_, characters_)),
-        unknown_(data, make_vocabulary(data), true), normalizer_(data, user_defined_) {
+        unknown_(data, make_vocabulary(data), true),
+        normalizer_(data, user_defined_) {
     for (const auto& [piece, id] : pieces_) {
       // Pieces with a space after something else would make words depend on each other; no known model has one.
       for (std::size_t i = 1; i < piece.size(); ++i)
-        if (piece.substr(i).starts_with(kMetaspace) && !piece.substr(0, i).ends_with(kMetaspace)) words_stand_alone_ = false;
+        if (piece.substr(i).starts_with(kMetaspace) && !piece.substr(0, i).ends_with(kMetaspace))
+          words_stand_alone_ = false;
       const auto index = static_cast<std::size_t>(id);
       if (data.types[index] == TokenType::kUserDefined) {
         user_defined_.insert(piece, static_cast<std::uint32_t>(id));
@@ -187,8 +191,8 @@ class SentencePieceEncoder : public Encoder {
     }
   }
 
-  // Kudo, "Subword Regularization", 2018, https://arxiv.org/abs/1804.10959, section 3.1: of all ways to write the word in
-  // pieces the one with the highest sum of scores, by Viterbi's algorithm.
+  // Kudo, "Subword Regularization", 2018, https://arxiv.org/abs/1804.10959, section 3.1: of all ways to write the word
+  // in pieces the one with the highest sum of scores, by Viterbi's algorithm.
   void encode_unigram(std::string_view word, Workspace& workspace) const {
     auto& best = workspace.best;
     best.assign(word.size() + 1, {-std::numeric_limits<float>::infinity(), 0, kNoToken});

@@ -1,7 +1,7 @@
-// The table is a u32 size, a trie of that many bytes, and zero-terminated replacements; values of the trie are offsets into
-// those (sentencepiece, src/normalizer.cc). The trie is a double array in darts-clone's layout
-// (https://github.com/s-yata/darts-clone): a unit has its label in bits 0-7 and 31, "has a leaf" in bit 8, the offset of its
-// children in bits 10-30, to be shifted by 8 if bit 9 is set; a leaf has its value in bits 0-30.
+// The table is a u32 size, a trie of that many bytes, and zero-terminated replacements; values of the trie are offsets
+// into those (sentencepiece, src/normalizer.cc). The trie is a double array in darts-clone's layout
+// (https://github.com/s-yata/darts-clone): a unit has its label in bits 0-7 and 31, "has a leaf" in bit 8, the offset
+// of its children in bits 10-30, to be shifted by 8 if bit 9 is set; a leaf has its value in bits 0-30.
 #include "datasets/sentencepiece_normalizer.h"
 
 #include <cstring>
@@ -34,7 +34,7 @@ SentencePieceNormalizer::SentencePieceNormalizer(const TokenizerData& data, cons
 }
 
 SentencePieceNormalizer::Prefix SentencePieceNormalizer::normalize_prefix(std::string_view text,
-                                                                           std::size_t begin) const {
+                                                                          std::size_t begin) const {
   if (const auto match = user_defined_.longest_at(text, begin); match.length > 0)
     return {match.length, text.substr(begin, match.length)};
   const auto unit = [&](std::size_t position) {

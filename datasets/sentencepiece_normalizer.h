@@ -19,7 +19,7 @@ class SentencePieceNormalizer {
 
  private:
   struct Prefix {
-    std::size_t length;            // bytes of text
+    std::size_t length;  // bytes of text
     std::string_view replacement;
   };
   Prefix normalize_prefix(std::string_view text, std::size_t begin) const;

@@ -1,4 +1,5 @@
-// The patterns are written for Oniguruma (Hugging Face's tokenizers) and matched by PCRE2; compile() bridges the difference.
+// The patterns are written for Oniguruma (Hugging Face's tokenizers) and matched by PCRE2; compile() bridges the
+// difference.
 #include "datasets/split_regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -11,7 +12,8 @@
 namespace attar {
 namespace {
 
-// White space as Oniguruma's \s has it (Unicode's White_Space). PCRE2's own \s also takes U+180E, which is none any more.
+// White space as Oniguruma's \s has it (Unicode's White_Space). PCRE2's own \s also takes U+180E, which is none any
+// more.
 constexpr std::string_view kSpaces = R"(\t-\r\x{85}\p{Z})";
 
 std::string translate(std::string_view pattern) {
@@ -52,7 +54,7 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-constexpr std::uint32_t kMatchLimit = 200'000'000;     // steps of one match: ends a regex that would run for ever
+constexpr std::uint32_t kMatchLimit = 200'000'000;       // steps of one match: ends a regex that would run for ever
 constexpr std::size_t kJitStack = std::size_t{8} << 20;  // bytes at most
 
 }  // namespace
@@ -88,15 +90,16 @@ SplitRegexes::SplitRegexes(const std::vector<std::string>& patterns) {
     int error = 0;
     PCRE2_SIZE offset = 0;
     // In Oniguruma ^ and $ always match at lines. \C could cut a character in two.
-    pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                                     PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                                     nullptr);
+    pcre2_code* code =
+        pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
     if (code == nullptr)
       fail("tokenizer: the split regex '", pattern, "' is not one that PCRE2 understands: ", message_of(error));
     Compiled compiled;
     compiled.pattern = pattern;
     compiled.code.reset(code);
-    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where the processor has no JIT the interpreter gives the same matches
+    pcre2_jit_compile(code,
+                      PCRE2_JIT_COMPLETE);  // where the processor has no JIT the interpreter gives the same matches
     compiled_.push_back(std::move(compiled));
   }
 }

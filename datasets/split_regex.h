@@ -9,8 +9,9 @@
 
 namespace attar {
 
-// The regexes of one tokenizer, compiled. Each is applied to what the one before it left, and isolates its matches: a match
-// is a piece, and so is what lies between two matches. Look-around sees only the piece it works on, as in tokenizer.json.
+// The regexes of one tokenizer, compiled. Each is applied to what the one before it left, and isolates its matches: a
+// match is a piece, and so is what lies between two matches. Look-around sees only the piece it works on, as in
+// tokenizer.json.
 class SplitRegexes {
  public:
   explicit SplitRegexes(const std::vector<std::string>& patterns);  // throws Error: not a regex

@@ -36,9 +36,7 @@ void check(const TokenizerData& data) {
 
 // The byte of "<0x0A>", or nothing.
 std::optional<char> byte_of(std::string_view token) {
-  const auto digit = [](char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-  };
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
   const int high = digit(token[3]), low = digit(token[4]);
   if (high < 0 || low < 0) return std::nullopt;
@@ -57,10 +55,12 @@ std::string surface_of(const TokenizerData& data, std::size_t id) {
   return metaspace_to_spaces(token);
 }
 
-// What the hash encodes beside the vocabulary: cases, digits, spaces, line ends, several scripts, combining marks, emoji.
+// What the hash encodes beside the vocabulary: cases, digits, spaces, line ends, several scripts, combining marks,
+// emoji.
 constexpr std::string_view kProbe =
     "The quick brown fox's 12345 jumps,  over\tthe LAZY dog!\r\n\n  don't DON'T ... x_y = [a+b]*3.14;\n"
-    "caf\u00e9 cafe\u0301 Stra\u00dfe \u041f\u0440\u0438\u0432\u0435\u0442 \u4f60\u597d \u65e5\u672c\u8a9e \uc548\ub155 "
+    "caf\u00e9 cafe\u0301 Stra\u00dfe \u041f\u0440\u0438\u0432\u0435\u0442 \u4f60\u597d \u65e5\u672c\u8a9e "
+    "\uc548\ub155 "
     "\u0645\u0631\u062d\u0628\u0627 \u0928\u092e\u0938\u094d\u0924\u0947 \U0001f44d\U0001f3fd \u00a0\u3000end \n";
 
 constexpr std::size_t kProbeTokens = 100;  // in one text of the hash
@@ -70,10 +70,14 @@ constexpr int kProbes = 2000;
 
 std::unique_ptr<Encoder> make_encoder(const TokenizerData& data) {
   switch (data.kind) {
-    case TokenizerKind::kByteBpe: return make_byte_encoder(data);
-    case TokenizerKind::kMetaspaceBpe: return make_metaspace_encoder(data);
-    case TokenizerKind::kSentencePiece: return make_sentencepiece_encoder(data);
-    case TokenizerKind::kNone: break;
+    case TokenizerKind::kByteBpe:
+      return make_byte_encoder(data);
+    case TokenizerKind::kMetaspaceBpe:
+      return make_metaspace_encoder(data);
+    case TokenizerKind::kSentencePiece:
+      return make_sentencepiece_encoder(data);
+    case TokenizerKind::kNone:
+      break;
   }
   fail("tokenizer: the model has none (no tokenizer.json, tokenizer.model or GGUF vocabulary)");
 }
@@ -112,8 +116,7 @@ struct Tokenizer::Impl {
   void encode_plain(std::string_view text, bool first, Ids& ids) const {
     const std::string normal = encoder->normalize(text);
     normalized.split(
-        normal,
-        [&](std::string_view plain) { encoder->encode(plain, first && plain.data() == normal.data(), ids); },
+        normal, [&](std::string_view plain) { encoder->encode(plain, first && plain.data() == normal.data(), ids); },
         [&](std::int64_t id) { ids.push_back(id); });
   }
 

@@ -34,8 +34,9 @@ class Tokenizer {
 
   const TokenizerData& data() const;
   std::int64_t vocab_size() const;
-  // Of what the tokenizer does: of the ids it gives to its own vocabulary's text, alone and joined, and to many scripts. Two of equal
-  // hash tokenize alike, whatever files they came from (a folder and the GGUF made of it, padded or not).
+  // Of what the tokenizer does: of the ids it gives to its own vocabulary's text, alone and joined, and to many
+  // scripts. Two of equal hash tokenize alike, whatever files they came from (a folder and the GGUF made of it, padded
+  // or not).
   std::string hash() const;
 
  private:
@@ -43,14 +44,15 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
-// The tokenizer of a Hugging Face folder, a .gguf, a tokenizer.json or a tokenizer.model. Throws Error if there is none, or
-// if it knows ids that the model beside it (config.json, GGUF) has no embedding for.
+// The tokenizer of a Hugging Face folder, a .gguf, a tokenizer.json or a tokenizer.model. Throws Error if there is
+// none, or if it knows ids that the model beside it (config.json, GGUF) has no embedding for.
 Tokenizer load_tokenizer(const std::filesystem::path& path);
-// Throws Error if the tokenizer has ids that a model of vocab_size rows cannot take. subject names the model in the message.
+// Throws Error if the tokenizer has ids that a model of vocab_size rows cannot take. subject names the model in the
+// message.
 void check_vocabulary(const TokenizerData& data, std::int64_t vocab_size, std::string_view subject);
 
-// Decodes one id at a time, without special tokens; returns text as soon as it is whole UTF-8, and the rest at finish().
-// All pieces together are decode() of all ids.
+// Decodes one id at a time, without special tokens; returns text as soon as it is whole UTF-8, and the rest at
+// finish(). All pieces together are decode() of all ids.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}

@@ -116,7 +116,8 @@ std::optional<std::string> from_byte_alphabet(std::string_view text) {
   static const auto bytes = [] {
     std::array<int, 0x144> table;  // the alphabet ends at U+0143
     table.fill(-1);
-    for (int byte = 0; byte < 256; ++byte) table[first_character(byte_alphabet()[static_cast<std::size_t>(byte)])] = byte;
+    for (int byte = 0; byte < 256; ++byte)
+      table[first_character(byte_alphabet()[static_cast<std::size_t>(byte)])] = byte;
     return table;
   }();
   std::string out;

@@ -24,15 +24,22 @@ std::string small_tokenizer_json() {
   vocab["Ã"] = 27;  // 0xc3
   vocab["©"] = 28;  // 0xa9
   vocab["he"] = 29;
-  const json bos = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, body = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const json bos = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}},
+             body = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
   return json{{"version", "1.0"},
               {"added_tokens",
-               {{{"id", 30}, {"content", "<s>"}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-                 {"normalized", false}, {"special", true}}}},
+               {{{"id", 30},
+                 {"content", "<s>"},
+                 {"single_word", false},
+                 {"lstrip", false},
+                 {"rstrip", false},
+                 {"normalized", false},
+                 {"special", true}}}},
               {"normalizer", nullptr},
               {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
               {"post_processor",
-               {{"type", "TemplateProcessing"}, {"single", json::array({bos, body})},
+               {{"type", "TemplateProcessing"},
+                {"single", json::array({bos, body})},
                 {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {30}}, {"tokens", {"<s>"}}}}}}}},
               {"decoder", {{"type", "ByteLevel"}}},
               {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"h e"}}}}}
@@ -45,7 +52,9 @@ class TokenizeCommand : public testing::Test {
   std::string tokenizer_ = write(folder_ / "tokenizer.json", small_tokenizer_json());
   std::string text_ = write(folder_ / "text.txt", "he<s> cé");
 
-  std::string stdout_of(const std::string& arguments) { return run_attar("tokenize " + arguments, "2>/dev/null").output; }
+  std::string stdout_of(const std::string& arguments) {
+    return run_attar("tokenize " + arguments, "2>/dev/null").output;
+  }
   void expect_error(const std::string& arguments, const std::string& part) {
     const auto result = run_attar("tokenize " + arguments);
     EXPECT_EQ(result.code, 2) << result.output;

@@ -42,7 +42,8 @@ TEST(Corpus, TextIsCutAtBlankLines) {
 
 TEST(Corpus, JsonLines) {
   const test::TempFolder folder;
-  const auto source = write(folder / "a.jsonl", "{\"text\": \"one\\ntwo\", \"id\": 1}\n\n{\"text\": \"\"}\n{\"text\": \"ü\"}");
+  const auto source =
+      write(folder / "a.jsonl", "{\"text\": \"one\\ntwo\", \"id\": 1}\n\n{\"text\": \"\"}\n{\"text\": \"ü\"}");
   EXPECT_EQ(read_documents(source), (Documents{"one\ntwo", "ü"}));
   EXPECT_EQ(read_source(source), "one\ntwo\nü");
 }
@@ -62,8 +63,10 @@ TEST(Corpus, Errors) {
   EXPECT_HAS(error_of([&] { read_documents(write(folder / "blank.txt", " \n\n")); }), "no text");
   EXPECT_HAS(error_of([&] { read_source(write(folder / "latin.txt", "caf\xe9 au lait")); }), "byte 3");
   EXPECT_HAS(error_of([&] { read_documents(write(folder / "latin.jsonl", "{\"text\": \"\xe9\"}")); }), "byte 10");
-  EXPECT_HAS(error_of([&] { read_documents(write(folder / "b.jsonl", "{\"text\": \"a\"}\n{\"txt\": 1}\n")); }), "line 2");
-  EXPECT_HAS(error_of([&] { read_documents(write(folder / "c.jsonl", "{\"text\": \"a\"}\n\n{\"text\": 1}\n")); }), "line 3");
+  EXPECT_HAS(error_of([&] { read_documents(write(folder / "b.jsonl", "{\"text\": \"a\"}\n{\"txt\": 1}\n")); }),
+             "line 2");
+  EXPECT_HAS(error_of([&] { read_documents(write(folder / "c.jsonl", "{\"text\": \"a\"}\n\n{\"text\": 1}\n")); }),
+             "line 3");
   EXPECT_HAS(error_of([&] { read_documents(write(folder / "d.jsonl", "{\"text\": \"a\"")); }), "line 1");
 }
 

@@ -23,7 +23,8 @@ inline std::int64_t add_special(TokenizerData& data, const std::string& text, bo
   return id;
 }
 
-// Ids 0-255 are the bytes; then he, ll, hell, hello, (space)w, wo in the order of their merges: 256-261; "<|end|>" is 262.
+// Ids 0-255 are the bytes; then he, ll, hell, hello, (space)w, wo in the order of their merges: 256-261; "<|end|>" is
+// 262.
 inline TokenizerData small_byte_bpe() {
   TokenizerData data;
   data.kind = TokenizerKind::kByteBpe;
@@ -42,7 +43,8 @@ inline TokenizerData small_byte_bpe() {
   return data;
 }
 
-// <unk> 0, <s> 1, </s> 2, bytes 3-258, then U+2581 259, a 260, b 261, c 262 and the merges ab 263, _a 264, _ab 265, __ 266.
+// <unk> 0, <s> 1, </s> 2, bytes 3-258, then U+2581 259, a 260, b 261, c 262 and the merges ab 263, _a 264, _ab 265, __
+// 266.
 inline TokenizerData small_metaspace_bpe() {
   TokenizerData data;
   data.kind = TokenizerKind::kMetaspaceBpe;

@@ -82,8 +82,7 @@ TEST_P(TokenizerGolden, SameThroughGguf) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Real, TokenizerGolden,
-                         testing::Values("llama2", "llama2_json", "llama3_2", "qwen2_5", "gpt2"),
+INSTANTIATE_TEST_SUITE_P(Real, TokenizerGolden, testing::Values("llama2", "llama2_json", "llama3_2", "qwen2_5", "gpt2"),
                          [](const auto& name) { return name.param; });
 
 }  // namespace

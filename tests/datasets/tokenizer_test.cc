@@ -63,7 +63,8 @@ TEST(SplitRegexes, Gpt2) {
 }
 
 TEST(SplitRegexes, Llama3AndQwenDifferInDigits) {
-  EXPECT_EQ(split(find_pretokenizer("llama-bpe").regexes, "12345 it'S\n\n x"), (Words{"123", "45", " it", "'S", "\n\n", " x"}));
+  EXPECT_EQ(split(find_pretokenizer("llama-bpe").regexes, "12345 it'S\n\n x"),
+            (Words{"123", "45", " it", "'S", "\n\n", " x"}));
   EXPECT_EQ(split(find_pretokenizer("qwen2").regexes, "123 it'S"), (Words{"1", "2", "3", " it", "'S"}));
 }
 
@@ -79,7 +80,9 @@ TEST(SplitRegexes, WhiteSpaceIsUnicodes) {
   EXPECT_EQ(split({R"([]\s]+)"}, "a] b"), (Words{"a", "] ", "b"}));
 }
 
-TEST(SplitRegexes, EmptyMatchesCut) { EXPECT_EQ(split({R"((?=(\d{3})+(?!\d)))"}, "1234567"), (Words{"1", "234", "567"})); }
+TEST(SplitRegexes, EmptyMatchesCut) {
+  EXPECT_EQ(split({R"((?=(\d{3})+(?!\d)))"}, "1234567"), (Words{"1", "234", "567"}));
+}
 
 TEST(SplitRegexes, EveryKnownNameCompilesAndLosesNothing) {
   const std::string text = "Hello, wörld 1234!\n\n  don't 日本語 \u00a0x\t\r\n[a] '";
@@ -308,7 +311,8 @@ TokenizerData small_sentencepiece() {
   return data;
 }
 
-std::int64_t add_piece(TokenizerData& data, const std::string& piece, float score, TokenType type = TokenType::kNormal) {
+std::int64_t add_piece(TokenizerData& data, const std::string& piece, float score,
+                       TokenType type = TokenType::kNormal) {
   data.tokens.push_back(piece);
   data.scores.push_back(score);
   data.types.push_back(type);
@@ -369,9 +373,9 @@ TEST(SentencePiece, ExtraSpacesGo) {
 // A trie that maps "A" to "a" and "AB" to "b": units of darts-clone, see sentencepiece_normalizer.cc.
 std::string small_charsmap() {
   std::vector<std::uint32_t> units(512, 0);
-  units[0] = 256u << 10;                              // the root's children start at 256
+  units[0] = 256u << 10;                                           // the root's children start at 256
   units[256 ^ 'A'] = 'A' | 1u << 8 | ((256u ^ 'A' ^ 384u) << 10);  // "A" ends here; its children start at 384
-  units[384] = 1u << 31 | 0;                          // the leaf: offset 0
+  units[384] = 1u << 31 | 0;                                       // the leaf: offset 0
   units[384 ^ 'B'] = 'B' | 1u << 8 | ((384u ^ 'B' ^ 448u) << 10);
   units[448] = 1u << 31 | 2;
   const std::uint32_t size = 512 * 4;
@@ -430,7 +434,9 @@ TEST(StreamDecoder, GivesWholeCharactersAsSoonAsTheyAre) {
   for (const int byte : {0xf0, 0x9f, 0x91}) EXPECT_EQ(stream.push(3 + byte), "");
   EXPECT_EQ(stream.push(3 + 0x8d), "👍");
   EXPECT_EQ(stream.push(3 + 0xc3), "");
-  EXPECT_EQ(stream.push(260), "\xc3""a");  // not UTF-8, but what the model said
+  EXPECT_EQ(stream.push(260),
+            "\xc3"
+            "a");  // not UTF-8, but what the model said
   EXPECT_EQ(stream.push(3 + 0xe2), "");
   EXPECT_EQ(stream.finish(), "\xe2");
 }
