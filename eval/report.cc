@@ -1,0 +1,69 @@
+// The printed table.
+#include <cmath>
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "eval/metrics.h"
+
+namespace attar {
+namespace {
+
+std::string fixed(double value, int decimals) {
+  if (std::isnan(value)) return "?";
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", decimals, value);
+  return text;
+}
+
+// One line: label, value, uncertainty. scale 100 turns shares into percent.
+std::string line(const std::string& label, const Estimate& estimate, int decimals, double scale = 1, const char* unit = "") {
+  char text[160];
+  std::snprintf(text, sizeof text, "%-28s %12s ± %s%s\n", label.c_str(), fixed(estimate.value * scale, decimals).c_str(),
+                fixed(estimate.uncertainty * scale, decimals).c_str(), unit);
+  return text;
+}
+
+std::string ranks(const std::string& label, const Distribution& d, std::initializer_list<double> fractions, int decimals,
+                  double scale, const char* unit) {
+  std::string text = label;
+  for (const double f : fractions) text += cat("  ", fixed(percentile(d.ascending, f) * scale, decimals), unit);
+  return text + "\n";
+}
+
+std::string model_line(const char* label, const ModelSummary& model) {
+  return cat(label, model.path, "  (", model.parameters, " parameters, ", size_text(model.tensor_bytes), ", ",
+             fixed(8.0 * static_cast<double>(model.tensor_bytes) / static_cast<double>(model.parameters), 2),
+             " bits per weight)\n");
+}
+
+}  // namespace
+
+std::string table_text(const EvalResult& result) {
+  const Protocol& p = result.protocol;
+  std::string text = model_line("model      ", result.model);
+  if (result.reference) text += model_line("reference  ", *result.reference);
+  text += cat("text       ", p.data, ": ", p.tokens, " tokens, ", p.chunks, " chunks of ", p.context, ", ", p.scored,
+              " positions scored\n\n");
+  text += line("perplexity", result.perplexity, 4);
+  if (result.divergence) {
+    const Divergence& d = *result.divergence;
+    text += line("perplexity of the reference", d.reference_perplexity, 4);
+    text += line("perplexity ratio", d.perplexity_ratio, 5);
+    text += line("ln of the ratio", d.log_ratio, 5);
+    text += line("perplexity difference", d.perplexity_difference, 5);
+    text += line("mean KL divergence", d.kl.mean, 6);
+    text += line("same top token", d.same_top, 3, 100, " %");
+    text += line("mean change of p(token)", d.delta_p.mean, 3, 100, " %");
+    text += line("RMS change of p(token)", d.delta_p_rms, 3, 100, " %");
+    text += cat("correlation of ln PPL        ", std::string(d.correlation >= 0 ? 6 : 5, ' '),
+                fixed(100 * d.correlation, 2), " %\n");
+    text += "\npercentile         min      1       5       10      50      90      95      99      99.9    max\n";
+    text += ranks("KL divergence", d.kl, {0, 0.01, 0.05, 0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1}, 4, 1, "");
+    text += ranks("change of p, %", d.delta_p, {0, 0.01, 0.05, 0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1}, 2, 100, "");
+  }
+  if (result.cloze) text += line(cat("cloze accuracy, ", result.cloze->items, " items"), result.cloze->accuracy, 2, 100, " %");
+  return text;
+}
+
+}  // namespace attar
