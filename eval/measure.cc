@@ -1,0 +1,209 @@
+#include "eval/measure.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <mutex>
+#include <optional>
+
+#include "base/console.h"
+#include "base/threads.h"
+
+namespace attar {
+namespace {
+
+constexpr std::int64_t kCpuBatchTokens = 512, kGpuBatchTokens = 16384;
+constexpr std::int64_t kCpuSliceFloats = std::int64_t{1} << 23, kGpuSliceFloats = std::int64_t{1} << 27;
+
+// LibTorch keeps to one thread while the evaluation's own threads each run it.
+class OneTorchThread {
+ public:
+  OneTorchThread() { set_up_torch(1); }
+  ~OneTorchThread() { set_up_torch(thread_count()); }
+  OneTorchThread(const OneTorchThread&) = delete;
+  OneTorchThread& operator=(const OneTorchThread&) = delete;
+};
+
+// A decoder over the same weights for another thread: a decoder keeps tables of its own while it runs.
+std::shared_ptr<Decoder> share_weights(Decoder& decoder) {
+  auto copy = std::make_shared<Decoder>(decoder.config());
+  for (const std::string& name : decoder.parameter_names()) copy->parameter(name).set_data(decoder.parameter(name));
+  return copy;
+}
+
+std::int64_t longest(std::span<const Sequence> sequences) {
+  std::size_t length = 0;
+  for (const Sequence& s : sequences) length = std::max(length, s.ids.size());
+  return static_cast<std::int64_t>(length);
+}
+
+// Shorter sequences are padded at their end, where causal attention cannot see it.
+at::Tensor to_tensor(std::span<const Sequence> batch, std::int64_t length) {
+  at::Tensor ids = at::zeros({static_cast<std::int64_t>(batch.size()), length}, at::kLong);
+  for (std::size_t b = 0; b < batch.size(); ++b)
+    std::copy(batch[b].ids.begin(), batch[b].ids.end(), ids.data_ptr<std::int64_t>() + static_cast<std::int64_t>(b) * length);
+  return ids;
+}
+
+// The final hidden state at the scored positions of a batch: (scored, hidden_size).
+at::Tensor scored_states(Decoder& decoder, const at::Tensor& ids, std::span<const Sequence> batch) {
+  const at::Tensor hidden = decoder.hidden_states(ids.to(decoder.device()));
+  std::vector<at::Tensor> rows;
+  for (std::size_t b = 0; b < batch.size(); ++b)
+    rows.push_back(hidden[static_cast<std::int64_t>(b)].narrow(0, batch[b].begin, batch[b].end - batch[b].begin));
+  return at::cat(rows, 0);
+}
+
+at::Tensor slice_logits(Decoder& decoder, const at::Tensor& states, std::int64_t begin, std::int64_t count) {
+  return decoder.logits(states.narrow(0, begin, count)).to(at::kCPU).contiguous();
+}
+
+struct Batch {
+  std::size_t first = 0, count = 0;  // sequences
+  std::size_t slot = 0;              // of its first score
+};
+
+class Measurement {
+ public:
+  Measurement(std::span<const Sequence> sequences, bool paired, std::int64_t vocab, bool gpu)
+      : sequences_(sequences), paired_(paired), vocab_(vocab), gpu_(gpu), length_(longest(sequences)) {
+    const auto per_batch = static_cast<std::size_t>(
+        std::max<std::int64_t>(1, (gpu ? kGpuBatchTokens : kCpuBatchTokens) / std::max<std::int64_t>(1, length_)));
+    std::size_t slot = 0;
+    for (std::size_t first = 0; first < sequences.size(); first += per_batch) {
+      batches_.push_back({first, std::min(per_batch, sequences.size() - first), slot});
+      for (const Sequence& s : sequences.subspan(first, batches_.back().count)) slot += static_cast<std::size_t>(s.end - s.begin);
+    }
+    scores_.nll.resize(slot);
+    if (!paired) return;
+    scores_.reference_nll.resize(slot), scores_.kl.resize(slot), scores_.same_top.resize(slot);
+  }
+
+  const std::vector<Batch>& batches() const { return batches_; }
+  std::span<const Sequence> of(const Batch& batch) const { return sequences_.subspan(batch.first, batch.count); }
+  TokenScores take() { return std::move(scores_); }
+
+  void run(Decoder& model, Decoder* reference, const Batch& batch) {
+    const torch::NoGradGuard no_grad;
+    const auto sequences = of(batch);
+    const at::Tensor ids = to_tensor(sequences, length_);
+    std::vector<std::int64_t> targets;
+    for (const Sequence& s : sequences) targets.insert(targets.end(), s.ids.begin() + s.begin + 1, s.ids.begin() + s.end + 1);
+    const at::Tensor states = scored_states(model, ids, sequences);
+    const at::Tensor reference_states = paired_ ? scored_states(*reference, ids, sequences) : at::Tensor();
+
+    const std::int64_t step = std::max<std::int64_t>(1, (gpu_ ? kGpuSliceFloats : kCpuSliceFloats) / vocab_);
+    for (std::int64_t begin = 0; begin < states.size(0); begin += step) {
+      check_interrupt();
+      const std::int64_t count = std::min(step, states.size(0) - begin);
+      const at::Tensor logits = slice_logits(model, states, begin, count);
+      const at::Tensor reference_logits = paired_ ? slice_logits(*reference, reference_states, begin, count) : at::Tensor();
+      const auto score = [&](std::int64_t row) {
+        score_position(batch.slot + static_cast<std::size_t>(begin + row), logits.data_ptr<float>() + row * vocab_,
+                       paired_ ? reference_logits.data_ptr<float>() + row * vocab_ : nullptr,
+                       targets[static_cast<std::size_t>(begin + row)]);
+      };
+      if (gpu_)  // one thread drives the device, so all may score
+        parallel_for(count, score);
+      else
+        for (std::int64_t row = 0; row < count; ++row) score(row);
+    }
+  }
+
+  double batch_nll(const Batch& batch) const {
+    double sum = 0;
+    const std::size_t end = &batch == &batches_.back() ? scores_.nll.size() : (&batch)[1].slot;
+    for (std::size_t i = batch.slot; i < end; ++i) sum += scores_.nll[i];
+    return sum;
+  }
+
+ private:
+  void score_position(std::size_t slot, const float* logits, const float* reference, std::int64_t target) {
+    const auto width = static_cast<std::size_t>(vocab_);
+    if (paired_) {
+      const PairScore pair = score_rows({logits, width}, {reference, width}, target);
+      scores_.nll[slot] = pair.model.nll;
+      scores_.reference_nll[slot] = pair.reference.nll;
+      scores_.kl[slot] = pair.kl;
+      scores_.same_top[slot] = pair.model.top == pair.reference.top;
+      if (std::isnan(pair.reference.nll)) fail_at(slot, "reference");
+    } else {
+      scores_.nll[slot] = score_row({logits, width}, target).nll;
+    }
+    if (std::isnan(scores_.nll[slot])) fail_at(slot, "model");
+  }
+
+  [[noreturn]] void fail_at(std::size_t slot, const char* who) const {
+    fail("eval: the ", who, "'s logits at scored position ", slot, " are not finite; its weights are damaged, or values "
+         "overflow float32");
+  }
+
+  std::span<const Sequence> sequences_;
+  bool paired_;
+  std::int64_t vocab_;
+  bool gpu_;
+  std::int64_t length_;
+  std::vector<Batch> batches_;
+  TokenScores scores_;
+};
+
+std::string perplexity_text(double nll, std::size_t count) {
+  char text[48];
+  std::snprintf(text, sizeof text, "perplexity %.4f", std::exp(nll / static_cast<double>(std::max<std::size_t>(1, count))));
+  return text;
+}
+
+}  // namespace
+
+TokenScores measure(Decoder& model, Decoder* reference, std::span<const Sequence> sequences, const std::string& label) {
+  const bool gpu = !model.device().is_cpu();
+  Measurement measurement(sequences, reference != nullptr, model.config().vocab_size, gpu);
+  const std::vector<Batch>& batches = measurement.batches();
+  std::uint64_t tokens = 0;
+  for (const Sequence& s : sequences) tokens += s.ids.size();
+  Progress progress(label, tokens, "tokens");
+
+  std::mutex mutex;
+  std::atomic<std::size_t> next{0};
+  double nll = 0;          // of what is done so far, for the progress line only
+  std::size_t scored = 0;
+  const auto finish = [&](const Batch& batch) {
+    std::uint64_t done = 0;
+    const std::lock_guard lock(mutex);
+    for (const Sequence& s : measurement.of(batch)) {
+      done += s.ids.size();
+      scored += static_cast<std::size_t>(s.end - s.begin);
+    }
+    nll += measurement.batch_nll(batch);
+    progress.advance(done, perplexity_text(nll, scored));
+  };
+
+  const auto work = [&](Decoder& own, Decoder* own_reference) {
+    try {
+      for (std::size_t i = next++; i < batches.size(); i = next++) {
+        measurement.run(own, own_reference, batches[i]);
+        finish(batches[i]);
+      }
+    } catch (...) {
+      next = batches.size();  // the other threads stop after their batch
+      throw;
+    }
+  };
+
+  if (gpu) {
+    work(model, reference);
+  } else {
+    const OneTorchThread one;
+    const auto workers = std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(batches.size()));
+    parallel_for(workers, [&](std::int64_t) {
+      at::set_num_threads(1);  // this setting belongs to the thread
+      const auto own = share_weights(model);
+      const auto own_reference = reference != nullptr ? share_weights(*reference) : nullptr;
+      work(*own, own_reference.get());
+    });
+  }
+  return measurement.take();
+}
+
+}  // namespace attar
