@@ -52,7 +52,7 @@ void add_eval(CLI::App& app) {
   CLI::App* sub = add_command(app, "eval", "Measure perplexity and divergence from a reference; --gate decides the exit code",
                               command->common, [command] { return run_eval(*command); });
   EvalOptions& options = command->options;
-  sub->add_option("model", options.model, "Model: Hugging Face folder, .gguf, or builtin:teacher")->required();
+  sub->add_option("MODEL", options.model, "Model: Hugging Face folder, .gguf, or builtin:teacher")->required();
   sub->add_option("--reference", options.reference, "Model to diverge from; measured in the same pass");
   sub->add_option("--data", options.data, "Text: a file, or builtin:heldout (which adds cloze items)")->required();
   sub->add_option("--context", options.chunking.context, "Tokens per chunk; the second half is scored")
@@ -63,7 +63,8 @@ void add_eval(CLI::App& app) {
   sub->add_option("--cloze-items", options.cloze_items, "Cloze items to ask with builtin:heldout; 0: none")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  sub->add_option("--gate", command->gates, "TOML file of thresholds: exit 0 pass, 1 worse, 2 cannot decide");
+  sub->add_option("--gate", command->gates, "TOML file of thresholds: exit 0 pass, 1 worse, 2 cannot decide; may be repeated")
+      ->allow_extra_args(false);
   sub->add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
 }
 
