@@ -121,7 +121,7 @@ Importance measure_importance(Decoder& decoder, const std::vector<Ids>& chunks, 
         fail("[prune] calibration chunks of ", length, " and ", chunk.size(), " tokens");
       std::copy(chunk.begin(), chunk.end(), ids.data_ptr<std::int64_t>() + i * length);
     }
-    at::Tensor h = decoder.embed(ids.to(decoder.parameter("model.norm.weight").device()));
+    at::Tensor h = decoder.embed(ids.to(decoder.device()));
     for (recorder.current = 0; recorder.current < decoder.config().layers; ++recorder.current) {
       const at::Tensor out = decoder.layer(recorder.current, h);
       recorder.see_layer(h, out);

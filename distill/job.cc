@@ -104,7 +104,7 @@ class Run {
     {
       Progress progress(teacher_ ? "distill" : "train", static_cast<std::uint64_t>((steps - first) * trainer_.step_tokens()),
                         "tokens");
-      if (first == 0) evaluate();
+      if (first == 0 || first == steps) evaluate();
       while (trainer_.done() < steps) {
         const auto start = Clock::now();
         const StepReport report = trainer_.step();
@@ -116,8 +116,8 @@ class Run {
     }
     nlohmann::json result = {{"steps", steps},
                              {"tokens", steps * trainer_.step_tokens()},
-                             {"train", report_values(last_, teacher_)},
                              {"skipped_steps", skipped_}};
+    if (first < steps) result["train"] = report_values(last_, teacher_);
     if (!heldout_.empty()) result["heldout"] = evaluation_values(evaluation_, teacher_);
     if (seconds > 0)
       result["tokens_per_second"] = static_cast<double>((steps - first) * trainer_.step_tokens()) / seconds;
@@ -155,7 +155,7 @@ class Run {
 
   std::string progress_text(const StepReport& report) const {
     std::string text = cat("loss ", fixed(report.loss));
-    if (!heldout_.empty()) text += cat(", held-out ", fixed(teacher_ ? evaluation_.kl : evaluation_.cross_entropy));
+    if (evaluation_.tokens > 0) text += cat(", held-out ", fixed(teacher_ ? evaluation_.kl : evaluation_.cross_entropy));
     return text;
   }
 
@@ -214,6 +214,7 @@ nlohmann::json run_distillation(const DistillJob& job) {
   nlohmann::json result;
   try {
     result = run.train();
+    run.save();  // whatever goes wrong while the student is written, the training is not lost
   } catch (const Interrupted&) {
     run.save();
     throw Interrupted(cat("interrupted after step ", trainer.done(), " of ", job.trainer.steps, "; the state is kept in ",

@@ -63,6 +63,16 @@ TrainerOptions checked(TrainerOptions options) {
   return options;
 }
 
+// (batch * time, hidden_size), normed: what the output projection takes.
+at::Tensor hidden_rows(Decoder& model, const at::Tensor& ids) {
+  const at::Tensor h = model.hidden_states(ids);
+  return h.reshape({-1, h.size(-1)});
+}
+
+std::int64_t logit_rows(const Decoder& model) {
+  return std::max<std::int64_t>((model.device().is_cpu() ? kLogitsOnCpu : kLogitsOnDevice) / model.config().vocab_size, 64);
+}
+
 LossSums zero_sums(const at::Device& device) {
   const auto zero = [&] { return at::zeros({}, at::device(device).dtype(at::kDouble)); };
   return {zero(), zero(), zero()};
@@ -77,32 +87,20 @@ Trainer::Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const Tr
   if (teacher_ != nullptr) check_context(*teacher_, options_.context, "teacher");
 }
 
-at::Tensor Trainer::hidden(Decoder& model, const at::Tensor& ids) const {
-  at::Tensor h = model.embed(ids);
-  for (std::int64_t i = 0; i < model.config().layers; ++i) h = model.layer(i, h);
-  h = model.final_norm(h);
-  return h.reshape({-1, h.size(-1)});
-}
-
-std::int64_t Trainer::loss_rows(std::int64_t vocabulary) const {
-  const bool cpu = student_.parameter("model.norm.weight").is_cpu();
-  return std::max<std::int64_t>((cpu ? kLogitsOnCpu : kLogitsOnDevice) / vocabulary, 64);
-}
-
 LossSums Trainer::accumulate(const std::vector<Ids>& chunks, std::int64_t total_targets) {
-  const at::Device device = student_.parameter("model.norm.weight").device();
+  const at::Device device = student_.device();
   const Batch batch = make_batch(chunks, device);
-  const at::Tensor h = hidden(student_, batch.ids);
+  const at::Tensor h = hidden_rows(student_, batch.ids);
   at::Tensor h_teacher;
   if (teacher_ != nullptr) {
     const at::NoGradGuard no_grad;
-    h_teacher = hidden(*teacher_, batch.ids);
+    h_teacher = hidden_rows(*teacher_, batch.ids);
   }
   // The output projection, the loss and their gradients go through in groups of rows: the logits never exist whole.
   const at::Tensor h_leaf = h.detach().set_requires_grad(true);
   h_leaf.mutable_grad() = at::zeros_like(h);
   LossSums sums = zero_sums(device);
-  const std::int64_t step = loss_rows(student_.config().vocab_size);
+  const std::int64_t step = logit_rows(student_);
   for (std::int64_t row = 0; row < h.size(0); row += step) {
     const std::int64_t count = std::min(step, h.size(0) - row);
     at::Tensor v;
@@ -122,7 +120,7 @@ LossSums Trainer::accumulate(const std::vector<Ids>& chunks, std::int64_t total_
 }
 
 StepReport Trainer::step() {
-  const at::Device device = parameters_.values().device();
+  const at::Device device = student_.device();
   parameters_.gradients().zero_();
   const std::int64_t targets = step_tokens();
   LossSums sums = zero_sums(device);
@@ -159,19 +157,19 @@ StepReport Trainer::step() {
 
 Evaluation Trainer::evaluate(const std::vector<Ids>& chunks) {
   const at::NoGradGuard no_grad;
-  const at::Device device = parameters_.values().device();
+  const at::Device device = student_.device();
   at::Tensor cross_entropy = at::zeros({}, at::device(device).dtype(at::kDouble));
   at::Tensor kl = cross_entropy.clone(), same_top = cross_entropy.clone();
   Evaluation result;
   const auto group = static_cast<std::size_t>(options_.micro_batch);
-  const std::int64_t step = loss_rows(student_.config().vocab_size);
+  const std::int64_t step = logit_rows(student_);
   for (std::size_t begin = 0; begin < chunks.size(); begin += group) {
     check_interrupt();
     const std::vector<Ids> part(chunks.begin() + static_cast<std::ptrdiff_t>(begin),
                                 chunks.begin() + static_cast<std::ptrdiff_t>(std::min(begin + group, chunks.size())));
     const Batch batch = make_batch(part, device);
-    const at::Tensor h = hidden(student_, batch.ids);
-    const at::Tensor h_teacher = teacher_ != nullptr ? hidden(*teacher_, batch.ids) : at::Tensor();
+    const at::Tensor h = hidden_rows(student_, batch.ids);
+    const at::Tensor h_teacher = teacher_ != nullptr ? hidden_rows(*teacher_, batch.ids) : at::Tensor();
     for (std::int64_t row = 0; row < h.size(0); row += step) {
       const std::int64_t count = std::min(step, h.size(0) - row);
       const at::Tensor v = teacher_ != nullptr ? teacher_->logits(h_teacher.narrow(0, row, count)) : at::Tensor();

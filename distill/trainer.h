@@ -69,9 +69,6 @@ class Trainer {
   FlatParameters& parameters() { return parameters_; }
 
  private:
-  at::Tensor hidden(Decoder& model, const at::Tensor& ids) const;
-  std::int64_t loss_rows(std::int64_t vocabulary) const;
-
   Decoder& student_;
   Decoder* teacher_;
   ChunkSource& data_;

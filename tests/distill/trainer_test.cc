@@ -215,7 +215,7 @@ TEST(ShuffledChunks, SeekGoesAnywhere) {
 
 TEST(StoryChunks, AreReproducibleSeekableAndNew) {
   const test::TempFolder folder;
-  test::write_tiny_model(folder.path(), -1);
+  test::write_tiny_folder(folder.path());
   const Tokenizer tokenizer(read_tokenizer_data(folder.path()));
   const auto data = open_chunks("builtin:train", tokenizer, {129, 4});
   std::set<Ids> seen;

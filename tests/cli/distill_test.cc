@@ -1,0 +1,189 @@
+// attar distill as a user meets it.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "base/files.h"
+#include "convert/checkpoint.h"
+#include "tests/cli/tiny_model.h"
+#include "tests/support.h"
+
+namespace attar {
+namespace {
+
+using test::run_attar;
+
+class DistillCommand : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    test::write_tiny_folder(folder_ / "fresh");
+    write_text_file(folder_ / "train.txt", test::tiny_text(2000, 1));
+    write_text_file(folder_ / "held.txt", test::tiny_text(200, 2));
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  // Everything but the models and the output.
+  std::string with(const std::string& more) const {
+    return "distill --data " + path("train.txt") + " --batch 4 --context 32 --threads 1 " + more;
+  }
+  bool exists(const std::string& name) const { return fs::exists(folder_ / name); }
+
+  test::TempFolder folder_;
+};
+
+std::vector<nlohmann::json> lines_of(const fs::path& file) {
+  std::istringstream in(read_text_file(file));
+  std::vector<nlohmann::json> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+TEST_F(DistillCommand, TeacherFromTextThenStudentFromTeacher) {
+  auto run = run_attar(with("--student " + path("fresh") + " --heldout " + path("held.txt") + " -o " + path("teacher") +
+                            " --steps 60 --lr 1e-2 --warmup 5 --log-every 20 --eval-every 30 --json " + path("a.json")));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto first = nlohmann::json::parse(read_text_file(folder_ / "a.json"));
+  EXPECT_EQ(first["command"], "distill");
+  EXPECT_LT(first["heldout"]["perplexity"].get<double>(), 20.0);  // of 256 bytes
+  EXPECT_TRUE(exists("teacher/config.json"));
+  EXPECT_TRUE(exists("teacher/tokenizer.json"));
+  EXPECT_TRUE(exists("teacher/events.out.tfevents.attar"));
+  EXPECT_FALSE(exists("teacher.training"));
+  const auto lines = lines_of(folder_ / "teacher/train.jsonl");
+  ASSERT_EQ(lines.size(), 6u);  // evaluations at 0, 30, 60; reports at 20, 40, 60
+  EXPECT_EQ(lines[0]["kind"], "eval");
+  EXPECT_EQ(lines[0]["step"], 0);
+  EXPECT_LT(lines.back()["cross_entropy"].get<double>(), lines[0]["cross_entropy"].get<double>());
+  EXPECT_NO_THROW(open_checkpoint(folder_ / "teacher"));
+
+  run = run_attar(with("--teacher " + path("teacher") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
+                       " -o " + path("student") + " --steps 60 --lr 1e-2 --warmup 5 --temperature 2 --alpha 0.2 --seed 7 " +
+                       "--dtype bf16 --json " + path("b.json")));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto second = nlohmann::json::parse(read_text_file(folder_ / "b.json"));
+  EXPECT_LT(second["heldout"]["kl"].get<double>(), 0.5);
+  EXPECT_EQ(open_checkpoint(folder_ / "student").tensors.front().type, Type::kBF16);
+}
+
+TEST_F(DistillCommand, SameSeedSameBytes) {
+  const std::string common = "--student " + path("fresh") + " --steps 5 -o ";
+  for (const char* name : {"a", "b"}) ASSERT_EQ(run_attar(with(common + path(name))).code, 0);
+  ASSERT_EQ(run_attar(with(common + path("c") + " --seed 1")).code, 0);
+  const auto a = read_text_file(folder_ / "a/model.safetensors");
+  EXPECT_EQ(a, read_text_file(folder_ / "b/model.safetensors"));
+  EXPECT_NE(a, read_text_file(folder_ / "c/model.safetensors"));
+}
+
+// Starts the program, waits until it has passed a few steps, and sends a signal. Returns the exit status.
+int interrupt(const std::string& arguments, const fs::path& log, int signal) {
+  const char* program = std::getenv("ATTAR_PROGRAM");
+  const std::string command = std::string("exec ") + (program != nullptr ? program : "./attar") + " " + arguments;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", (command + " >/dev/null 2>&1").c_str(), nullptr);
+    ::_exit(127);
+  }
+  constexpr std::uintmax_t kSomeSteps = 2000;  // bytes of log, about ten lines
+  for (int i = 0; i < 2400; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+    std::error_code error;
+    const auto size = fs::file_size(log, error);
+    if (!error && size > kSomeSteps) break;
+  }
+  ::kill(child, signal);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+class InterruptedDistill : public DistillCommand, public ::testing::WithParamInterface<int> {};
+
+TEST_P(InterruptedDistill, ResumesToTheSameBytes) {
+  const std::string common = "--student " + path("fresh") + " --steps 400 --log-every 1 --checkpoint-every 5 -o ";
+  ASSERT_EQ(run_attar(with(common + path("whole"))).code, 0);
+  const int code = interrupt(with(common + path("cut")), folder_ / "cut.training/train.jsonl", GetParam());
+  ASSERT_NE(code, 0) << "the run was over before it could be interrupted";
+  if (GetParam() == SIGINT) EXPECT_EQ(code, 130);
+  EXPECT_FALSE(exists("cut")) << "an interrupted run looks finished";
+  ASSERT_TRUE(exists("cut.training/state.safetensors"));
+
+  const auto again = run_attar(with(common + path("cut")));
+  EXPECT_EQ(again.code, 2);
+  EXPECT_NE(again.output.find("--resume"), std::string::npos) << again.output;
+  const auto other = run_attar(with(common + path("cut") + " --resume --lr 0.5"));
+  EXPECT_EQ(other.code, 2);
+  EXPECT_NE(other.output.find("lr was"), std::string::npos) << other.output;
+
+  const auto resumed = run_attar(with(common + path("cut") + " --resume"));
+  ASSERT_EQ(resumed.code, 0) << resumed.output;
+  EXPECT_NE(resumed.output.find("going on after step"), std::string::npos) << resumed.output;
+  EXPECT_EQ(read_text_file(folder_ / "cut/model.safetensors"), read_text_file(folder_ / "whole/model.safetensors"));
+  const auto lines = lines_of(folder_ / "cut/train.jsonl");
+  ASSERT_EQ(lines.size(), 400u);
+  for (std::size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["step"], i + 1);
+  EXPECT_FALSE(exists("cut.training"));
+}
+INSTANTIATE_TEST_SUITE_P(Signals, InterruptedDistill, ::testing::Values(SIGINT, SIGKILL));
+
+struct BadCase {
+  const char* name;
+  std::string arguments;  // @NAME is a path in the test's folder
+  std::string expected;
+};
+class BadDistill : public DistillCommand, public ::testing::WithParamInterface<BadCase> {};
+
+TEST_P(BadDistill, IsRefusedAndLeavesNothing) {
+  // A student with another tokenizer, and sources and folders that cannot be used.
+  test::write_tiny_folder(folder_ / "teacher", 3);
+  auto other = test::byte_tokenizer();
+  std::swap(other["model"]["vocab"]["a"], other["model"]["vocab"]["b"]);
+  test::write_tiny_folder(folder_ / "swapped");
+  write_text_file(folder_ / "swapped/tokenizer.json", other.dump());
+  fs::create_directories(folder_ / "nothing");
+  fs::create_directories(folder_ / "precious");
+  write_text_file(folder_ / "precious/thesis.txt", "ten years of work");
+  write_text_file(folder_ / "short.txt", "Too short.");
+  write_text_file(folder_ / "latin1.txt", "caf\xe9 caf\xe9");
+  write_text_file(folder_ / "bad.jsonl", "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n");
+
+  std::string arguments = GetParam().arguments;
+  for (std::size_t at; (at = arguments.find('@')) != std::string::npos;)
+    arguments.replace(at, 1, folder_.path().string() + "/");
+  const auto run = run_attar("distill " + arguments);
+  EXPECT_EQ(run.code, 2) << run.output;
+  EXPECT_NE(run.output.find(GetParam().expected), std::string::npos) << run.output;
+  EXPECT_FALSE(exists("out"));
+  EXPECT_EQ(read_text_file(folder_ / "precious/thesis.txt"), "ten years of work");
+}
+
+const std::string kGood = "--student @fresh --data @train.txt -o @out --steps 2 --batch 2 --context 32 ";
+INSTANTIATE_TEST_SUITE_P(
+    Inputs, BadDistill,
+    ::testing::Values(
+        BadCase{"UnknownOption", kGood + "--temprature 2", "did you mean '--temperature'"},
+        BadCase{"NoStudent", "--data @train.txt -o @out", "--student"},
+        BadCase{"MissingStudent", "--student @none --data @train.txt -o @out", "none"},
+        BadCase{"EmptyStudent", "--student @nothing --data @train.txt -o @out", "nothing"},
+        BadCase{"OtherTokenizer", "--teacher @teacher --student @swapped --data @train.txt -o @out --context 32",
+                "token 97 is 'b' for the student and 'a' for the teacher"},
+        BadCase{"LongContext", "--student @fresh --data @train.txt -o @out --context 65", "can see only 64 tokens"},
+        BadCase{"ShortText", "--student @fresh --data @short.txt -o @out --context 32", "tokens"},
+        BadCase{"ShortHeldout", kGood + "--heldout @short.txt", "tokens"},
+        BadCase{"NotUtf8", "--student @fresh --data @latin1.txt -o @out --context 32", "UTF-8"},
+        BadCase{"BadJsonl", "--student @fresh --data @bad.jsonl -o @out --context 32", ":2"},
+        BadCase{"MissingData", "--student @fresh --data @none.txt -o @out --context 32", "none.txt"},
+        BadCase{"UnknownSplit", "--student @fresh --data builtin:tests -o @out --context 32", "tests"},
+        BadCase{"Unwritable", "--student @fresh --data @train.txt -o /proc/out --context 32", "/proc/out"},
+        BadCase{"NotAModelFolder", "--student @fresh --data @train.txt -o @precious --context 32", "something else"},
+        BadCase{"Warmup", kGood + "--warmup 2", "warm-up"},
+        BadCase{"Alpha", kGood + "--alpha 2", "alpha"},
+        BadCase{"Dtype", kGood + "--dtype q4_0", "f32, f16, bf16"},
+        BadCase{"Device", kGood + "--device tpu", "tpu"}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace attar
