@@ -28,10 +28,10 @@ inline std::vector<Ids> tiny_chunks(std::int64_t count, std::int64_t length, std
   Random random(seed);
   std::vector<Ids> chunks(static_cast<std::size_t>(count));
   for (Ids& chunk : chunks) {
-    std::int64_t token = static_cast<std::int64_t>(random.below(64));
+    std::int64_t token = static_cast<std::int64_t>(random.below(16));
     for (std::int64_t i = 0; i < length; ++i) {
       chunk.push_back(token);
-      token = (token * 5 + 7 + 11 * static_cast<std::int64_t>(random.below(2))) % 64;
+      token = (token * 5 + 7 + 11 * static_cast<std::int64_t>(random.below(2))) % 16;
     }
   }
   return chunks;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "base/error.h"
 #include "tests/distill/tiny.h"
@@ -25,7 +26,7 @@ TrainerOptions tiny_options(std::int64_t steps) {
   return options;
 }
 
-std::unique_ptr<ChunkSource> tiny_data() { return shuffled_chunks(test::tiny_chunks(40, kContext + 1, 1), 5); }
+std::unique_ptr<ChunkSource> tiny_data() { return shuffled_chunks(test::tiny_chunks(200, kContext + 1, 1), 5); }
 
 at::Tensor weights(Trainer& trainer) { return trainer.parameters().values().detach().clone(); }
 
@@ -217,24 +218,23 @@ TEST(StoryChunks, AreReproducibleSeekableAndNew) {
   const test::TempFolder folder;
   test::write_tiny_folder(folder.path());
   const Tokenizer tokenizer(read_tokenizer_data(folder.path()));
-  const auto data = open_chunks("builtin:train", tokenizer, {129, 4});
+  const auto data = open_chunks("builtin:train", tokenizer, {513, 4});
   std::set<Ids> seen;
   nlohmann::json place;
   std::vector<Ids> after;
   for (int i = 0; i < 3000; ++i) {  // several blocks
     if (i == 2500) place = data->position();
     const Ids chunk = data->next();
-    EXPECT_EQ(chunk.size(), 129u);
+    EXPECT_EQ(chunk.size(), 513u);
     seen.insert(chunk);
     if (i >= 2500) after.push_back(chunk);
   }
   EXPECT_GT(seen.size(), 2990u);
   EXPECT_GT(place.at("block").get<int>(), 0);
-  const auto again = open_chunks("builtin:train", tokenizer, {129, 4});
+  const auto again = open_chunks("builtin:train", tokenizer, {513, 4});
   again->seek(place);
   for (const Ids& chunk : after) ASSERT_EQ(again->next(), chunk);
-  EXPECT_NE(open_chunks("builtin:train", tokenizer, {129, 5})->next(), *seen.begin());
-  EXPECT_NE(open_chunks("builtin:train", tokenizer, {129, 5})->next(), open_chunks("builtin:train", tokenizer, {129, 4})->next());
+  EXPECT_FALSE(seen.contains(open_chunks("builtin:train", tokenizer, {513, 5})->next()));
 }
 
 }  // namespace
