@@ -1,14 +1,14 @@
-# LibTorch, and one precompiled header of it that every target with LibTorch reuses.
+# LibTorch, and one precompiled header that every target with LibTorch reuses. It also holds the two other slow headers.
 find_package(Torch REQUIRED)
 separate_arguments(TORCH_CXX_FLAGS)
 
 file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cc "")
 add_library(attar_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cc)
-target_link_libraries(attar_torch_pch PRIVATE attar_options)
+target_link_libraries(attar_torch_pch PRIVATE attar_options nlohmann_json::nlohmann_json)
 target_include_directories(attar_torch_pch SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})
 target_compile_options(attar_torch_pch PRIVATE ${TORCH_CXX_FLAGS})
 target_compile_definitions(attar_torch_pch PRIVATE $<TARGET_PROPERTY:torch,INTERFACE_COMPILE_DEFINITIONS>)
-target_precompile_headers(attar_torch_pch PRIVATE <torch/torch.h>)
+target_precompile_headers(attar_torch_pch PRIVATE <torch/torch.h> <CLI/CLI.hpp> <nlohmann/json.hpp>)
 
 function(attar_use_torch target)
   target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
