@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/console.h"
+#include "base/data.h"
 #include "base/files.h"
 #include "base/text.h"
 #include "cli/command.h"
@@ -65,8 +66,8 @@ std::string stage_hash(const Stage& stage) {
   std::error_code ignored;
   for (const auto& argument : stage.arguments) {
     hash.add(argument + "\n");
-    if (fs::path(argument) != stage.output && !argument.starts_with("-") && fs::exists(argument, ignored))
-      add_content(hash, argument);
+    const fs::path path = argument == "builtin:teacher" ? model_path(argument) : fs::path(argument);
+    if (path != stage.output && !argument.starts_with("-") && fs::exists(path, ignored)) add_content(hash, path);
   }
   return hash.hex();
 }

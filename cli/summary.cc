@@ -1,0 +1,108 @@
+#include "cli/summary.h"
+
+#include <algorithm>
+#include <iomanip>
+#include <sstream>
+
+#include "base/data.h"
+#include "base/files.h"
+#include "base/text.h"
+#include "model/generate.h"
+
+namespace attar::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::int64_t kSampleTokens = 48;
+
+// Size on disk of the weights: a .gguf, or the safetensors of a folder.
+std::uint64_t weight_bytes(const fs::path& path) {
+  if (fs::is_regular_file(path)) return fs::file_size(path);
+  std::uint64_t total = 0;
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.path().extension() == ".safetensors") total += entry.file_size();
+  return total;
+}
+
+// Up to the end of the last whole sentence, on one line.
+std::string whole_sentences(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  const std::size_t end = text.find_last_of(".!?");
+  if (end == std::string::npos) return text + " ...";
+  return text.substr(0, end + (text.compare(end + 1, 1, "\"") == 0 ? 2 : 1));
+}
+
+json eval_figures(const Recipe& recipe, const std::string& role) {
+  const fs::path file = recipe.output / ("eval-" + role + ".json");
+  return fs::exists(file) ? json::parse(read_text_file(file)) : json::object();
+}
+
+json describe_model(const Recipe& recipe, const std::string& role, const std::string& name, std::uint64_t seed) {
+  const Checkpoint checkpoint = open_checkpoint(model_path(name));
+  const std::uint64_t parameters = checkpoint.parameter_count();
+  json row = {{"role", role},
+              {"path", name},
+              {"parameters", parameters},
+              {"bytes", weight_bytes(checkpoint.path)},
+              {"bits_per_weight", 8.0 * static_cast<double>(checkpoint.tensor_bytes()) / static_cast<double>(parameters)}};
+  const json figures = eval_figures(recipe, role);
+  const auto copy = [&](const char* to, const char* pointer) {
+    const json::json_pointer place(pointer);
+    if (figures.contains(place)) row[to] = figures[place];
+  };
+  copy("perplexity", "/perplexity/value");
+  copy("kl_divergence", "/kl_divergence/mean");
+  copy("same_top", "/same_top/share");
+
+  const auto decoder = load_decoder(checkpoint);
+  row["decode_tokens_per_second"] = measure_rates(*decoder).decode();
+  const Tokenizer tokenizer(checkpoint.tokenizer);
+  GenerateOptions options;
+  options.max_tokens = kSampleTokens;
+  options.seed = seed;
+  row["sample"] = whole_sentences(recipe.prompt + generate(*decoder, tokenizer, tokenizer.encode(recipe.prompt, true), options).text);
+  return row;
+}
+
+std::string number(const json& row, const char* key, int digits, double factor = 1.0, const char* unit = "") {
+  if (!row.contains(key) || !row[key].is_number()) return "-";
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(digits) << row[key].get<double>() * factor << unit;
+  return text.str();
+}
+
+}  // namespace
+
+json summarise(const Recipe& recipe, std::uint64_t seed) {
+  json models = json::array();
+  const std::pair<const char*, const std::string&> roles[] = {
+      {"teacher", recipe.teacher}, {"student", recipe.student}, {"quantized", recipe.quantized}};
+  for (const auto& [role, path] : roles)
+    if (!path.empty()) models.push_back(describe_model(recipe, role, path, seed));
+  return {{"output", recipe.output.string()}, {"prompt", recipe.prompt}, {"models", models}};
+}
+
+std::string summary_table(const json& summary) {
+  const std::vector<std::string> head = {"", "parameters", "bytes", "bits/weight", "perplexity", "mean KL", "same top", "decode tok/s"};
+  std::vector<std::vector<std::string>> rows = {head};
+  for (const auto& row : summary["models"])
+    rows.push_back({row["role"], number(row, "parameters", 2, 1e-6, " M"), size_text(row["bytes"].get<std::uint64_t>()),
+                    number(row, "bits_per_weight", 2), number(row, "perplexity", 4), number(row, "kl_divergence", 4),
+                    number(row, "same_top", 1, 100, " %"), number(row, "decode_tokens_per_second", 0)});
+  std::ostringstream text;
+  for (const auto& row : rows) {
+    for (std::size_t column = 0; column < head.size(); ++column) {
+      std::size_t width = 0;
+      for (const auto& other : rows) width = std::max(width, other[column].size());
+      text << (column == 0 ? "" : "  ") << (column == 0 ? std::left : std::right) << std::setw(static_cast<int>(width)) << row[column];
+    }
+    text << "\n";
+  }
+  text << "\n";
+  for (const auto& row : summary["models"]) text << row["role"].get<std::string>() << ": " << row["sample"].get<std::string>() << "\n";
+  return text.str();
+}
+
+}  // namespace attar::cli
