@@ -1,0 +1,30 @@
+# Installs the build into a temporary prefix, builds a consumer against find_package(attar), and runs what was installed.
+# cmake -D BUILD=... -D SOURCE=... -D WORK=... -P install_test.cmake
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "${ARGV}: ${code}\n${out}")
+  endif()
+  set(out "${out}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
+foreach(file bin/attar share/man/man1/attar.1 share/bash-completion/completions/attar share/attar/datasets/teacher/config.json
+        share/attar/recipes/demo.toml)
+  if(NOT EXISTS ${WORK}/prefix/${file})
+    message(FATAL_ERROR "not installed: ${file}")
+  endif()
+endforeach()
+run(${CMAKE_COMMAND} -S ${SOURCE}/tests/install/consumer -B ${WORK}/consumer -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+run(${CMAKE_COMMAND} --build ${WORK}/consumer)
+run(${WORK}/consumer/consumer ${WORK}/prefix/share/attar/datasets/teacher)
+if(NOT out MATCHES "0\\.5.* 47 One day, Tom had three apples\\.")
+  message(FATAL_ERROR "the consumer printed: ${out}")
+endif()
+# The installed program finds its data without the source tree.
+run(${CMAKE_COMMAND} -E env --unset=ATTAR_DATA ${WORK}/prefix/bin/attar inspect builtin:teacher)
+if(NOT out MATCHES "llama")
+  message(FATAL_ERROR "attar inspect printed: ${out}")
+endif()
+file(REMOVE_RECURSE ${WORK})
