@@ -15,7 +15,7 @@ namespace {
 
 // Commands in the order of the help.
 constexpr void (*kCommands[])(CLI::App&) = {
-    add_run,   add_prune,    add_distill, add_quantize, add_eval,
+    add_run,     add_init,    add_prune,    add_distill, add_quantize, add_eval,
     add_convert, add_inspect, add_tokenize, add_logits,  add_generate, add_bench,
 };
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
-#include <iomanip>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -29,7 +28,7 @@ std::string place(const std::string& source, const toml::node& node) {
 std::string text_of(const toml::node& node, const std::string& where) {
   if (const auto* text = node.as_string()) return expand_variables(text->get());
   if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
-  if (const auto* real = node.as_floating_point()) return cat(std::setprecision(17), real->get());
+  if (const auto* real = node.as_floating_point()) return nlohmann::json(real->get()).dump();  // shortest exact form
   fail(where, ": expected a text, a number, true or false, or a list of these");
 }
 

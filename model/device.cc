@@ -44,7 +44,7 @@ void set_up_torch(int threads) {
   using SetThreads = void (*)(int);
   if (const auto set = reinterpret_cast<SetThreads>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
   static bool checked = false;
-  if (std::exchange(checked, true)) return;
+  if (std::exchange(checked, true) || ::dlsym(RTLD_DEFAULT, "openblas_get_config") != nullptr || at::hasMKL()) return;
   if (const double rate = matmul_rate(); rate < 8)
     warn(cat("matrix products run at only ", static_cast<int>(rate), " GFLOP/s: LibTorch found the slow reference BLAS. ",
              "Install libopenblas0 (apt-get install libopenblas0); no rebuild is needed."));
