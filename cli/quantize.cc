@@ -6,7 +6,6 @@
 #include <sstream>
 
 #include "base/console.h"
-#include "base/data.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/text.h"
@@ -143,7 +142,7 @@ int run_quantize(const QuantizeCommand& command) {
   options.corrected_target = !command.no_correction;
   options.strict = command.common.strict;
 
-  const Checkpoint model = open_checkpoint(model_path(command.model));
+  const Checkpoint model = open_checkpoint(command.model);
   look_at_source(model, options.strict);
   options.calibration = calibration_chunks(command, model);
   QuantizeReport report;

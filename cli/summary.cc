@@ -4,7 +4,6 @@
 #include <iomanip>
 #include <sstream>
 
-#include "base/data.h"
 #include "base/files.h"
 #include "base/text.h"
 #include "model/generate.h"
@@ -40,7 +39,7 @@ json eval_figures(const Recipe& recipe, const std::string& role) {
 }
 
 json describe_model(const Recipe& recipe, const std::string& role, const std::string& name, std::uint64_t seed) {
-  const Checkpoint checkpoint = open_checkpoint(model_path(name));
+  const Checkpoint checkpoint = open_checkpoint(name);
   const std::uint64_t parameters = checkpoint.parameter_count();
   json row = {{"role", role},
               {"path", name},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "base/data.h"
 #include "base/checked.h"
 #include "base/console.h"
 #include "base/files.h"
@@ -104,7 +105,8 @@ std::uint64_t Checkpoint::tensor_bytes() const {
   return bytes;
 }
 
-Checkpoint open_checkpoint(const fs::path& path) {
+Checkpoint open_checkpoint(const fs::path& name) {
+  const fs::path path = model_path(name.string());
   std::error_code error;
   if (!fs::exists(path, error)) fail("open model: ", path.string(), " does not exist");
   if (fs::is_directory(path)) return open_hf(path);

@@ -25,7 +25,7 @@ struct Checkpoint {
   std::uint64_t tensor_bytes() const;
 };
 
-// path: a Hugging Face folder, a .gguf, or a .safetensors beside its config.json. Checks that every tensor of the config is
+// path: a Hugging Face folder, a .gguf, a .safetensors beside its config.json, or "builtin:teacher". Checks that every tensor of the config is
 // there with the right shape and that nothing is left over. Reads no tensor data.
 Checkpoint open_checkpoint(const std::filesystem::path& path);
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <mutex>
 
+#include "base/data.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/files.h"
@@ -202,7 +203,8 @@ void check_vocabulary(const TokenizerData& data, std::int64_t vocab_size, std::s
          "; the tokenizer is not this model's");
 }
 
-Tokenizer load_tokenizer(const fs::path& path) {
+Tokenizer load_tokenizer(const fs::path& name) {
+  const fs::path path = model_path(name.string());
   if (path.extension() == ".gguf") {
     Checkpoint checkpoint = open_checkpoint(path);
     check_vocabulary(checkpoint.tokenizer, checkpoint.config.vocab_size, path.string());

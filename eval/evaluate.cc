@@ -1,7 +1,6 @@
 #include "eval/evaluate.h"
 
 #include "base/console.h"
-#include "base/data.h"
 #include "base/text.h"
 #include "convert/checkpoint.h"
 #include "datasets/corpus.h"
@@ -30,7 +29,7 @@ bool measures_cloze(const EvalOptions& options) {
 
 EvalResult evaluate(const EvalOptions& options) {
   const torch::Device device = parse_device(options.device);
-  const Checkpoint checkpoint = open_checkpoint(model_path(options.model));
+  const Checkpoint checkpoint = open_checkpoint(options.model);
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const std::string text = read_source(options.data);
 
@@ -50,7 +49,7 @@ EvalResult evaluate(const EvalOptions& options) {
   // Whatever can be refused is refused before weights are read.
   std::shared_ptr<Decoder> reference;
   if (!options.reference.empty()) {
-    const Checkpoint other = open_checkpoint(model_path(options.reference));
+    const Checkpoint other = open_checkpoint(options.reference);
     if (checkpoint.config.vocab_size != other.config.vocab_size)
       fail("eval: the model's vocabulary has ", checkpoint.config.vocab_size, " entries, the reference's ",
            other.config.vocab_size, "; divergence needs one vocabulary");
