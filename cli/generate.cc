@@ -6,6 +6,7 @@
 
 #include "base/console.h"
 #include "base/files.h"
+#include "base/text.h"
 #include "cli/command.h"
 
 namespace attar::cli {
@@ -17,6 +18,12 @@ struct TextOptions {
   GenerateOptions generate;
   bool ids = false, floats = false;
 };
+
+// JSON holds text only: bytes that never became a character are shown as U+FFFD.
+std::string as_utf8(std::string text) {
+  while (const auto bad = find_invalid_utf8(text)) text.replace(*bad, 1, "\xEF\xBF\xBD");
+  return text;
+}
 
 int run_generate(TextOptions& options) {
   if (options.prompt.empty() == options.prompt_file.empty()) fail("generate: give either --prompt or --prompt-file");
@@ -42,7 +49,7 @@ int run_generate(TextOptions& options) {
              result.stopped_by));
   write_result(options.common, "generate",
                {{"prompt", {{"text", text}, {"ids", prompt}}},
-                {"text", result.text},
+                {"text", as_utf8(result.text)},
                 {"ids", result.ids},
                 {"stopped_by", result.stopped_by},
                 {"prompt_seconds", result.prompt_seconds},

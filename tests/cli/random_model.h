@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "convert/checkpoint.h"
+#include "convert/pretokenizers.h"
 
 namespace attar::test {
 
@@ -33,6 +34,7 @@ inline TokenizerData byte_tokenizer_data() {
   data.added.push_back(end);
   data.eos_id = 256;
   data.pre = "gpt-2";
+  data.split_regexes = find_pretokenizer(data.pre).regexes;
   return data;
 }
 

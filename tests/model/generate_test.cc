@@ -1,6 +1,7 @@
 #include "model/generate.h"
 
 #include "base/text.h"
+#include "convert/pretokenizers.h"
 #include "tests/model/models.h"
 #include "tests/support.h"
 
@@ -28,6 +29,7 @@ Tokenizer byte_tokenizer() {
   data.added.push_back({256, "<end>", true});
   data.eos_id = 256;
   data.pre = "gpt-2";
+  data.split_regexes = find_pretokenizer(data.pre).regexes;
   return Tokenizer(std::move(data));
 }
 
