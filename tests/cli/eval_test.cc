@@ -217,13 +217,18 @@ TEST_F(Eval, UnknownOptionAndDevice) {
   EXPECT_EQ(eval(standard() + " --json " + path("no/such/folder/x.json")).code, 2);
 }
 
+// Waits until the program has its handlers of SIGINT and SIGTERM, bits 1 and 14 of the mask: a slow start may take seconds.
+constexpr const char* kWhenItListens =
+    "for i in $(seq 600); do grep -q '^SigCgt:.*[4-7c-f]..[2367abef]$' /proc/$pid/status && break; sleep 0.1; done; ";
+
 TEST_F(Eval, AnInterruptLeavesNothing) {
   write_text_file(path("long.txt"), words(4'000'000));
   const std::string json = path("interrupted.json");
   const char* program = std::getenv("ATTAR_PROGRAM");
   const std::string command = std::string("\"") + (program != nullptr ? program : "./attar") + "\" eval " + path("a") +
                               " --reference " + path("b") + " --data " + path("long.txt") + " --context 64 --quiet --json " +
-                              json + " > " + path("interrupted.log") + " 2>&1 & pid=$!; sleep 2; kill -TERM $pid; wait $pid";
+                              json + " > " + path("interrupted.log") + " 2>&1 & pid=$!; " + kWhenItListens +
+                              "sleep 1; kill -TERM $pid; wait $pid";
   const int status = std::system(command.c_str());
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 130) << read_text_file(path("interrupted.log"));
