@@ -33,23 +33,6 @@ Batch make_batch(const std::vector<Ids>& chunks, const at::Device& device) {
   return {all.narrow(1, 0, length - 1).contiguous(), all.narrow(1, 1, length - 1).reshape({-1})};
 }
 
-void check(const TrainerOptions& o) {
-  const auto positive = [](std::int64_t value, const char* what) {
-    if (value < 1) fail("[distill] ", what, " is ", value, "; it must be at least 1");
-  };
-  positive(o.steps, "steps");
-  positive(o.batch, "batch");
-  positive(o.context, "context");
-  if (o.micro_batch < 0) fail("[distill] micro-batch is ", o.micro_batch, "; it must be 0 (the whole batch) or more");
-  if (!(o.loss.temperature > 0)) fail("[distill] temperature is ", o.loss.temperature, "; it must be above 0");
-  if (!(o.loss.alpha >= 0 && o.loss.alpha <= 1)) fail("[distill] alpha is ", o.loss.alpha, "; it must be from 0 to 1");
-  if (!(o.schedule.peak > 0)) fail("[distill] the learning rate is ", o.schedule.peak, "; it must be above 0");
-  if (o.schedule.warmup < 0 || o.schedule.warmup >= o.steps)
-    fail("[distill] a warm-up of ", o.schedule.warmup, " steps does not fit into ", o.steps, " steps");
-  if (!(o.clip >= 0)) fail("[distill] clip is ", o.clip, "; it must be 0 (never) or above");
-  if (!(o.adamw.weight_decay >= 0)) fail("[distill] weight decay is ", o.adamw.weight_decay, "; it must not be negative");
-}
-
 void check_context(const Decoder& model, std::int64_t context, const char* who) {
   if (context > model.config().max_positions)
     fail("[distill] context ", context, ": the ", who, " can see only ", model.config().max_positions,
@@ -57,7 +40,7 @@ void check_context(const Decoder& model, std::int64_t context, const char* who) 
 }
 
 TrainerOptions checked(TrainerOptions options) {
-  check(options);
+  check_options(options);
   options.schedule.steps = options.steps;
   if (options.micro_batch == 0 || options.micro_batch > options.batch) options.micro_batch = options.batch;
   return options;
@@ -79,6 +62,23 @@ LossSums zero_sums(const at::Device& device) {
 }
 
 }  // namespace
+
+void check_options(const TrainerOptions& o) {
+  const auto positive = [](std::int64_t value, const char* what) {
+    if (value < 1) fail("[distill] ", what, " is ", value, "; it must be at least 1");
+  };
+  positive(o.steps, "steps");
+  positive(o.batch, "batch");
+  positive(o.context, "context");
+  if (o.micro_batch < 0) fail("[distill] micro-batch is ", o.micro_batch, "; it must be 0 (the whole batch) or more");
+  if (!(o.loss.temperature > 0)) fail("[distill] temperature is ", o.loss.temperature, "; it must be above 0");
+  if (!(o.loss.alpha >= 0 && o.loss.alpha <= 1)) fail("[distill] alpha is ", o.loss.alpha, "; it must be from 0 to 1");
+  if (!(o.schedule.peak > 0)) fail("[distill] the learning rate is ", o.schedule.peak, "; it must be above 0");
+  if (o.schedule.warmup < 0 || o.schedule.warmup >= o.steps)
+    fail("[distill] a warm-up of ", o.schedule.warmup, " steps does not fit into ", o.steps, " steps");
+  if (!(o.clip >= 0)) fail("[distill] clip is ", o.clip, "; it must be 0 (never) or above");
+  if (!(o.adamw.weight_decay >= 0)) fail("[distill] weight decay is ", o.adamw.weight_decay, "; it must not be negative");
+}
 
 Trainer::Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options)
     : student_(student), teacher_(teacher), data_(data), options_(checked(options)), parameters_(student),

@@ -31,6 +31,9 @@ struct TrainerOptions {
   std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
 };
 
+// Throws Error for options that make no sense, whatever the models.
+void check_options(const TrainerOptions& options);
+
 // Means over the tokens of a step.
 struct StepReport {
   std::int64_t step = 0;           // counted from 1
@@ -48,7 +51,7 @@ struct Evaluation {
 class Trainer {
  public:
   // teacher: nullptr to train on the text alone. data gives chunks of context + 1 tokens. All live longer than this.
-  // Throws Error for options that make no sense or models that do not fit each other.
+  // Throws Error for options that make no sense or a context that is too long for a model.
   Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options);
 
   StepReport step();                 // throws Error after too many bad steps; Interrupted leaves the last step's state

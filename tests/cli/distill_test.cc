@@ -174,7 +174,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"ShortText", "--student @fresh --data @short.txt -o @out --context 32", "tokens"},
         BadCase{"ShortHeldout", kGood + "--heldout @short.txt", "tokens"},
         BadCase{"NotUtf8", "--student @fresh --data @latin1.txt -o @out --context 32", "UTF-8"},
-        BadCase{"BadJsonl", "--student @fresh --data @bad.jsonl -o @out --context 32", ":2"},
+        BadCase{"BadJsonl", "--student @fresh --data @bad.jsonl -o @out --context 32", "line 2"},
         BadCase{"MissingData", "--student @fresh --data @none.txt -o @out --context 32", "none.txt"},
         BadCase{"UnknownSplit", "--student @fresh --data builtin:tests -o @out --context 32", "tests"},
         BadCase{"Unwritable", "--student @fresh --data @train.txt -o /proc/out --context 32", "/proc/out"},
