@@ -8,6 +8,7 @@ target_compile_options(attar_options INTERFACE
   -ffp-contract=off
   # One setting for libraries and programs, so that all share one precompiled header.
   -fPIC
+  $<$<BOOL:${ATTAR_FUZZ}>:-fsanitize=fuzzer-no-link>
   $<$<BOOL:${ATTAR_NATIVE}>:-march=native>)
 set(CMAKE_CXX_EXTENSIONS OFF)
 if(NOT CMAKE_BUILD_TYPE)

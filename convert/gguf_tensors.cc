@@ -89,7 +89,8 @@ std::string gguf_tensor_name(const std::string& canonical, const ModelConfig& co
     const std::string part = canonical.substr(number_end + 1, kind - number_end - 1);
     for (const LayerName& name : kLayerNames)
       if (part == name.canonical)
-        return "blk." + number + "." + (config.post_norms && name.gemma != nullptr ? name.gemma : name.gguf) + canonical.substr(kind);
+        return cat("blk.", number, ".", config.post_norms && name.gemma != nullptr ? name.gemma : name.gguf,
+                   canonical.substr(kind));
   }
   fail("write GGUF: the tensor '", canonical, "' has no name in GGUF");
 }
