@@ -20,7 +20,8 @@ std::optional<Type> parse_type(const std::string& name) {
   const std::optional<Type> type = type_from_name(name);
   const std::vector<std::string> names = {"f32", "f16", "bf16"};
   if (!type || (*type != Type::kF32 && *type != Type::kF16 && *type != Type::kBF16))
-    fail("convert: --type '", name, "' is not a plain type", suggest(name, names), "; attar quantize makes the packed ones");
+    fail("convert: --type '", name, "' is not a plain type", suggest(name, names),
+         "; attar quantize makes the packed ones");
   return type;
 }
 
@@ -50,7 +51,8 @@ int run_convert(const ConvertOptions& options) {
     gguf.type = type;
     gguf.name = options.name;
     const auto& known = checkpoint.metadata;  // a GGUF that stays packed keeps what it says of itself
-    if (!type && known.is_object() && known.contains("general.file_type") && known["general.file_type"].is_number_unsigned())
+    if (!type && known.is_object() && known.contains("general.file_type") &&
+        known["general.file_type"].is_number_unsigned())
       gguf.file_type = known["general.file_type"].get<std::uint32_t>();
     if (gguf.name.empty() && known.is_object() && known.contains("general.name") && known["general.name"].is_string())
       gguf.name = known["general.name"].get<std::string>();
@@ -63,9 +65,12 @@ int run_convert(const ConvertOptions& options) {
   }
   note(cat("wrote ", options.output));
   write_result(options.common, "convert",
-               {{"model", options.model}, {"output", options.output}, {"format", to},
+               {{"model", options.model},
+                {"output", options.output},
+                {"format", to},
                 {"type", type ? nlohmann::json(info(*type).name) : nlohmann::json("as stored")},
-                {"parameters", checkpoint.parameter_count()}, {"decoded", decoded}});
+                {"parameters", checkpoint.parameter_count()},
+                {"decoded", decoded}});
   return kDone;
 }
 
@@ -77,7 +82,8 @@ void add_convert(CLI::App& app) {
                               [options] { return run_convert(*options); });
   sub->add_option("MODEL", options->model, "Folder, .gguf or .safetensors")->required();
   sub->add_option("-o,--output", options->output, "What to write: a .gguf file or a folder")->required();
-  sub->add_option("--to", options->to, "gguf or hf (a folder with safetensors); by default what the output's name says");
+  sub->add_option("--to", options->to,
+                  "gguf or hf (a folder with safetensors); by default what the output's name says");
   sub->add_option("--type", options->type, "f32, f16 or bf16 for all matrices; by default as they are stored");
   sub->add_option("--name", options->name, "general.name of a GGUF; by default the model's");
   sub->add_option("--max-shard", options->max_shard_gb, "Largest safetensors file in GB")->check(CLI::PositiveNumber);

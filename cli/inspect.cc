@@ -20,7 +20,9 @@ struct InspectOptions {
 
 struct TypeTotal {
   std::uint64_t tensors = 0, weights = 0, bytes = 0;
-  double bits_per_weight() const { return weights == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights); }
+  double bits_per_weight() const {
+    return weights == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
+  }
 };
 
 std::map<std::string, TypeTotal> totals_by_type(const Checkpoint& checkpoint) {
@@ -36,10 +38,14 @@ std::map<std::string, TypeTotal> totals_by_type(const Checkpoint& checkpoint) {
 
 const char* kind_name(TokenizerKind kind) {
   switch (kind) {
-    case TokenizerKind::kByteBpe: return "byte-level BPE";
-    case TokenizerKind::kMetaspaceBpe: return "metaspace BPE";
-    case TokenizerKind::kSentencePiece: return "SentencePiece";
-    case TokenizerKind::kNone: break;
+    case TokenizerKind::kByteBpe:
+      return "byte-level BPE";
+    case TokenizerKind::kMetaspaceBpe:
+      return "metaspace BPE";
+    case TokenizerKind::kSentencePiece:
+      return "SentencePiece";
+    case TokenizerKind::kNone:
+      break;
   }
   return "none";
 }
@@ -47,7 +53,8 @@ const char* kind_name(TokenizerKind kind) {
 std::string describe_rope(const ModelConfig& config) {
   std::string text = cat(rope_type_name(config.rope.type), ", theta ", config.rope.theta);
   if (config.rope.type != RopeType::kDefault) text += cat(", factor ", config.rope.factor);
-  if (config.rope.partial_rotary_factor != 1.0) text += cat(", ", rotary_dim(config, config.rope), " of ", config.head_dim, " dimensions");
+  if (config.rope.partial_rotary_factor != 1.0)
+    text += cat(", ", rotary_dim(config, config.rope), " of ", config.head_dim, " dimensions");
   if (config.local_rope.theta != config.rope.theta) text += cat("; sliding layers theta ", config.local_rope.theta);
   return text;
 }
@@ -86,14 +93,16 @@ void print(const Checkpoint& checkpoint, const std::map<std::string, TypeTotal>&
     std::cout << std::left << std::setw(12) << name << text << "\n";
   };
   line("model", cat(checkpoint.path.string(), " (", checkpoint.format, ")"));
-  line("family", cat(info(config.family).model_type, ", ", config.layers, " layers, hidden ", config.hidden_size, ", MLP ",
-                     config.intermediate_size, ", vocabulary ", config.vocab_size,
+  line("family", cat(info(config.family).model_type, ", ", config.layers, " layers, hidden ", config.hidden_size,
+                     ", MLP ", config.intermediate_size, ", vocabulary ", config.vocab_size,
                      config.tied_embeddings ? ", output tied to the embedding" : ""));
   line("attention", describe_attention(config));
   line("positions", cat(config.max_positions, ", rope ", describe_rope(config)));
   line("tokenizer", describe_tokenizer(checkpoint.tokenizer));
-  std::cout << "\n" << std::left << std::setw(10) << "type" << std::right << std::setw(8) << "tensors" << std::setw(16)
-            << "weights" << std::setw(14) << "bytes" << std::setw(14) << "bits/weight" << "\n";
+  std::cout << "\n"
+            << std::left << std::setw(10) << "type" << std::right << std::setw(8) << "tensors" << std::setw(16)
+            << "weights" << std::setw(14) << "bytes" << std::setw(14) << "bits/weight"
+            << "\n";
   TypeTotal all;
   const auto row = [](const std::string& name, const TypeTotal& total) {
     std::cout << std::left << std::setw(10) << name << std::right << std::setw(8) << total.tensors << std::setw(16)
@@ -117,21 +126,34 @@ int run_inspect(const InspectOptions& options) {
   if (options.tensors) std::cout << "\n";
   for (const Tensor& tensor : checkpoint.tensors) {
     if (options.tensors)
-      std::cout << std::left << std::setw(56) << tensor.name << std::setw(10) << info(tensor.type).name << shape_text(tensor.shape) << "\n";
-    tensors.push_back({{"name", tensor.name}, {"type", info(tensor.type).name}, {"shape", tensor.shape}, {"bytes", tensor.bytes()}});
+      std::cout << std::left << std::setw(56) << tensor.name << std::setw(10) << info(tensor.type).name
+                << shape_text(tensor.shape) << "\n";
+    tensors.push_back(
+        {{"name", tensor.name}, {"type", info(tensor.type).name}, {"shape", tensor.shape}, {"bytes", tensor.bytes()}});
   }
   nlohmann::json types = nlohmann::json::object();
   for (const auto& [name, total] : totals)
-    types[name] = {{"tensors", total.tensors}, {"weights", total.weights}, {"bytes", total.bytes},
+    types[name] = {{"tensors", total.tensors},
+                   {"weights", total.weights},
+                   {"bytes", total.bytes},
                    {"bits_per_weight", total.bits_per_weight()}};
   const std::uint64_t parameters = checkpoint.parameter_count(), bytes = checkpoint.tensor_bytes();
-  nlohmann::json result = {{"model", options.model}, {"format", checkpoint.format},
+  nlohmann::json result = {{"model", options.model},
+                           {"format", checkpoint.format},
                            {"family", info(checkpoint.config.family).model_type},
-                           {"config", config_json(checkpoint.config)}, {"metadata", checkpoint.metadata},
-                           {"tokenizer", {{"kind", kind_name(checkpoint.tokenizer.kind)}, {"tokens", checkpoint.tokenizer.size()},
-                                          {"bos_id", checkpoint.tokenizer.bos_id}, {"eos_id", checkpoint.tokenizer.eos_id},
-                                          {"add_bos", checkpoint.tokenizer.add_bos}, {"pre", checkpoint.tokenizer.pre}}},
-                           {"parameters", parameters}, {"tensor_bytes", bytes}, {"types", types}, {"tensors", tensors},
+                           {"config", config_json(checkpoint.config)},
+                           {"metadata", checkpoint.metadata},
+                           {"tokenizer",
+                            {{"kind", kind_name(checkpoint.tokenizer.kind)},
+                             {"tokens", checkpoint.tokenizer.size()},
+                             {"bos_id", checkpoint.tokenizer.bos_id},
+                             {"eos_id", checkpoint.tokenizer.eos_id},
+                             {"add_bos", checkpoint.tokenizer.add_bos},
+                             {"pre", checkpoint.tokenizer.pre}}},
+                           {"parameters", parameters},
+                           {"tensor_bytes", bytes},
+                           {"types", types},
+                           {"tensors", tensors},
                            {"bits_per_weight", 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters)}};
   if (options.hash) {
     const std::string hash = checkpoint_hash(checkpoint);
@@ -146,8 +168,8 @@ int run_inspect(const InspectOptions& options) {
 
 void add_inspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* sub = add_command(app, "inspect", "Show a model's config, tokenizer, tensors, types and size", options->common,
-                              [options] { return run_inspect(*options); });
+  CLI::App* sub = add_command(app, "inspect", "Show a model's config, tokenizer, tensors, types and size",
+                              options->common, [options] { return run_inspect(*options); });
   sub->add_option("MODEL", options->model, "Folder, .gguf or .safetensors")->required();
   sub->add_flag("--tensors", options->tensors, "List every tensor");
   sub->add_flag("--hash", options->hash, "Hash config, tokenizer and all weights; reads the whole model");

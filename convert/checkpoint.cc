@@ -43,7 +43,8 @@ void set_tensors(Checkpoint& checkpoint, std::vector<Tensor> tensors) {
     }
     Tensor& tensor = *found->second;
     if (tensor.shape != spec.shape)
-      fail(file, ": ", spec.name, " has shape ", shape_text(tensor.shape), ", the config asks for ", shape_text(spec.shape));
+      fail(file, ": ", spec.name, " has shape ", shape_text(tensor.shape), ", the config asks for ",
+           shape_text(spec.shape));
     if (!info(tensor.type).quantized && tensor.type != Type::kF32 && tensor.type != Type::kF16 &&
         tensor.type != Type::kBF16 && tensor.type != Type::kF64)
       fail(file, ": ", spec.name, " holds ", info(tensor.type).name, "; a weight must be floating point");
@@ -64,15 +65,14 @@ void check_tokenizer(Checkpoint& checkpoint) {
   const auto vocab = static_cast<std::size_t>(checkpoint.config.vocab_size);
   if (data.tokens.size() <= vocab) return;
   for (std::size_t id = vocab; id < data.tokens.size(); ++id) {
-    const bool added = std::any_of(data.added.begin(), data.added.end(), [&](const AddedToken& token) {
-      return token.id == static_cast<std::int64_t>(id);
-    });
+    const bool added = std::any_of(data.added.begin(), data.added.end(),
+                                   [&](const AddedToken& token) { return token.id == static_cast<std::int64_t>(id); });
     if (!added && data.types[id] != TokenType::kUnused)
       fail(checkpoint.path.string(), ": the tokenizer does not match the vocabulary: it has ", data.tokens.size(),
            " tokens, the model ", vocab, "; the tokenizer files are of another model");
   }
-  warn(cat(checkpoint.path.string(), ": ", data.tokens.size() - vocab, " added tokens lie past the vocabulary of ", vocab,
-           " and are left out, the first is '", data.tokens[vocab], "'"));
+  warn(cat(checkpoint.path.string(), ": ", data.tokens.size() - vocab, " added tokens lie past the vocabulary of ",
+           vocab, " and are left out, the first is '", data.tokens[vocab], "'"));
   data.tokens.resize(vocab);
   data.types.resize(vocab);
   if (data.scores.size() > vocab) data.scores.resize(vocab);
@@ -114,9 +114,11 @@ Checkpoint open_checkpoint(const fs::path& name) {
   if (extension == ".gguf") return open_gguf(path);
   if (extension == ".safetensors") return open_hf(path);
   if (extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt")
-    fail("open model: ", path.string(), " is a pickle, which can run code when it is loaded; convert it where you trust it, "
+    fail("open model: ", path.string(),
+         " is a pickle, which can run code when it is loaded; convert it where you trust it, "
          "with transformers' save_pretrained(folder, safe_serialization=True), and give the folder");
-  fail("open model: ", path.string(), " is neither a folder with config.json and *.safetensors nor a .gguf or .safetensors file");
+  fail("open model: ", path.string(),
+       " is neither a folder with config.json and *.safetensors nor a .gguf or .safetensors file");
 }
 
 std::string checkpoint_hash(const Checkpoint& checkpoint) {

@@ -18,8 +18,19 @@
 namespace attar {
 
 enum class GgufType : std::uint32_t {
-  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9,
-  kU64 = 10, kI64 = 11, kF64 = 12,
+  kU8 = 0,
+  kI8 = 1,
+  kU16 = 2,
+  kI16 = 3,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10,
+  kI64 = 11,
+  kF64 = 12,
 };
 
 // One value: a view into the file, decoded when asked for.
@@ -39,7 +50,8 @@ struct GgufTensor {
 
 class GgufFile {
  public:
-  // Checks the whole header: counts, lengths, types, duplicate names, offsets. Throws Error naming the file and the place.
+  // Checks the whole header: counts, lengths, types, duplicate names, offsets. Throws Error naming the file and the
+  // place.
   explicit GgufFile(const std::filesystem::path& path);
 
   const std::string& source() const { return source_; }
@@ -56,6 +68,7 @@ class GgufFile {
   bool boolean(const std::string& key, bool otherwise) const;
   std::string text(const std::string& key, std::optional<std::string> otherwise = {}) const;
   std::vector<std::string> texts(const std::string& key) const;
+  std::string raw_bytes(const std::string& key) const;        // an array of u8 or i8; empty if absent
   std::vector<double> numbers(const std::string& key) const;  // an array of any number type or of bools
 
  private:
@@ -81,6 +94,7 @@ class GgufWriter {
   void add_texts(std::string_view key, const std::vector<std::string>& values);
   void add_f32s(std::string_view key, const std::vector<float>& values);
   void add_i32s(std::string_view key, const std::vector<std::int32_t>& values);
+  void add_bytes(std::string_view key, std::string_view bytes);  // an array of u8
   void add_bools(std::string_view key, const std::vector<bool>& values);
 
   // shape: row-major. produce(sink) gives the tensor's bytes in order, row_bytes(type, columns) * rows of them.

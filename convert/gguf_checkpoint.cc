@@ -17,8 +17,10 @@ constexpr std::size_t kReleaseFrom = std::size_t{64} << 10;
 Tensor lazy_tensor(const GgufFile& file, const GgufTensor& entry, std::string name) {
   Tensor tensor{std::move(name), entry.type, entry.shape, {}};
   const std::size_t stride = row_bytes(entry.type, static_cast<std::uint64_t>(tensor.columns()));
-  tensor.read_rows = [mapped = file.mapped(), bytes = entry.bytes, stride](std::int64_t begin, std::int64_t end, std::byte* out) {
-    const ByteView part = bytes.subspan(static_cast<std::size_t>(begin) * stride, static_cast<std::size_t>(end - begin) * stride);
+  tensor.read_rows = [mapped = file.mapped(), bytes = entry.bytes, stride](std::int64_t begin, std::int64_t end,
+                                                                           std::byte* out) {
+    const ByteView part =
+        bytes.subspan(static_cast<std::size_t>(begin) * stride, static_cast<std::size_t>(end - begin) * stride);
     if (part.empty()) return;
     std::memcpy(out, part.data(), part.size());
     if (part.size() >= kReleaseFrom) mapped->release(part);
@@ -29,7 +31,8 @@ Tensor lazy_tensor(const GgufFile& file, const GgufTensor& entry, std::string na
 nlohmann::json read_metadata(const GgufFile& file) {
   nlohmann::json metadata = nlohmann::json::object();
   for (const std::string& key : file.keys()) {
-    if (!key.starts_with("general.") || find_if(key.begin(), key.end(), [](unsigned char c) { return c >= 0x80; }) != key.end())
+    if (!key.starts_with("general.") ||
+        find_if(key.begin(), key.end(), [](unsigned char c) { return c >= 0x80; }) != key.end())
       continue;
     const GgufValue& value = *file.find(key);
     if (value.type == GgufType::kString)
@@ -138,7 +141,8 @@ void write_gguf(const Checkpoint& checkpoint, const fs::path& path, const GgufOp
   writer.add_text("general.name", !options.name.empty() ? options.name : !stem.empty() ? stem : path.stem().string());
   writer.add_text("general.size_label", size_label(tensors.element_count()));
   write_gguf_config(config, writer);
-  writer.add_u32("general.file_type", options.file_type != 0 ? options.file_type : plain_file_type(checkpoint, options.type));
+  writer.add_u32("general.file_type",
+                 options.file_type != 0 ? options.file_type : plain_file_type(checkpoint, options.type));
   writer.add_u32("general.quantization_version", 2);
   write_gguf_tokenizer(checkpoint.tokenizer, config, writer);
   writer.take_tensors(std::move(tensors));

@@ -67,17 +67,23 @@ nlohmann::json read_scaling(const GgufFile& file, const std::string& rope, const
     Rope llama3;
     llama3.theta = config["rope_theta"].get<double>();
     if (recover_llama3(factors, llama3, config["head_dim"].get<std::int64_t>()))
-      return {{"rope_type", "llama3"}, {"factor", llama3.factor}, {"low_freq_factor", llama3.low_freq_factor},
+      return {{"rope_type", "llama3"},
+              {"factor", llama3.factor},
+              {"low_freq_factor", llama3.low_freq_factor},
               {"high_freq_factor", llama3.high_freq_factor},
               {"original_max_position_embeddings", llama3.original_max_positions}};
     // Any other division of the frequencies is a longrope whose two lists agree.
-    scaling = {{"rope_type", "longrope"}, {"factor", 1.0}, {"attention_factor", 1.0},
-               {"short_factor", factors}, {"long_factor", factors}};
+    scaling = {{"rope_type", "longrope"},
+               {"factor", 1.0},
+               {"attention_factor", 1.0},
+               {"short_factor", factors},
+               {"long_factor", factors}};
   } else if (find_tensor(file, "rope_factors_long.weight") != nullptr) {
     scaling = {{"rope_type", "longrope"},
                {"short_factor", decimals(tensor_values(file, "rope_factors_short.weight"))},
                {"long_factor", decimals(tensor_values(file, "rope_factors_long.weight"))}};
-    const double scale = original > 0 ? config["max_position_embeddings"].get<double>() / static_cast<double>(original) : 1.0;
+    const double scale =
+        original > 0 ? config["max_position_embeddings"].get<double>() / static_cast<double>(original) : 1.0;
     const double usual = scale > 1 ? std::sqrt(1 + std::log(scale) / std::log(static_cast<double>(original))) : 1.0;
     const double factor = file.number(rope + "scaling.attn_factor", 1e-6, 1e6, usual);
     if (std::abs(factor - usual) > 1e-6 * usual) scaling["attention_factor"] = decimal(factor);
@@ -87,7 +93,8 @@ nlohmann::json read_scaling(const GgufFile& file, const std::string& rope, const
     optional(scaling, "attention_factor", "scaling.yarn_attn_factor");
     optional(scaling, "beta_fast", "scaling.yarn_beta_fast");
     optional(scaling, "beta_slow", "scaling.yarn_beta_slow");
-    if (file.has(rope + "scaling.yarn_truncate")) scaling["truncate"] = file.boolean(rope + "scaling.yarn_truncate", true);
+    if (file.has(rope + "scaling.yarn_truncate"))
+      scaling["truncate"] = file.boolean(rope + "scaling.yarn_truncate", true);
   } else if (type != "none") {
     fail(file.source(), ": ", rope, "scaling.type '", type.substr(0, 40), "' is not known here");
   }
@@ -140,7 +147,8 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   json["max_position_embeddings"] = file.integer(arch + "context_length", 1, kMaxSize);
   const std::int64_t hidden = file.integer(arch + "embedding_length", 1, kMaxSize);
   const std::int64_t heads = file.integer(arch + "attention.head_count", 1, kMaxSize);
-  const std::int64_t head_dim = file.integer(arch + "attention.key_length", 1, kMaxSize, std::max<std::int64_t>(1, hidden / heads));
+  const std::int64_t head_dim =
+      file.integer(arch + "attention.key_length", 1, kMaxSize, std::max<std::int64_t>(1, hidden / heads));
   if (file.integer(arch + "attention.value_length", 1, kMaxSize, head_dim) != head_dim)
     fail(file.source(), ": keys of ", head_dim, " and values of another length are not supported");
   json["hidden_size"] = hidden;
@@ -150,19 +158,22 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   json["head_dim"] = head_dim;
   json["rms_norm_eps"] = decimal(file.number(arch + "attention.layer_norm_rms_epsilon", 0, 1));
   const GgufTensor* embedding = find_tensor(file, "token_embd.weight");
-  if (embedding == nullptr || embedding->shape.size() != 2) fail(file.source(), ": there is no matrix token_embd.weight");
+  if (embedding == nullptr || embedding->shape.size() != 2)
+    fail(file.source(), ": there is no matrix token_embd.weight");
   json["vocab_size"] = embedding->shape[0];
   json["tie_word_embeddings"] = find_tensor(file, "output.weight") == nullptr;
   json["rope_theta"] = decimal(file.number(rope + "freq_base", 1e-3, 1e15, 10000.0));
   const auto dimensions = static_cast<double>(file.integer(rope + "dimension_count", 1, head_dim, head_dim));
-  if (dimensions < static_cast<double>(head_dim)) json["partial_rotary_factor"] = dimensions / static_cast<double>(head_dim);
+  if (dimensions < static_cast<double>(head_dim))
+    json["partial_rotary_factor"] = dimensions / static_cast<double>(head_dim);
   json["rope_scaling"] = read_scaling(file, rope, json);
   if (family == Family::kPhi3) {
     const std::int64_t original = file.integer(rope + "scaling.original_context_length", 0, kMaxSize, 0);
     if (original > 0 && !json["rope_scaling"].is_null()) json["original_max_position_embeddings"] = original;
   }
   read_windows(file, arch, family, json);
-  if (family == Family::kGemma3) json["rope_local_base_freq"] = decimal(file.number(rope + "freq_base_swa", 1e-3, 1e15, 10000.0));
+  if (family == Family::kGemma3)
+    json["rope_local_base_freq"] = decimal(file.number(rope + "freq_base_swa", 1e-3, 1e15, 10000.0));
   if (family == Family::kGemma2 || family == Family::kGemma3) {
     json["query_pre_attn_scalar"] = 1.0;  // for parse_config; set below, when the sizes are known
     const bool gemma2 = family == Family::kGemma2;
@@ -203,8 +214,9 @@ void write_windows(const ModelConfig& config, const std::string& arch, GgufWrite
     writer.add_u32(arch + "attention.sliding_window", static_cast<std::uint64_t>(config.sliding_window));
   if (config.sliding_window == 0) return;
   if (!gemma) {
-    warn(cat("llama.cpp ignores the sliding window of ", info(config.family).model_type, " models: its results differ past ",
-             config.sliding_window, " tokens; the window is kept under attar.sliding_window"));
+    warn(cat("llama.cpp ignores the sliding window of ", info(config.family).model_type,
+             " models: its results differ past ", config.sliding_window,
+             " tokens; the window is kept under attar.sliding_window"));
     if (config.family == Family::kPhi3) return;
     writer.add_u32("attar.sliding_window", static_cast<std::uint64_t>(config.sliding_window));
     writer.add_bools("attar.sliding_layers", config.sliding_layers);
@@ -222,7 +234,8 @@ void write_windows(const ModelConfig& config, const std::string& arch, GgufWrite
 
 void write_rope_keys(const ModelConfig& config, const std::string& prefix, GgufWriter& writer) {
   const Rope& rope = config.rope;
-  const auto original = static_cast<std::uint64_t>(rope.original_max_positions > 0 ? rope.original_max_positions : config.max_positions);
+  const auto original =
+      static_cast<std::uint64_t>(rope.original_max_positions > 0 ? rope.original_max_positions : config.max_positions);
   const bool phi3 = config.family == Family::kPhi3;
   writer.add_f32(prefix + "freq_base", rope.theta);
   if (config.family == Family::kGemma3) writer.add_f32(prefix + "freq_base_swa", config.local_rope.theta);
@@ -231,10 +244,12 @@ void write_rope_keys(const ModelConfig& config, const std::string& prefix, GgufW
   if (phi3) writer.add_u32(prefix + "scaling.original_context_length", original);
   switch (rope.type) {
     case RopeType::kDefault:
-    case RopeType::kLlama3: break;  // the tensor rope_freqs.weight
+    case RopeType::kLlama3:
+      break;  // the tensor rope_freqs.weight
     case RopeType::kDynamic:
-      warn("llama.cpp has no dynamic rope scaling: its results differ past the trained length; the factor is kept under "
-           "attar.rope.dynamic_factor");
+      warn(
+          "llama.cpp has no dynamic rope scaling: its results differ past the trained length; the factor is kept under "
+          "attar.rope.dynamic_factor");
       writer.add_f32("attar.rope.dynamic_factor", rope.factor);
       break;
     case RopeType::kLinear:
@@ -260,8 +275,8 @@ void write_rope_keys(const ModelConfig& config, const std::string& prefix, GgufW
       }
       writer.add_f32(prefix + "scaling.attn_factor",
                      rope.attention_factor ? *rope.attention_factor
-                     : rope.factor > 1     ? std::sqrt(1 + std::log(rope.factor) / std::log(static_cast<double>(original)))
-                                           : 1.0);
+                     : rope.factor > 1 ? std::sqrt(1 + std::log(rope.factor) / std::log(static_cast<double>(original)))
+                                       : 1.0);
       break;
   }
 }
@@ -272,11 +287,15 @@ void write_gguf_config(const ModelConfig& config, GgufWriter& writer) {
   const std::string arch = std::string(info(config.family).gguf) + ".";
   const bool gemma = config.family == Family::kGemma2 || config.family == Family::kGemma3;
   const bool llama = config.family == Family::kLlama || config.family == Family::kMistral;
-  const auto size = [&](const char* key, std::int64_t value) { writer.add_u32(arch + key, static_cast<std::uint64_t>(value)); };
+  const auto size = [&](const char* key, std::int64_t value) {
+    writer.add_u32(arch + key, static_cast<std::uint64_t>(value));
+  };
   if (config.activation != (gemma ? Activation::kGeluTanh : Activation::kSilu))
-    fail("write GGUF: llama.cpp has only ", gemma ? "gelu (tanh)" : "silu", " for ", arch, " this model has another activation");
+    fail("write GGUF: llama.cpp has only ", gemma ? "gelu (tanh)" : "silu", " for ", arch,
+         " this model has another activation");
   if (llama && config.rope.partial_rotary_factor != 1.0)
-    fail("write GGUF: llama.cpp's llama architecture turns whole heads, this model only ", config.rope.partial_rotary_factor);
+    fail("write GGUF: llama.cpp's llama architecture turns whole heads, this model only ",
+         config.rope.partial_rotary_factor);
   if ((config.family == Family::kQwen3 || gemma) && config.qkv_bias)
     warn(cat("llama.cpp takes no attention biases for ", info(config.family).model_type, " and will refuse this file"));
   size("block_count", config.layers);

@@ -19,9 +19,11 @@ void write_gguf_tokenizer(const TokenizerData& tokenizer, const ModelConfig& con
 
 // "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight"
 std::string gguf_tensor_name(const std::string& canonical, const ModelConfig& config);
-// llama.cpp turns neighbouring dimensions of a head, Hugging Face those half a head apart: arch llama stores the rows of q
-// and k (and their biases) in another order. The row of the file where canonical row `row` of a head of d rows is.
-inline std::int64_t interleaved_row(std::int64_t row, std::int64_t d) { return row < d / 2 ? 2 * row : 2 * (row - d / 2) + 1; }
+// llama.cpp turns neighbouring dimensions of a head, Hugging Face those half a head apart: arch llama stores the rows
+// of q and k (and their biases) in another order. The row of the file where canonical row `row` of a head of d rows is.
+inline std::int64_t interleaved_row(std::int64_t row, std::int64_t d) {
+  return row < d / 2 ? 2 * row : 2 * (row - d / 2) + 1;
+}
 inline std::int64_t halved_row(std::int64_t row, std::int64_t d) { return row % 2 == 0 ? row / 2 : d / 2 + row / 2; }
 // A file's tensor in canonical form, and a canonical one in the file's form.
 Tensor from_gguf(Tensor tensor, const ModelConfig& config);

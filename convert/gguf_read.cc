@@ -15,16 +15,21 @@ std::uint64_t number_size(GgufType type) {
   switch (type) {
     case GgufType::kU8:
     case GgufType::kI8:
-    case GgufType::kBool: return 1;
+    case GgufType::kBool:
+      return 1;
     case GgufType::kU16:
-    case GgufType::kI16: return 2;
+    case GgufType::kI16:
+      return 2;
     case GgufType::kU32:
     case GgufType::kI32:
-    case GgufType::kF32: return 4;
+    case GgufType::kF32:
+      return 4;
     case GgufType::kU64:
     case GgufType::kI64:
-    case GgufType::kF64: return 8;
-    default: return 0;
+    case GgufType::kF64:
+      return 8;
+    default:
+      return 0;
   }
 }
 
@@ -42,17 +47,28 @@ T load(ByteView bytes) {
 double load_number(GgufType type, ByteView bytes) {
   switch (type) {
     case GgufType::kU8:
-    case GgufType::kBool: return load<std::uint8_t>(bytes);
-    case GgufType::kI8: return load<std::int8_t>(bytes);
-    case GgufType::kU16: return load<std::uint16_t>(bytes);
-    case GgufType::kI16: return load<std::int16_t>(bytes);
-    case GgufType::kU32: return load<std::uint32_t>(bytes);
-    case GgufType::kI32: return load<std::int32_t>(bytes);
-    case GgufType::kF32: return load<float>(bytes);
-    case GgufType::kU64: return static_cast<double>(load<std::uint64_t>(bytes));
-    case GgufType::kI64: return static_cast<double>(load<std::int64_t>(bytes));
-    case GgufType::kF64: return load<double>(bytes);
-    default: return 0.0;
+    case GgufType::kBool:
+      return load<std::uint8_t>(bytes);
+    case GgufType::kI8:
+      return load<std::int8_t>(bytes);
+    case GgufType::kU16:
+      return load<std::uint16_t>(bytes);
+    case GgufType::kI16:
+      return load<std::int16_t>(bytes);
+    case GgufType::kU32:
+      return load<std::uint32_t>(bytes);
+    case GgufType::kI32:
+      return load<std::int32_t>(bytes);
+    case GgufType::kF32:
+      return load<float>(bytes);
+    case GgufType::kU64:
+      return static_cast<double>(load<std::uint64_t>(bytes));
+    case GgufType::kI64:
+      return static_cast<double>(load<std::int64_t>(bytes));
+    case GgufType::kF64:
+      return load<double>(bytes);
+    default:
+      return 0.0;
   }
 }
 
@@ -65,7 +81,8 @@ GgufType read_type(ByteReader& reader, const std::string& key) {
 
 std::string_view read_text(ByteReader& reader, std::uint64_t max, std::string_view field) {
   const auto size = reader.read<std::uint64_t>(field);
-  if (size > max) fail(reader.what(), ": ", field, " at byte ", reader.offset(), " is said to be ", size, " bytes, at most ", max);
+  if (size > max)
+    fail(reader.what(), ": ", field, " at byte ", reader.offset(), " is said to be ", size, " bytes, at most ", max);
   return as_text(reader.take(size, field));
 }
 
@@ -73,17 +90,19 @@ std::string_view read_text(ByteReader& reader, std::uint64_t max, std::string_vi
 
 GgufFile::GgufFile(const fs::path& path) : source_(path.string()), mapped_(std::make_shared<const MappedFile>(path)) {
   ByteReader reader(mapped_->bytes(), source_);
-  if (as_text(reader.take(4, "magic")) != "GGUF") fail(source_, ": does not start with 'GGUF'; this is not a GGUF file");
+  if (as_text(reader.take(4, "magic")) != "GGUF")
+    fail(source_, ": does not start with 'GGUF'; this is not a GGUF file");
   const auto version = reader.read<std::uint32_t>("version");
-  if (version == __builtin_bswap32(2) || version == __builtin_bswap32(3)) fail(source_, ": big-endian GGUF is not read here");
+  if (version == __builtin_bswap32(2) || version == __builtin_bswap32(3))
+    fail(source_, ": big-endian GGUF is not read here");
   if (version != 2 && version != 3) fail(source_, ": GGUF version ", version, "; expected 2 or 3");
   const auto tensors = reader.read<std::uint64_t>("tensor count");
   const auto values = reader.read<std::uint64_t>("key count");
   // The least that a key-value and a tensor info can take bounds how many there can be.
   constexpr std::uint64_t kLeastValue = 8 + 1 + 4 + 1, kLeastTensor = 8 + 1 + 4 + 8 + 4 + 8;
   if (values > reader.remaining() / kLeastValue || tensors > reader.remaining() / kLeastTensor)
-    fail(source_, ": ", values, " keys and ", tensors, " tensors cannot be in ", reader.remaining(), " bytes; the file is ",
-         "truncated or its counts lie");
+    fail(source_, ": ", values, " keys and ", tensors, " tensors cannot be in ", reader.remaining(),
+         " bytes; the file is ", "truncated or its counts lie");
   read_key_values(reader, values);
   read_tensors(reader, tensors);
   mapped_->release(mapped_->bytes());
@@ -110,12 +129,14 @@ GgufValue GgufFile::read_value(ByteReader& reader, const std::string& key) const
   } else {
     value.element = read_type(reader, key);
     value.count = reader.read<std::uint64_t>("array length of " + key);
-    if (value.element == GgufType::kArray) fail(source_, ": key '", key, "' holds arrays in an array, which are not read");
+    if (value.element == GgufType::kArray)
+      fail(source_, ": key '", key, "' holds arrays in an array, which are not read");
     if (value.element != GgufType::kString) {
       value.bytes = reader.take(checked_mul(value.count, number_size(value.element), key), "array of " + key);
     } else {
       if (value.count > reader.remaining() / 8)
-        fail(source_, ": key '", key, "' is said to hold ", value.count, " strings, ", reader.remaining(), " bytes remain");
+        fail(source_, ": key '", key, "' is said to hold ", value.count, " strings, ", reader.remaining(),
+             " bytes remain");
       const std::uint64_t begin = reader.offset();
       for (std::uint64_t i = 0; i < value.count; ++i) read_text(reader, UINT64_MAX, "string in " + key);
       value.bytes = mapped_->bytes().subspan(begin, reader.offset() - begin);
@@ -151,7 +172,8 @@ void GgufFile::read_tensors(ByteReader& reader, std::uint64_t count) {
     if (!type) fail(what, " has the type ", id, ", which is not known here");
     tensor.type = *type;
     const auto block = static_cast<std::uint64_t>(info(*type).block_weights);
-    if (columns % block != 0) fail(what, ": rows of ", columns, " do not divide into ", info(*type).name, " blocks of ", block);
+    if (columns % block != 0)
+      fail(what, ": rows of ", columns, " do not divide into ", info(*type).name, " blocks of ", block);
     const std::uint64_t bytes = checked_mul(
         rows, checked_mul(columns / block, static_cast<std::uint64_t>(info(*type).block_bytes), what), what);
     const auto offset = reader.read<std::uint64_t>("tensor offset");
@@ -166,8 +188,8 @@ void GgufFile::read_tensors(ByteReader& reader, std::uint64_t count) {
   const ByteView all = mapped_->bytes();
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (position > all.size() || sizes[i] > all.size() - position)
-      fail(source_, ": tensor '", tensors_[i].name, "' needs ", sizes[i], " bytes at ", position, ", the file has ", all.size(),
-           "; it is truncated");
+      fail(source_, ": tensor '", tensors_[i].name, "' needs ", sizes[i], " bytes at ", position, ", the file has ",
+           all.size(), "; it is truncated");
     tensors_[i].bytes = all.subspan(position, sizes[i]);
     position = checked_align(position + sizes[i], alignment, source_);
   }
@@ -200,9 +222,11 @@ std::int64_t GgufFile::integer(const std::string& key, std::int64_t min, std::in
 double GgufFile::number(const std::string& key, double min, double max, std::optional<double> otherwise) const {
   if (otherwise && !has(key)) return *otherwise;
   const GgufValue& value = need(key);
-  if (number_size(value.type) == 0 || value.type == GgufType::kBool) fail(source_, ": key '", key, "' must be a number");
+  if (number_size(value.type) == 0 || value.type == GgufType::kBool)
+    fail(source_, ": key '", key, "' must be a number");
   const double number = load_number(value.type, value.bytes);
-  if (!(number >= min && number <= max)) fail(source_, ": key '", key, "' is ", number, "; expected ", min, " to ", max);
+  if (!(number >= min && number <= max))
+    fail(source_, ": key '", key, "' is ", number, "; expected ", min, " to ", max);
   return number;
 }
 
@@ -235,13 +259,22 @@ std::vector<std::string> GgufFile::texts(const std::string& key) const {
   return texts;
 }
 
+std::string GgufFile::raw_bytes(const std::string& key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return "";
+  if (value->type != GgufType::kArray || (value->element != GgufType::kU8 && value->element != GgufType::kI8))
+    fail(source_, ": key '", key, "' must be a list of bytes");
+  return std::string(as_text(value->bytes));
+}
+
 std::vector<double> GgufFile::numbers(const std::string& key) const {
   const GgufValue& value = need(key);
   if (value.type != GgufType::kArray || value.element == GgufType::kString)
     fail(source_, ": key '", key, "' must be a list of numbers");
   const std::uint64_t size = number_size(value.element);
   std::vector<double> numbers(value.count);
-  for (std::uint64_t i = 0; i < value.count; ++i) numbers[i] = load_number(value.element, value.bytes.subspan(i * size, size));
+  for (std::uint64_t i = 0; i < value.count; ++i)
+    numbers[i] = load_number(value.element, value.bytes.subspan(i * size, size));
   return numbers;
 }
 

@@ -45,8 +45,8 @@ bool gives(const std::vector<double>& factors, const Rope& rope, std::int64_t he
 }  // namespace
 
 // With a = original / (high - low) and b = low / (high - low), the smooth part of a frequency f of wavelength L is
-// s = a / L - b, a straight line in 1 / L. Only ratios of original, low and high matter, so low = 1 is free to choose, as
-// all published models have it; original and high then follow from two points of the line.
+// s = a / L - b, a straight line in 1 / L. Only ratios of original, low and high matter, so low = 1 is free to choose,
+// as all published models have it; original and high then follow from two points of the line.
 bool recover_llama3(const std::vector<double>& factors, Rope& rope, std::int64_t head_dim) {
   if (factors.size() < 3 || factors.front() != 1.0 || !(factors.back() > 1.0)) return false;
   rope.type = RopeType::kLlama3;

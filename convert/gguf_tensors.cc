@@ -1,4 +1,5 @@
-// Tensor names, and what llama.cpp's files do to tensors: rows of q and k in another order, Gemma's norms with one added.
+// Tensor names, and what llama.cpp's files do to tensors: rows of q and k in another order, Gemma's norms with one
+// added.
 #include <algorithm>
 #include <cstring>
 
@@ -48,11 +49,12 @@ Tensor permute(Tensor tensor, std::int64_t heads, std::int64_t (*row_of)(std::in
   const bool bias = tensor.shape.size() == 1;
   const std::int64_t rows = bias ? tensor.shape[0] : tensor.rows();
   const std::int64_t d = rows / heads;
-  const std::size_t stride = bias ? row_bytes(tensor.type, 1) : row_bytes(tensor.type, static_cast<std::uint64_t>(tensor.columns()));
+  const std::size_t stride =
+      bias ? row_bytes(tensor.type, 1) : row_bytes(tensor.type, static_cast<std::uint64_t>(tensor.columns()));
   auto inner = std::move(tensor.read_rows);
   tensor.read_rows = [inner, bias, rows, d, stride, row_of](std::int64_t begin, std::int64_t end, std::byte* out) {
     if (begin == end) return;
-    if (bias) begin = 0, end = rows;  // its one row is read whole
+    if (bias) begin = 0, end = rows;                                         // its one row is read whole
     const std::int64_t first = begin / d * d, last = (end + d - 1) / d * d;  // whole heads
     Bytes heads_bytes(static_cast<std::size_t>(last - first) * stride);
     bias ? inner(0, 1, heads_bytes.data()) : inner(first, last, heads_bytes.data());

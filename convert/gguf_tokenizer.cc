@@ -15,7 +15,8 @@ constexpr float kUnusedScore = -10000.0f;
 const std::string kPrefix = "tokenizer.ggml.";
 
 std::string replace_all(std::string text, std::string_view from, std::string_view to) {
-  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
   return text;
 }
 
@@ -53,6 +54,7 @@ void read_sentencepiece(const GgufFile& file, TokenizerData& data) {
   data.byte_fallback = std::find(data.types.begin(), data.types.end(), TokenType::kByte) != data.types.end();
   data.add_prefix_space = file.boolean(kPrefix + "add_space_prefix", true);
   data.remove_extra_spaces = file.boolean(kPrefix + "remove_extra_whitespaces", false);
+  data.charsmap = file.raw_bytes(kPrefix + "precompiled_charsmap");
   // llama.cpp matches user-defined tokens in plain text, SentencePiece in text whose spaces are marks.
   for (std::size_t i = 0; i < data.tokens.size(); ++i)
     if (data.types[i] == TokenType::kUserDefined) data.tokens[i] = replace_all(data.tokens[i], " ", kSpaceMark);
@@ -68,7 +70,8 @@ void read_byte_bpe(const GgufFile& file, TokenizerData& data) {
   data.add_prefix_space = file.boolean(kPrefix + "add_space_prefix", false);
   for (const std::string& merge : file.texts(kPrefix + "merges")) {
     const std::size_t space = merge.find(' ', 1);
-    if (space == std::string::npos) fail(file.source(), ": merge ", data.merges.size(), " is not two tokens: '", merge.substr(0, 60), "'");
+    if (space == std::string::npos)
+      fail(file.source(), ": merge ", data.merges.size(), " is not two tokens: '", merge.substr(0, 60), "'");
     data.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
 }
@@ -137,7 +140,8 @@ void write_gguf_tokenizer(const TokenizerData& data, const ModelConfig& config, 
     fail("write GGUF: the tokenizer does not match the vocabulary: it has ", data.size(), " tokens, the model ", vocab);
   const bool bytes = data.kind == TokenizerKind::kByteBpe;
   if (data.unigram) warn("llama.cpp merges where this SentencePiece unigram model weighs; its tokens will differ");
-  if (!data.charsmap.empty()) warn("GGUF cannot say how this SentencePiece model replaces characters; its tokens will differ");
+  if (!data.charsmap.empty())
+    warn("GGUF cannot say how this SentencePiece model replaces characters; its tokens will differ");
   std::string pre = "default";
   if (bytes) {
     const Pretokenizer* known = match_pretokenizer(data);
@@ -188,6 +192,10 @@ void write_gguf_tokenizer(const TokenizerData& data, const ModelConfig& config, 
   writer.add_bool(kPrefix + "add_eos_token", data.add_eos);
   if (!bytes || data.add_prefix_space) writer.add_bool(kPrefix + "add_space_prefix", data.add_prefix_space);
   if (data.remove_extra_spaces) writer.add_bool(kPrefix + "remove_extra_whitespaces", true);
+  if (!data.charsmap.empty()) {
+    warn("llama.cpp does not normalise characters as this SentencePiece model asks; its tokens can differ");
+    writer.add_bytes(kPrefix + "precompiled_charsmap", data.charsmap);
+  }
   if (!data.chat_template.empty()) writer.add_text("tokenizer.chat_template", data.chat_template);
 }
 

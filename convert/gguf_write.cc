@@ -63,6 +63,12 @@ void GgufWriter::add_i32s(std::string_view name, const std::vector<std::int32_t>
   for (const std::int32_t value : values) values_.write(value);
 }
 
+void GgufWriter::add_bytes(std::string_view name, std::string_view bytes) {
+  key(name, GgufType::kArray);
+  values_.write(static_cast<std::uint32_t>(GgufType::kU8));
+  text(bytes);  // the same layout: a count, then the bytes
+}
+
 void GgufWriter::add_bools(std::string_view name, const std::vector<bool>& values) {
   key(name, GgufType::kArray);
   values_.write(static_cast<std::uint32_t>(GgufType::kBool));
@@ -73,7 +79,8 @@ void GgufWriter::add_bools(std::string_view name, const std::vector<bool>& value
 void GgufWriter::add_tensor(std::string name, Type type, std::vector<std::int64_t> shape, Produce produce) {
   if (name.size() > 63) fail("write GGUF: the tensor name '", name, "' is longer than 63 bytes");
   std::uint64_t rows = 1;
-  for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows = checked_mul(rows, static_cast<std::uint64_t>(shape[i]), name);
+  for (std::size_t i = 0; i + 1 < shape.size(); ++i)
+    rows = checked_mul(rows, static_cast<std::uint64_t>(shape[i]), name);
   const auto columns = static_cast<std::uint64_t>(shape.empty() ? 1 : shape.back());
   elements_ = checked_add(elements_, checked_mul(rows, columns, name), name);
   const std::uint64_t bytes = checked_mul(rows, row_bytes(type, columns), name);
@@ -98,7 +105,8 @@ void GgufWriter::write(const fs::path& path) const {
     header.write(static_cast<std::uint64_t>(tensor.name.size()));
     header.append(as_bytes(tensor.name));
     header.write(static_cast<std::uint32_t>(tensor.shape.size()));
-    for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size) header.write(static_cast<std::uint64_t>(*size));
+    for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size)
+      header.write(static_cast<std::uint64_t>(*size));
     header.write(info(tensor.type).ggml_id);
     header.write(offset);
     offset = checked_align(checked_add(offset, tensor.bytes, tensor.name), kAlignment, tensor.name);

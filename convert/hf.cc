@@ -28,7 +28,8 @@ void refuse_pickles(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string extension = entry.path().extension().string();
     if (extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt")
-      fail("open model: ", entry.path().string(), " is a pickle, which can run code when it is loaded; convert it where you "
+      fail("open model: ", entry.path().string(),
+           " is a pickle, which can run code when it is loaded; convert it where you "
            "trust it, with transformers' save_pretrained(folder, safe_serialization=True), and give that folder");
   }
 }
@@ -80,7 +81,8 @@ void add_generation_eos(const fs::path& folder, ModelConfig& config) {
 
 std::string shard_name(std::size_t index, std::size_t count) {
   std::ostringstream name;
-  name << "model-" << std::setfill('0') << std::setw(5) << index + 1 << "-of-" << std::setw(5) << count << ".safetensors";
+  name << "model-" << std::setfill('0') << std::setw(5) << index + 1 << "-of-" << std::setw(5) << count
+       << ".safetensors";
   return name.str();
 }
 

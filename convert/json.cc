@@ -9,8 +9,10 @@ namespace attar {
 
 nlohmann::json parse_json(std::string_view text, std::string_view what) {
   std::unordered_set<std::string> keys;
-  const nlohmann::json::parser_callback_t unique_keys = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
-    if (depth == 1 && event == nlohmann::json::parse_event_t::key && !keys.insert(parsed.get_ref<const std::string&>()).second)
+  const nlohmann::json::parser_callback_t unique_keys = [&](int depth, nlohmann::json::parse_event_t event,
+                                                            nlohmann::json& parsed) {
+    if (depth == 1 && event == nlohmann::json::parse_event_t::key &&
+        !keys.insert(parsed.get_ref<const std::string&>()).second)
       fail(what, ": the key '", parsed.get_ref<const std::string&>(), "' occurs twice");
     return true;
   };
@@ -87,8 +89,6 @@ std::vector<double> JsonReader::numbers(std::string_view key) const {
   return numbers;
 }
 
-JsonReader JsonReader::object(std::string_view key) const {
-  return JsonReader(need(key), cat(source_, ": ", key));
-}
+JsonReader JsonReader::object(std::string_view key) const { return JsonReader(need(key), cat(source_, ": ", key)); }
 
 }  // namespace attar

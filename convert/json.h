@@ -9,7 +9,8 @@
 
 namespace attar {
 
-// what: the file, for messages. Throws Error for malformed text, and for a key that occurs twice in the outermost object.
+// what: the file, for messages. Throws Error for malformed text, and for a key that occurs twice in the outermost
+// object.
 nlohmann::json parse_json(std::string_view text, std::string_view what);
 
 // Typed access to one object. A key that is null counts as absent, as it does in transformers.

@@ -26,13 +26,20 @@ struct Defaults {
 
 Defaults defaults(Family family) {
   switch (family) {
-    case Family::kLlama: return {32000, 4096, 11008, 32, 32, 0, 0, 2048, 1e-6, false, 0};
-    case Family::kMistral: return {32000, 4096, 14336, 32, 32, 8, 0, 131072, 1e-6, false, 4096};
-    case Family::kQwen2: return {151936, 4096, 22016, 32, 32, 32, 0, 32768, 1e-6, false, 4096};
-    case Family::kQwen3: return {151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-6, false, 4096};
-    case Family::kPhi3: return {32064, 3072, 8192, 32, 32, 0, 0, 4096, 1e-5, false, 0};
-    case Family::kGemma2: return {256000, 2304, 9216, 26, 8, 4, 256, 8192, 1e-6, true, 4096};
-    case Family::kGemma3: return {262208, 2304, 9216, 26, 8, 4, 256, 131072, 1e-6, true, 4096};
+    case Family::kLlama:
+      return {32000, 4096, 11008, 32, 32, 0, 0, 2048, 1e-6, false, 0};
+    case Family::kMistral:
+      return {32000, 4096, 14336, 32, 32, 8, 0, 131072, 1e-6, false, 4096};
+    case Family::kQwen2:
+      return {151936, 4096, 22016, 32, 32, 32, 0, 32768, 1e-6, false, 4096};
+    case Family::kQwen3:
+      return {151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-6, false, 4096};
+    case Family::kPhi3:
+      return {32064, 3072, 8192, 32, 32, 0, 0, 4096, 1e-5, false, 0};
+    case Family::kGemma2:
+      return {256000, 2304, 9216, 26, 8, 4, 256, 8192, 1e-6, true, 4096};
+    case Family::kGemma3:
+      return {262208, 2304, 9216, 26, 8, 4, 256, 131072, 1e-6, true, 4096};
   }
   fail("no such model family");
 }
@@ -41,9 +48,10 @@ bool is_gemma(Family family) { return family == Family::kGemma2 || family == Fam
 
 Family parse_family(const JsonReader& json) {
   const nlohmann::json* architectures = json.find("architectures");
-  const std::string architecture =
-      architectures != nullptr && architectures->is_array() && !architectures->empty() && (*architectures)[0].is_string()
-          ? (*architectures)[0].get<std::string>() : "";
+  const std::string architecture = architectures != nullptr && architectures->is_array() && !architectures->empty() &&
+                                           (*architectures)[0].is_string()
+                                       ? (*architectures)[0].get<std::string>()
+                                       : "";
   const std::string type = json.text("model_type", "");
   if (type.empty() && architecture.empty())
     fail(json.source(), ": the key 'model_type' is missing; this is not the config of a language model");
@@ -57,14 +65,15 @@ Family parse_family(const JsonReader& json) {
 }
 
 void parse_sizes(const JsonReader& json, const Defaults& otherwise, ModelConfig& config) {
-  // The sizes that make the tensors are asked for by name: a config without them is broken, whatever class defaults say.
+  // The sizes that make the tensors are asked for by name: a config without them is broken, whatever class defaults
+  // say.
   config.hidden_size = json.integer("hidden_size", 1, kMaxHidden);
   config.layers = json.integer("num_hidden_layers", 1, kMaxLayers);
   config.heads = json.integer("num_attention_heads", 1, kMaxHeads);
   config.intermediate_size = json.integer("intermediate_size", 1, kMaxIntermediate);
   config.vocab_size = json.integer("vocab_size", 1, kMaxVocab);
-  config.kv_heads = json.integer("num_key_value_heads", 1, kMaxHeads,
-                                 otherwise.kv_heads == 0 ? config.heads : otherwise.kv_heads);
+  config.kv_heads =
+      json.integer("num_key_value_heads", 1, kMaxHeads, otherwise.kv_heads == 0 ? config.heads : otherwise.kv_heads);
   if (config.heads % config.kv_heads != 0)
     fail(json.source(), ": 'num_attention_heads' ", config.heads, " is not a multiple of 'num_key_value_heads' ",
          config.kv_heads);
@@ -77,7 +86,8 @@ void parse_sizes(const JsonReader& json, const Defaults& otherwise, ModelConfig&
 }
 
 Activation parse_activation(const JsonReader& json, Family family) {
-  const std::string name = is_gemma(family) ? json.text("hidden_activation", "gelu_pytorch_tanh") : json.text("hidden_act", "silu");
+  const std::string name =
+      is_gemma(family) ? json.text("hidden_activation", "gelu_pytorch_tanh") : json.text("hidden_act", "silu");
   if (name == "silu" || name == "swish") return Activation::kSilu;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return Activation::kGeluTanh;
   if (name == "gelu") return Activation::kGelu;
@@ -91,12 +101,17 @@ void parse_biases(const JsonReader& json, ModelConfig& config) {
       config.qkv_bias = config.output_bias = attention;
       config.mlp_bias = json.boolean("mlp_bias", false);
       break;
-    case Family::kQwen2: config.qkv_bias = true; break;  // always, and never on the output
+    case Family::kQwen2:
+      config.qkv_bias = true;
+      break;  // always, and never on the output
     case Family::kQwen3:
     case Family::kGemma2:
-    case Family::kGemma3: config.qkv_bias = config.output_bias = attention; break;
+    case Family::kGemma3:
+      config.qkv_bias = config.output_bias = attention;
+      break;
     case Family::kMistral:
-    case Family::kPhi3: break;  // never
+    case Family::kPhi3:
+      break;  // never
   }
 }
 
@@ -125,10 +140,10 @@ void parse_windows(const JsonReader& json, const Defaults& otherwise, ModelConfi
     return;
   }
   const std::int64_t max_window_layers = qwen ? json.integer("max_window_layers", 0, kMaxPositions, 28) : 0;
-  const std::int64_t pattern =
-      config.family == Family::kGemma3
-          ? json.integer("sliding_window_pattern", 1, kMaxLayers, json.integer("_sliding_window_pattern", 1, kMaxLayers, 6))
-          : 2;
+  const std::int64_t pattern = config.family == Family::kGemma3
+                                   ? json.integer("sliding_window_pattern", 1, kMaxLayers,
+                                                  json.integer("_sliding_window_pattern", 1, kMaxLayers, 6))
+                                   : 2;
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const bool sliding = qwen ? i >= max_window_layers : is_gemma(config.family) ? (i + 1) % pattern != 0 : true;
     config.sliding_layers[static_cast<std::size_t>(i)] = sliding;
@@ -152,10 +167,12 @@ std::vector<std::int64_t> parse_eos(const JsonReader& json) {
 nlohmann::json text_config(const nlohmann::json& config) {
   if (!config.is_object() || !config.contains("text_config") || !config["text_config"].is_object()) return config;
   nlohmann::json text = config["text_config"];
-  for (const char* key : {"torch_dtype", "dtype", "eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings"})
+  for (const char* key :
+       {"torch_dtype", "dtype", "eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings"})
     if (!text.contains(key) && config.contains(key)) text[key] = config[key];
   text.erase("architectures");
-  if (!text.contains("model_type")) text["model_type"] = config.value("model_type", "") == "gemma3" ? "gemma3_text" : "";
+  if (!text.contains("model_type"))
+    text["model_type"] = config.value("model_type", "") == "gemma3" ? "gemma3_text" : "";
   return text;
 }
 
@@ -170,7 +187,8 @@ ModelConfig parse_config(const nlohmann::json& file, std::string_view source) {
   const Defaults otherwise = defaults(config.family);
   const bool gemma = is_gemma(config.family);
   if (json.has("quantization_config"))
-    fail(source, ": the weights are already packed by another quantizer (quantization_config); start from the original "
+    fail(source,
+         ": the weights are already packed by another quantizer (quantization_config); start from the original "
          "F32, F16 or BF16 checkpoint");
 
   parse_sizes(json, otherwise, config);
@@ -181,8 +199,8 @@ ModelConfig parse_config(const nlohmann::json& file, std::string_view source) {
   config.qk_norm = config.family == Family::kQwen3 || config.family == Family::kGemma3;
   config.norm_adds_one = config.post_norms = config.scaled_embeddings = gemma;
   config.fused_qkv = config.fused_gate_up = config.family == Family::kPhi3;
-  config.attention_scale =
-      1.0 / std::sqrt(gemma ? json.number("query_pre_attn_scalar", 1e-6, 1e9, 256.0) : static_cast<double>(config.head_dim));
+  config.attention_scale = 1.0 / std::sqrt(gemma ? json.number("query_pre_attn_scalar", 1e-6, 1e9, 256.0)
+                                                 : static_cast<double>(config.head_dim));
   if (gemma) {
     // Absent and null differ here: null switches the cap off, absence means the class default.
     const bool gemma2 = config.family == Family::kGemma2;
@@ -219,8 +237,9 @@ nlohmann::json config_json(const ModelConfig& config) {
   json["tie_word_embeddings"] = config.tied_embeddings;
   json[gemma ? "hidden_activation" : "hidden_act"] = config.activation == Activation::kSilu       ? "silu"
                                                      : config.activation == Activation::kGeluTanh ? "gelu_pytorch_tanh"
-                                                                                                   : "gelu";
-  if (config.family == Family::kLlama || config.family == Family::kQwen3 || gemma) json["attention_bias"] = config.qkv_bias;
+                                                                                                  : "gelu";
+  if (config.family == Family::kLlama || config.family == Family::kQwen3 || gemma)
+    json["attention_bias"] = config.qkv_bias;
   if (config.family == Family::kLlama) json["mlp_bias"] = config.mlp_bias;
   if (gemma) {
     json["query_pre_attn_scalar"] = std::round(1.0 / (config.attention_scale * config.attention_scale) * 1e6) / 1e6;

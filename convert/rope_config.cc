@@ -76,7 +76,8 @@ Rope parse_one(const JsonReader& scaling, const JsonReader& top, ModelConfig& co
     if (rope.high_freq_factor <= rope.low_freq_factor)
       fail(scaling.source(), ": high_freq_factor ", rope.high_freq_factor, " must be above low_freq_factor ",
            rope.low_freq_factor);
-    if (rope.original_max_positions == 0) fail(scaling.source(), ": the key 'original_max_position_embeddings' is missing");
+    if (rope.original_max_positions == 0)
+      fail(scaling.source(), ": the key 'original_max_position_embeddings' is missing");
   }
   if (rope.type == RopeType::kYarn) {
     rope.beta_fast = scaling.number("beta_fast", 1e-6, 1e6, 32.0);

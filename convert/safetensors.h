@@ -1,5 +1,5 @@
-// The safetensors format (https://github.com/huggingface/safetensors): u64 header length, a JSON header that gives every
-// tensor's dtype, shape and byte range, then the data without holes. docs/formats/safetensors.md.
+// The safetensors format (https://github.com/huggingface/safetensors): u64 header length, a JSON header that gives
+// every tensor's dtype, shape and byte range, then the data without holes. docs/formats/safetensors.md.
 #pragma once
 
 #include <filesystem>

@@ -22,16 +22,28 @@ struct Dtype {
   const char* name;
   std::optional<Type> type;  // nothing: known to the format, but not read here
 };
-constexpr std::array<Dtype, 15> kDtypes{{{"F32", Type::kF32}, {"F16", Type::kF16}, {"BF16", Type::kBF16},
-                                         {"F64", Type::kF64}, {"I8", Type::kI8}, {"I16", Type::kI16},
-                                         {"I32", Type::kI32}, {"I64", Type::kI64}, {"U8", {}}, {"U16", {}},
-                                         {"U32", {}}, {"U64", {}}, {"BOOL", {}}, {"F8_E4M3", {}}, {"F8_E5M2", {}}}};
+constexpr std::array<Dtype, 15> kDtypes{{{"F32", Type::kF32},
+                                         {"F16", Type::kF16},
+                                         {"BF16", Type::kBF16},
+                                         {"F64", Type::kF64},
+                                         {"I8", Type::kI8},
+                                         {"I16", Type::kI16},
+                                         {"I32", Type::kI32},
+                                         {"I64", Type::kI64},
+                                         {"U8", {}},
+                                         {"U16", {}},
+                                         {"U32", {}},
+                                         {"U64", {}},
+                                         {"BOOL", {}},
+                                         {"F8_E4M3", {}},
+                                         {"F8_E5M2", {}}}};
 
 Type dtype_type(const std::string& name, const std::string& what) {
   for (const Dtype& dtype : kDtypes) {
     if (name != dtype.name) continue;
     if (!dtype.type)
-      fail(what, ": dtype ", name, " is not read here; such files hold weights packed by another quantizer, start from "
+      fail(what, ": dtype ", name,
+           " is not read here; such files hold weights packed by another quantizer, start from "
            "the F32, F16 or BF16 checkpoint");
     return *dtype.type;
   }
@@ -65,8 +77,8 @@ Entry parse_entry(const std::string& name, const nlohmann::json& value, const st
   entry.begin = unsigned_number((*offsets)[0], reader.source() + ": 'data_offsets'");
   entry.end = unsigned_number((*offsets)[1], reader.source() + ": 'data_offsets'");
   const std::uint64_t elements = element_count(entry.tensor.shape);
-  const std::uint64_t expected = checked_mul(
-      elements, static_cast<std::uint64_t>(info(entry.tensor.type).block_bytes), reader.source());
+  const std::uint64_t expected =
+      checked_mul(elements, static_cast<std::uint64_t>(info(entry.tensor.type).block_bytes), reader.source());
   if (entry.begin > entry.end || entry.end - entry.begin != expected)
     fail(reader.source(), ": ", shape_text(entry.tensor.shape), " ", info(entry.tensor.type).name, " takes ", expected,
          " bytes, but data_offsets are ", entry.begin, " to ", entry.end);
@@ -91,16 +103,18 @@ fs::path shard_path(const fs::path& index, const std::string& name) {
   if (!plain) fail(index.string(), ": shard '", name.substr(0, 200), "' is not a plain file name beside the index");
   const fs::path path = folder / name;
   std::error_code error;
-  if (!fs::exists(path, error)) fail(index.string(), ": shard ", path.string(), " is missing; the download is incomplete");
-  // A link may lead anywhere inside the model's own folder tree, as the cache of huggingface_hub does (snapshots/REVISION
-  // links into blobs two folders up), but not out of it.
+  if (!fs::exists(path, error))
+    fail(index.string(), ": shard ", path.string(), " is missing; the download is incomplete");
+  // A link may lead anywhere inside the model's own folder tree, as the cache of huggingface_hub does
+  // (snapshots/REVISION links into blobs two folders up), but not out of it.
   if (fs::is_symlink(path, error)) {
     const fs::path target = fs::canonical(path, error), home = fs::canonical(folder, error);
     const auto inside = [&](const fs::path& root) {
       const fs::path relative = target.lexically_relative(root);
       return !relative.empty() && *relative.begin() != "..";
     };
-    const bool cache = home.parent_path().filename() == "snapshots" && inside(home.parent_path().parent_path() / "blobs");
+    const bool cache =
+        home.parent_path().filename() == "snapshots" && inside(home.parent_path().parent_path() / "blobs");
     if (error || (!inside(home) && !cache))
       fail(index.string(), ": shard '", name, "' is a link out of the folder, to ", target.string());
   }
@@ -146,8 +160,8 @@ SafetensorsFile read_safetensors(const fs::path& path) {
 
   for (Entry& entry : entries) {
     const ByteView bytes = data.subspan(entry.begin, entry.end - entry.begin);
-    const std::size_t stride =
-        static_cast<std::size_t>(entry.tensor.columns()) * static_cast<std::size_t>(info(entry.tensor.type).block_bytes);
+    const std::size_t stride = static_cast<std::size_t>(entry.tensor.columns()) *
+                               static_cast<std::size_t>(info(entry.tensor.type).block_bytes);
     entry.tensor.read_rows = [mapped, bytes, stride](std::int64_t begin, std::int64_t end, std::byte* out) {
       const auto rows = static_cast<std::size_t>(end - begin);
       const ByteView part = bytes.subspan(static_cast<std::size_t>(begin) * stride, rows * stride);
@@ -178,7 +192,8 @@ SafetensorsFile read_sharded_safetensors(const fs::path& index) {
     result.metadata.merge(part.metadata);
     for (Tensor& tensor : part.tensors) {
       const auto entry = wanted.find(tensor.name);
-      if (entry == wanted.end()) fail(index.string(), ": ", shard, " holds tensor '", tensor.name, "', which the index lacks");
+      if (entry == wanted.end())
+        fail(index.string(), ": ", shard, " holds tensor '", tensor.name, "', which the index lacks");
       if (entry->second != shard)
         fail(index.string(), ": tensor '", tensor.name, "' is in ", shard, ", the index says ", entry->second);
       wanted.erase(entry);

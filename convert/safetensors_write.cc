@@ -15,15 +15,24 @@ constexpr std::uint64_t kShowProgressFrom = 256'000'000;
 
 const char* dtype_name(Type type) {
   switch (type) {
-    case Type::kF32: return "F32";
-    case Type::kF16: return "F16";
-    case Type::kBF16: return "BF16";
-    case Type::kF64: return "F64";
-    case Type::kI8: return "I8";
-    case Type::kI16: return "I16";
-    case Type::kI32: return "I32";
-    case Type::kI64: return "I64";
-    default: fail("safetensors has no dtype for ", info(type).name);
+    case Type::kF32:
+      return "F32";
+    case Type::kF16:
+      return "F16";
+    case Type::kBF16:
+      return "BF16";
+    case Type::kF64:
+      return "F64";
+    case Type::kI8:
+      return "I8";
+    case Type::kI16:
+      return "I16";
+    case Type::kI32:
+      return "I32";
+    case Type::kI64:
+      return "I64";
+    default:
+      fail("safetensors has no dtype for ", info(type).name);
   }
 }
 
@@ -79,7 +88,8 @@ void write_safetensors(const fs::path& path, const std::vector<Tensor>& tensors,
     const Type type = safetensors_type(tensor, stored_as);
     const std::uint64_t size =
         checked_mul(element_count(tensor.shape), static_cast<std::uint64_t>(info(type).block_bytes), tensor.name);
-    header[tensor.name] = {{"dtype", dtype_name(type)}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + size}}};
+    header[tensor.name] = {
+        {"dtype", dtype_name(type)}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + size}}};
     offset = checked_add(offset, size, path.string());
   }
   std::string text = header.dump();

@@ -11,7 +11,8 @@ TokenizerData parse_sentencepiece(std::string_view bytes, std::string_view sourc
   if (bytes.size() > std::size_t{INT32_MAX} || !model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     fail(source, ": not a SentencePiece model; it is truncated or something else");
   if (model.pieces_size() == 0) fail(source, ": the SentencePiece model has no pieces");
-  if (model.pieces_size() > kMaxTokens) fail(source, ": ", model.pieces_size(), " pieces; at most ", kMaxTokens, " are read");
+  if (model.pieces_size() > kMaxTokens)
+    fail(source, ": ", model.pieces_size(), " pieces; at most ", kMaxTokens, " are read");
 
   TokenizerData data;
   data.kind = TokenizerKind::kSentencePiece;
@@ -44,7 +45,8 @@ TokenizerData parse_sentencepiece(std::string_view bytes, std::string_view sourc
 
 std::string sentencepiece_model(const TokenizerData& tokenizer) {
   if (!tokenizer.tokenizer_model.empty()) return tokenizer.tokenizer_model;
-  if (tokenizer.kind != TokenizerKind::kSentencePiece) fail("make SentencePiece model: this tokenizer is of another kind");
+  if (tokenizer.kind != TokenizerKind::kSentencePiece)
+    fail("make SentencePiece model: this tokenizer is of another kind");
   spm::ModelProto model;
   for (std::size_t i = 0; i < tokenizer.tokens.size(); ++i) {
     auto* piece = model.add_pieces();

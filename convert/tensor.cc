@@ -67,7 +67,8 @@ std::vector<float> read_floats(const Tensor& tensor, std::int64_t begin, std::in
   Bytes packed(rows * stride);
   tensor.read_rows(begin, end, packed.data());
   for (std::size_t r = 0; r < rows; ++r)
-    decode_row(tensor.type, ByteView(packed).subspan(r * stride, stride), std::span(values).subspan(r * columns, columns));
+    decode_row(tensor.type, ByteView(packed).subspan(r * stride, stride),
+               std::span(values).subspan(r * columns, columns));
   return values;
 }
 

@@ -21,7 +21,8 @@ void add_token(TokenizerData& tokenizer, AddedToken token, std::string_view sour
   const auto size = static_cast<std::int64_t>(tokenizer.tokens.size());
   if (token.text.empty()) fail(source, ": added token ", token.id, " is empty");
   if (token.id < 0 || token.id >= kMaxTokens || token.id > size + 65536)
-    fail(source, ": added token '", token.text.substr(0, 60), "' has the id ", token.id, ", the vocabulary has ", size, " tokens");
+    fail(source, ": added token '", token.text.substr(0, 60), "' has the id ", token.id, ", the vocabulary has ", size,
+         " tokens");
   while (token.id >= static_cast<std::int64_t>(tokenizer.tokens.size())) {
     tokenizer.tokens.push_back(cat("[PAD", tokenizer.tokens.size(), "]"));
     tokenizer.types.push_back(TokenType::kUnused);
@@ -59,7 +60,8 @@ TokenizerData read_tokenizer_data(const fs::path& path) {
     data.tokenizer_config_json = read_text_file(config);
     apply_tokenizer_config(parse_json(data.tokenizer_config_json, config.string()), config.string(), data);
   }
-  if (const fs::path chat = home / "chat_template.jinja"; folder && fs::exists(chat)) data.chat_template = read_text_file(chat);
+  if (const fs::path chat = home / "chat_template.jinja"; folder && fs::exists(chat))
+    data.chat_template = read_text_file(chat);
   return data;
 }
 

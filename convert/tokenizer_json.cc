@@ -34,7 +34,8 @@ void parse_normalizer(const JsonReader& normalizer, TokenizerData& data) {
       data.nfc = true;
     } else if (type == "Prepend" && part.text("prepend") == kSpaceMark) {
       data.add_prefix_space = true;
-    } else if (type == "Replace" && part.text("content") == kSpaceMark && part.object("pattern").text("String", "") == " ") {
+    } else if (type == "Replace" && part.text("content") == kSpaceMark &&
+               part.object("pattern").text("String", "") == " ") {
       // The metaspace itself.
     } else {
       fail(part.source(), ": normalizer '", type, "' is not supported here");
@@ -76,7 +77,8 @@ void parse_pre_tokenizer(const JsonReader& pre, TokenizerData& data) {
     } else if (type == "Metaspace") {
       if (part.text("replacement", kSpaceMark) != kSpaceMark || part.boolean("split", false))
         fail(part.source(), ": only a Metaspace with U+2581 and without split is supported");
-      const std::string scheme = part.text("prepend_scheme", part.boolean("add_prefix_space", true) ? "always" : "never");
+      const std::string scheme =
+          part.text("prepend_scheme", part.boolean("add_prefix_space", true) ? "always" : "never");
       data.add_prefix_space = scheme != "never";
       data.prefix_unless_space = true;
       data.prefix_first_only = scheme == "first";
@@ -94,7 +96,8 @@ void parse_vocab(const JsonReader& model, TokenizerData& data) {
   std::int64_t largest = -1;
   for (const auto& [token, value] : vocab.json().items()) {
     if (!value.is_number_integer() || value.get<std::int64_t>() < 0 || value.get<std::int64_t>() > count + 65536)
-      fail(vocab.source(), ": token id ", value.dump(-1, ' ', true).substr(0, 40), " is not within the ", count, " tokens");
+      fail(vocab.source(), ": token id ", value.dump(-1, ' ', true).substr(0, 40), " is not within the ", count,
+           " tokens");
     largest = std::max(largest, value.get<std::int64_t>());
   }
   data.tokens.resize(static_cast<std::size_t>(largest) + 1);
@@ -128,8 +131,13 @@ void parse_merges(const JsonReader& model, TokenizerData& data) {
 }
 
 AddedToken parse_added(const JsonReader& token, std::int64_t id) {
-  return {id, token.text("content"), token.boolean("special", false), token.boolean("lstrip", false),
-          token.boolean("rstrip", false), token.boolean("single_word", false), token.boolean("normalized", false)};
+  return {id,
+          token.text("content"),
+          token.boolean("special", false),
+          token.boolean("lstrip", false),
+          token.boolean("rstrip", false),
+          token.boolean("single_word", false),
+          token.boolean("normalized", false)};
 }
 
 // Which tokens stand before and after a text: TemplateProcessing's "single".
@@ -145,7 +153,9 @@ void parse_post_processor(const JsonReader& post, TokenizerData& data) {
         after = true;
       } else if (entry.has("SpecialToken")) {
         const std::int64_t id = find_token(data, entry.object("SpecialToken").text("id"));
-        if (id < 0) fail(part.source(), ": special token '", entry.object("SpecialToken").text("id"), "' is not in the vocabulary");
+        if (id < 0)
+          fail(part.source(), ": special token '", entry.object("SpecialToken").text("id"),
+               "' is not in the vocabulary");
         (after ? data.add_eos : data.add_bos) = true;
         (after ? data.eos_id : data.bos_id) = id;
       }
@@ -161,7 +171,8 @@ TokenizerData parse_tokenizer_json(std::string_view text, std::string_view sourc
   const JsonReader model = root.object("model");
   const std::string type = model.text("type", "BPE");
   if (type != "BPE")
-    fail(source, ": a tokenizer of type '", type.substr(0, 40), "' is not supported; expected BPE, or use tokenizer.model");
+    fail(source, ": a tokenizer of type '", type.substr(0, 40),
+         "' is not supported; expected BPE, or use tokenizer.model");
   if (!model.text("continuing_subword_prefix", "").empty() || !model.text("end_of_word_suffix", "").empty())
     fail(source, ": BPE with subword prefixes or suffixes is not supported");
 
@@ -181,7 +192,8 @@ TokenizerData parse_tokenizer_json(std::string_view text, std::string_view sourc
       add_token(data, parse_added(token, token.integer("id", 0, kMaxTokens)), source);
     }
   }
-  if (const std::string unknown = model.text("unk_token", ""); !unknown.empty()) data.unk_id = find_token(data, unknown);
+  if (const std::string unknown = model.text("unk_token", ""); !unknown.empty())
+    data.unk_id = find_token(data, unknown);
   if (data.unk_id >= 0) data.types[static_cast<std::size_t>(data.unk_id)] = TokenType::kUnknown;
   if (data.byte_fallback)
     for (std::size_t id = 0; id < data.tokens.size(); ++id)
@@ -200,7 +212,8 @@ void apply_tokenizer_config(const json& config, std::string_view source, Tokeniz
     const JsonReader decoder = root.object("added_tokens_decoder");
     for (const auto& [key, value] : decoder.json().items()) {
       std::int64_t id = -1;
-      if (!key.empty() && key.size() < 9 && key.find_first_not_of("0123456789") == std::string::npos) id = std::stoll(key);
+      if (!key.empty() && key.size() < 9 && key.find_first_not_of("0123456789") == std::string::npos)
+        id = std::stoll(key);
       if (id < 0) fail(decoder.source(), ": '", key.substr(0, 40), "' is not a token id");
       add_token(data, parse_added(JsonReader(value, decoder.source()), id), source);
     }

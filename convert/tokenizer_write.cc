@@ -52,7 +52,8 @@ void describe_metaspace(const TokenizerData& tokenizer, Json& file) {
   if (tokenizer.prefix_unless_space) {  // the newer way of saying it, as one pre-tokenizer
     const char* scheme = !tokenizer.add_prefix_space ? "never" : tokenizer.prefix_first_only ? "first" : "always";
     file["normalizer"] = nullptr;
-    file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", scheme}, {"split", false}};
+    file["pre_tokenizer"] = {
+        {"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", scheme}, {"split", false}};
   } else {
     Json normalizers = Json::array();
     if (tokenizer.add_prefix_space) normalizers.push_back({{"type", "Prepend"}, {"prepend", kMark}});
@@ -61,23 +62,28 @@ void describe_metaspace(const TokenizerData& tokenizer, Json& file) {
     file["pre_tokenizer"] = nullptr;
   }
   Json decoders = Json::array({{{"type", "Replace"}, {"pattern", {{"String", kMark}}}, {"content", " "}},
-                               {{"type", "ByteFallback"}}, {{"type", "Fuse"}}});
-  if (tokenizer.add_prefix_space)
-    decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+                               {{"type", "ByteFallback"}},
+                               {{"type", "Fuse"}}});
+  if (tokenizer.add_prefix_space) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   file["decoder"] = {{"type", "Sequence"}, {"decoders", decoders}};
 }
 
 std::string make_tokenizer_json(const TokenizerData& tokenizer) {
   Json file = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", Json::array()}};
   for (const AddedToken& token : tokenizer.added)
-    file["added_tokens"].push_back({{"id", token.id}, {"content", token.text}, {"single_word", token.single_word},
-                                    {"lstrip", token.lstrip}, {"rstrip", token.rstrip},
-                                    {"normalized", token.normalized}, {"special", token.special}});
+    file["added_tokens"].push_back({{"id", token.id},
+                                    {"content", token.text},
+                                    {"single_word", token.single_word},
+                                    {"lstrip", token.lstrip},
+                                    {"rstrip", token.rstrip},
+                                    {"normalized", token.normalized},
+                                    {"special", token.special}});
   const bool bytes = tokenizer.kind == TokenizerKind::kByteBpe;
   bytes ? describe_byte_level(tokenizer, file) : describe_metaspace(tokenizer, file);
   file["post_processor"] = post_processor(tokenizer);
   Json model = {{"type", "BPE"}, {"dropout", nullptr}};
-  model["unk_token"] = tokenizer.unk_id >= 0 && !bytes ? Json(tokenizer.tokens.at(static_cast<std::size_t>(tokenizer.unk_id))) : Json();
+  model["unk_token"] =
+      tokenizer.unk_id >= 0 && !bytes ? Json(tokenizer.tokens.at(static_cast<std::size_t>(tokenizer.unk_id))) : Json();
   model["continuing_subword_prefix"] = nullptr;
   model["end_of_word_suffix"] = nullptr;
   model["fuse_unk"] = tokenizer.fuse_unk;

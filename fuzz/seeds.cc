@@ -11,8 +11,13 @@ namespace {
 using namespace attar;
 
 nlohmann::json small(nlohmann::json config) {
-  config.update({{"hidden_size", 8}, {"intermediate_size", 8}, {"num_hidden_layers", 1}, {"num_attention_heads", 2},
-                 {"num_key_value_heads", 1}, {"head_dim", 16}, {"vocab_size", 12}});
+  config.update({{"hidden_size", 8},
+                 {"intermediate_size", 8},
+                 {"num_hidden_layers", 1},
+                 {"num_attention_heads", 2},
+                 {"num_key_value_heads", 1},
+                 {"head_dim", 16},
+                 {"vocab_size", 12}});
   if (config.contains("max_window_layers")) config["max_window_layers"] = 0;
   return config;
 }
@@ -28,12 +33,14 @@ void write_seeds(const fs::path& folder) {
     Checkpoint checkpoint = test::make_checkpoint(small(config), index % 2 == 0 ? Type::kF16 : Type::kF32);
     checkpoint.tokenizer = test::byte_bpe_tokenizer();
     write_gguf(checkpoint, folder / "gguf" / stem);
-    write_safetensors(folder / "safetensors" / stem, {checkpoint.tensors[0], checkpoint.tensors[1]}, {{"format", "pt"}});
+    write_safetensors(folder / "safetensors" / stem, {checkpoint.tensors[0], checkpoint.tensors[1]},
+                      {{"format", "pt"}});
   }
   write_tokenizer_files(test::byte_bpe_tokenizer(), scratch);
   const std::string json = read_text_file(scratch / "tokenizer.json");
   write_text_file(folder / "tokenizer/0", std::string(1, '\0') + json);
-  write_text_file(folder / "tokenizer/1", std::string(1, '\1') + json + std::string(1, '\0') + read_text_file(scratch / "tokenizer_config.json"));
+  write_text_file(folder / "tokenizer/1", std::string(1, '\1') + json + std::string(1, '\0') +
+                                              read_text_file(scratch / "tokenizer_config.json"));
   write_text_file(folder / "tokenizer/2", std::string(1, '\2') + sentencepiece_model(test::sentencepiece_tokenizer()));
   TokenizerData metaspace = test::sentencepiece_tokenizer();
   metaspace.kind = TokenizerKind::kMetaspaceBpe;

@@ -3,7 +3,8 @@
 #include "datasets/tokenizer.h"
 #include "fuzz/input.h"
 
-// The first byte chooses the reader: tokenizer.json, tokenizer.json with a tokenizer_config.json after a NUL, tokenizer.model.
+// The first byte chooses the reader: tokenizer.json, tokenizer.json with a tokenizer_config.json after a NUL,
+// tokenizer.model.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   return attar::fuzz::expect_only_errors([&] {

@@ -20,7 +20,8 @@ class Convert : public ::testing::Test {
   void expect_same(const std::string& name) {
     const Checkpoint other = open_checkpoint(folder_ / name);
     ASSERT_EQ(other.tensors.size(), made_.tensors.size());
-    for (std::size_t i = 0; i < made_.tensors.size(); ++i) EXPECT_EQ(read_floats(other.tensors[i]), read_floats(made_.tensors[i]));
+    for (std::size_t i = 0; i < made_.tensors.size(); ++i)
+      EXPECT_EQ(read_floats(other.tensors[i]), read_floats(made_.tensors[i]));
   }
   test::TempFolder folder_;
   Checkpoint made_;
@@ -74,7 +75,8 @@ TEST_F(Convert, AFullDiskIsTwoAndLeavesNothing) {
   const std::string command = "convert " + (folder_ / "hf").string() + " -o " + (folder_ / "m.gguf").string();
   const char* program = std::getenv("ATTAR_PROGRAM");
   ASSERT_NE(program, nullptr);
-  const std::string shell = "sh -c 'trap \"\" XFSZ; ulimit -f 40; " + std::string(program) + " " + command + "'";  // blocks of 512 bytes
+  const std::string shell =
+      "sh -c 'trap \"\" XFSZ; ulimit -f 40; " + std::string(program) + " " + command + "'";  // blocks of 512 bytes
   const int status = std::system((shell + " 2>/dev/null").c_str());
   EXPECT_EQ(WEXITSTATUS(status), 2);
   for (const auto& entry : fs::directory_iterator(folder_.path())) EXPECT_EQ(entry.path().filename(), "hf");

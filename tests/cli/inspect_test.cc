@@ -16,10 +16,11 @@ class Inspect : public ::testing::Test {
 };
 
 TEST_F(Inspect, SaysWhatTheModelIs) {
-  const test::RunResult result = run_attar("inspect " + model() + " --tensors --hash --json " + (folder_ / "r.json").string());
+  const test::RunResult result =
+      run_attar("inspect " + model() + " --tensors --hash --json " + (folder_ / "r.json").string());
   ASSERT_EQ(result.code, 0) << result.output;
-  for (const char* part : {"llama, 3 layers, hidden 64", "4 heads of 16", "SentencePiece, 264 tokens", "bf16", "bits/weight",
-                           "model.layers.2.mlp.down_proj.weight", "hash        "})
+  for (const char* part : {"llama, 3 layers, hidden 64", "4 heads of 16", "SentencePiece, 264 tokens", "bf16",
+                           "bits/weight", "model.layers.2.mlp.down_proj.weight", "hash        "})
     EXPECT_NE(result.output.find(part), std::string::npos) << part << "\n" << result.output;
   const nlohmann::json json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
   const Checkpoint checkpoint = open_checkpoint(folder_ / "model");
@@ -33,7 +34,8 @@ TEST_F(Inspect, SaysWhatTheModelIs) {
 
 TEST_F(Inspect, BadInputIsTwo) {
   write_text_file(folder_ / "short.gguf", "GGUF");
-  for (const std::string& what : {(folder_ / "absent").string(), (folder_ / "short.gguf").string(), folder_.path().string()}) {
+  for (const std::string& what :
+       {(folder_ / "absent").string(), (folder_ / "short.gguf").string(), folder_.path().string()}) {
     const test::RunResult result = run_attar("inspect " + what);
     EXPECT_EQ(result.code, 2) << result.output;
     EXPECT_EQ(result.output.rfind("attar: ", 0), 0u) << result.output;

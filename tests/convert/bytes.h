@@ -25,10 +25,10 @@ inline std::string error_of(const std::function<void()>& work) {
   return "";
 }
 
-#define EXPECT_ERROR(work, part)                                                          \
-  do {                                                                                    \
-    const std::string said = ::attar::test::error_of([&] { work; });                      \
-    EXPECT_NE(said.find(part), std::string::npos) << "said: '" << said << "'";            \
+#define EXPECT_ERROR(work, part)                                               \
+  do {                                                                         \
+    const std::string said = ::attar::test::error_of([&] { work; });           \
+    EXPECT_NE(said.find(part), std::string::npos) << "said: '" << said << "'"; \
   } while (false)
 
 template <class T>

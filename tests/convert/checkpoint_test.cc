@@ -36,10 +36,12 @@ void expect_same_floats(const Checkpoint& a, const Checkpoint& b, const std::str
 // What decides the numbers a model computes.
 nlohmann::json meaning(const ModelConfig& config) {
   nlohmann::json json = config_json(config);
-  for (const char* key : {"dtype", "torch_dtype", "architectures", "model_type", "sliding_window_pattern", "max_window_layers", "layer_types"})
+  for (const char* key : {"dtype", "torch_dtype", "architectures", "model_type", "sliding_window_pattern",
+                          "max_window_layers", "layer_types"})
     json.erase(key);
   if (!json.contains("sliding_window")) json["sliding_window"] = nullptr;
-  if (config.family == Family::kMistral || config.family == Family::kLlama) json.erase("attention_bias"), json.erase("mlp_bias");
+  if (config.family == Family::kMistral || config.family == Family::kLlama)
+    json.erase("attention_bias"), json.erase("mlp_bias");
   return json;
 }
 
@@ -105,7 +107,8 @@ TEST_F(CheckpointTest, Shards) {
   write_hf(made, folder_ / "hf", options);
   const nlohmann::json index = nlohmann::json::parse(read_text_file(folder_ / "hf/model.safetensors.index.json"));
   EXPECT_EQ(index["metadata"]["total_size"], made.tensor_bytes());
-  const std::string first = index["weight_map"]["model.embed_tokens.weight"], last = index["weight_map"]["lm_head.weight"];
+  const std::string first = index["weight_map"]["model.embed_tokens.weight"],
+                    last = index["weight_map"]["lm_head.weight"];
   EXPECT_TRUE(first.starts_with("model-00001-of-000"));
   EXPECT_NE(first, last);
   expect_same_floats(made, open_checkpoint(folder_ / "hf"), "sharded");
@@ -114,7 +117,8 @@ TEST_F(CheckpointTest, Shards) {
 }
 
 TEST_F(CheckpointTest, HashIsOfTheModelNotTheFile) {
-  const Checkpoint a = test::make_checkpoint(test::base_config("llama")), b = test::make_checkpoint(test::base_config("llama"), Type::kF32, 2);
+  const Checkpoint a = test::make_checkpoint(test::base_config("llama")),
+                   b = test::make_checkpoint(test::base_config("llama"), Type::kF32, 2);
   EXPECT_EQ(checkpoint_hash(a), checkpoint_hash(a));
   EXPECT_NE(checkpoint_hash(a), checkpoint_hash(b));
   write_hf(a, folder_ / "one");
@@ -146,7 +150,8 @@ TEST_F(CheckpointTest, MissingAndExtraTensorsAreNamed) {
   tensors = made.tensors;
   tensors[1] = make_tensor(tensors[1].name, QuantizedTensor{Type::kI32, {64}, Bytes(256)});
   says(write(tensors), "a weight must be floating point");
-  EXPECT_ERROR(made.at("model.layers.0.self_attn.q_proj.wait"), "did you mean 'model.layers.0.self_attn.q_proj.weight'?");
+  EXPECT_ERROR(made.at("model.layers.0.self_attn.q_proj.wait"),
+               "did you mean 'model.layers.0.self_attn.q_proj.weight'?");
 }
 
 TEST_F(CheckpointTest, AHeadThatIsTiedAnywayIsLeftOut) {
@@ -164,7 +169,8 @@ TEST_F(CheckpointTest, WrappedNamesOfMultimodalFiles) {
     write_hf(made, folder_ / "hf");
     std::vector<Tensor> tensors = made.tensors;
     for (Tensor& tensor : tensors)
-      tensor.name = prefix == "language_model." ? prefix + tensor.name : "model.language_model." + tensor.name.substr(6);
+      tensor.name =
+          prefix == "language_model." ? prefix + tensor.name : "model.language_model." + tensor.name.substr(6);
     tensors.push_back(make_tensor("model.vision_tower.x", {1}, {1}));
     write_safetensors(folder_ / "hf/model.safetensors", tensors);
     expect_same_floats(made, open_checkpoint(folder_ / "hf"), prefix);
@@ -254,7 +260,8 @@ TEST_F(CheckpointTest, AFullDiskLeavesNothing) {
     ::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit{40'000, 40'000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
-    const bool gguf = test::error_of([&] { write_gguf(made, folder_ / "m.gguf"); }).find("cannot write") != std::string::npos;
+    const bool gguf =
+        test::error_of([&] { write_gguf(made, folder_ / "m.gguf"); }).find("cannot write") != std::string::npos;
     const bool hf = test::error_of([&] { write_hf(made, folder_ / "hf"); }).find("cannot write") != std::string::npos;
     ::_exit(gguf && hf ? 0 : 1);
   }

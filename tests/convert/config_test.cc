@@ -14,7 +14,11 @@ using test::base_config;
 ModelConfig parse(const json& config) { return parse_config(config, "config.json"); }
 
 TEST(Config, DefaultsAreThoseOfEachFamily) {
-  const json sizes = {{"hidden_size", 64}, {"intermediate_size", 96}, {"num_hidden_layers", 12}, {"num_attention_heads", 8}, {"vocab_size", 300}};
+  const json sizes = {{"hidden_size", 64},
+                      {"intermediate_size", 96},
+                      {"num_hidden_layers", 12},
+                      {"num_attention_heads", 8},
+                      {"vocab_size", 300}};
   const auto of = [&](const char* type, const json& more = json::object()) {
     json config = sizes;
     config["model_type"] = type;
@@ -54,7 +58,10 @@ TEST(Config, DefaultsAreThoseOfEachFamily) {
 }
 
 TEST(Config, BothStylesSayTheSame) {
-  const json llama3 = {{"rope_type", "llama3"}, {"factor", 32.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
+  const json llama3 = {{"rope_type", "llama3"},
+                       {"factor", 32.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
                        {"original_max_position_embeddings", 8192}};
   json four = base_config("llama", {{"rope_theta", 5e5}, {"rope_scaling", llama3}, {"torch_dtype", "bfloat16"}});
   json five = base_config("llama", {{"rope_parameters", llama3}, {"dtype", "bfloat16"}});
@@ -67,8 +74,10 @@ TEST(Config, BothStylesSayTheSame) {
     EXPECT_EQ(config.rope.original_max_positions, 8192);
     EXPECT_EQ(config.dtype, "bfloat16");
   }
-  json gemma = base_config("gemma3_text", {{"rope_parameters", {{"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1e6}}},
-                                                                {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}}}}});
+  json gemma =
+      base_config("gemma3_text", {{"rope_parameters",
+                                   {{"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1e6}}},
+                                    {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}}}}});
   EXPECT_EQ(parse(gemma).rope.type, RopeType::kLinear);
   EXPECT_EQ(parse(gemma).local_rope.type, RopeType::kDefault);
   EXPECT_EQ(parse(gemma).local_rope.theta, 1e4);
@@ -77,21 +86,27 @@ TEST(Config, BothStylesSayTheSame) {
 TEST(Config, NestedTextConfig) {
   json text = base_config("gemma3_text");
   text.erase("eos_token_id");
-  const ModelConfig config = parse({{"model_type", "gemma3"}, {"architectures", {"Gemma3ForConditionalGeneration"}},
-                                    {"text_config", text}, {"eos_token_id", {1, 106}}, {"torch_dtype", "bfloat16"}});
+  const ModelConfig config = parse({{"model_type", "gemma3"},
+                                    {"architectures", {"Gemma3ForConditionalGeneration"}},
+                                    {"text_config", text},
+                                    {"eos_token_id", {1, 106}},
+                                    {"torch_dtype", "bfloat16"}});
   EXPECT_EQ(config.family, Family::kGemma3);
   EXPECT_EQ(config.eos_ids, (std::vector<std::int64_t>{1, 106}));
   EXPECT_EQ(config.dtype, "bfloat16");
 }
 
 TEST(Config, QwenWindowStartsAtItsLayer) {
-  const ModelConfig config = parse(base_config("qwen2", {{"use_sliding_window", true}, {"sliding_window", 16}, {"max_window_layers", 2}}));
+  const ModelConfig config =
+      parse(base_config("qwen2", {{"use_sliding_window", true}, {"sliding_window", 16}, {"max_window_layers", 2}}));
   EXPECT_EQ(config.sliding_layers, (std::vector<bool>{false, false, true}));
 }
 
 TEST(Config, Longrope) {
   std::vector<double> factors(8, 2.0);
-  json config = base_config("phi3", {{"original_max_position_embeddings", 32}, {"rope_scaling", {{"type", "su"}, {"short_factor", factors}, {"long_factor", factors}}}});
+  json config =
+      base_config("phi3", {{"original_max_position_embeddings", 32},
+                           {"rope_scaling", {{"type", "su"}, {"short_factor", factors}, {"long_factor", factors}}}});
   EXPECT_EQ(parse(config).rope.type, RopeType::kLongrope);
   EXPECT_EQ(parse(config).rope.factor, 4.0);
   config["partial_rotary_factor"] = 0.5;
@@ -125,7 +140,8 @@ TEST(Config, ParametersOfEachFamily) {
 }
 
 TEST(Config, NamesWhatIsWrong) {
-  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}) {
+  for (const char* key :
+       {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}) {
     json config = base_config("llama");
     config.erase(key);
     EXPECT_ERROR(parse(config), std::string("config.json: the key '") + key + "' is missing");
@@ -146,12 +162,19 @@ TEST(Config, NamesWhatIsWrong) {
   EXPECT_ERROR(parse(base_config("llama", {{"rms_norm_eps", -1.0}})), "'rms_norm_eps' is -1");
   EXPECT_ERROR(parse(base_config("llama", {{"hidden_act", "relu"}})), "unknown activation 'relu'");
   EXPECT_ERROR(parse(base_config("llama", {{"tie_word_embeddings", 1}})), "must be true or false");
-  EXPECT_ERROR(parse(base_config("llama", {{"rope_scaling", {{"type", "lineal"}, {"factor", 2}}}})), "did you mean 'linear'?");
+  EXPECT_ERROR(parse(base_config("llama", {{"rope_scaling", {{"type", "lineal"}, {"factor", 2}}}})),
+               "did you mean 'linear'?");
   EXPECT_ERROR(parse(base_config("llama", {{"rope_scaling", {{"type", "linear"}}}})), "'factor' is missing");
-  EXPECT_ERROR(parse(base_config("llama", {{"rope_scaling", {{"type", "llama3"}, {"factor", 8}, {"low_freq_factor", 4}, {"high_freq_factor", 1},
-                                                            {"original_max_position_embeddings", 8192}}}})), "must be above");
+  EXPECT_ERROR(parse(base_config("llama", {{"rope_scaling",
+                                            {{"type", "llama3"},
+                                             {"factor", 8},
+                                             {"low_freq_factor", 4},
+                                             {"high_freq_factor", 1},
+                                             {"original_max_position_embeddings", 8192}}}})),
+               "must be above");
   EXPECT_ERROR(parse(base_config("llama", {{"head_dim", 15}})), "even number");
-  EXPECT_ERROR(parse(base_config("gemma2", {{"layer_types", {"full_attention"}}, {"sliding_window", 8}})), "must list 3 layers");
+  EXPECT_ERROR(parse(base_config("gemma2", {{"layer_types", {"full_attention"}}, {"sliding_window", 8}})),
+               "must list 3 layers");
   EXPECT_ERROR(parse(base_config("llama", {{"eos_token_id", "x"}})), "'eos_token_id'");
   EXPECT_ERROR(parse(base_config("llama", {{"quantization_config", {{"quant_method", "gptq"}}}})), "already packed");
   json split = base_config("llama", {{"hidden_size", 65}});

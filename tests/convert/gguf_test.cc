@@ -10,7 +10,9 @@ namespace {
 using test::le;
 
 std::string text(const std::string& value) { return le(static_cast<std::uint64_t>(value.size())) + value; }
-std::string u32_value(const std::string& key, std::uint32_t value) { return text(key) + le(std::uint32_t{4}) + le(value); }
+std::string u32_value(const std::string& key, std::uint32_t value) {
+  return text(key) + le(std::uint32_t{4}) + le(value);
+}
 
 struct Info {
   std::string name;
@@ -28,7 +30,8 @@ std::string info_bytes(const Info& info) {
 // A file with these key-values and tensor infos; counts are right unless given.
 std::string file_of(const std::vector<std::string>& values, const std::vector<Info>& infos, const std::string& data,
                     std::optional<std::uint64_t> tensor_count = {}, std::optional<std::uint64_t> value_count = {}) {
-  std::string bytes = "GGUF" + le(std::uint32_t{3}) + le(tensor_count.value_or(infos.size())) + le(value_count.value_or(values.size()));
+  std::string bytes =
+      "GGUF" + le(std::uint32_t{3}) + le(tensor_count.value_or(infos.size())) + le(value_count.value_or(values.size()));
   for (const std::string& value : values) bytes += value;
   for (const Info& info : infos) bytes += info_bytes(info);
   bytes.resize((bytes.size() + 31) / 32 * 32);
@@ -123,16 +126,24 @@ TEST_F(Gguf, NamesWhatIsWrong) {
   says(read(file_of({text("k") + le(std::uint32_t{99}) + le(0)}, {}, "")), "unknown value type 99");
   says(read(file_of({le(UINT64_MAX) + "k"}, {}, kRow)), "is said to be");
   says(read(file_of({text("k") + le(std::uint32_t{8}) + le(UINT64_MAX - 8)}, {}, kRow)), "remain");
-  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{9}) + le(std::uint64_t{1})}, {}, kRow)), "arrays in an array");
-  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{12}) + le(std::uint64_t{1} << 61)}, {}, kRow)), "does not fit 64 bits");
-  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{0}) + le(std::uint64_t{1} << 50)}, {}, kRow)), "remain");
-  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{8}) + le(std::uint64_t{1} << 50)}, {}, kRow)), "strings");
-  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{8}) + le(std::uint64_t{1}) + le(std::uint64_t{1} << 40)}, {}, kRow)), "remain");
+  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{9}) + le(std::uint64_t{1})}, {}, kRow)),
+       "arrays in an array");
+  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{12}) + le(std::uint64_t{1} << 61)}, {}, kRow)),
+       "does not fit 64 bits");
+  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{0}) + le(std::uint64_t{1} << 50)}, {}, kRow)),
+       "remain");
+  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{8}) + le(std::uint64_t{1} << 50)}, {}, kRow)),
+       "strings");
+  says(read(file_of({text("k") + le(std::uint32_t{9}) + le(std::uint32_t{8}) + le(std::uint64_t{1}) +
+                     le(std::uint64_t{1} << 40)},
+                    {}, kRow)),
+       "remain");
   // Alignment.
   says(read(file_of({u32_value("general.alignment", 3)}, {}, "")), "expected a power of two");
   says(read(file_of({u32_value("general.alignment", 0)}, {}, "")), "general.alignment' is 0");
   says(read(file_of({u32_value("general.alignment", 1u << 31)}, {}, "")), "expected 1 to");
-  says(read(file_of({text("general.alignment") + le(std::uint32_t{8}) + text("32")}, {}, "")), "must be a whole number");
+  says(read(file_of({text("general.alignment") + le(std::uint32_t{8}) + text("32")}, {}, "")),
+       "must be a whole number");
   // Tensor infos.
   says(read(file_of({}, {{"t", {32}}, {"t", {32}, 0, 128}}, kRow + kRow)), "'t' occurs twice");
   says(tensor({std::string(64, 'n'), {32}}), "at most 63");
@@ -144,7 +155,8 @@ TEST_F(Gguf, NamesWhatIsWrong) {
   says(tensor({"t", {std::uint64_t{1} << 32, std::uint64_t{1} << 31, 2}}), "does not fit 64 bits");
   says(tensor({"t", {std::uint64_t{1} << 62, 1}}), "does not fit 64 bits");
   says(tensor({"t", {std::uint64_t{1} << 61, 1}}), "it is truncated");
-  says(read(file_of({}, {{"t", {std::uint64_t{1} << 61}}, {"u", {std::uint64_t{1} << 61}, 0, std::uint64_t{1} << 63}}, kRow)),
+  says(read(file_of({}, {{"t", {std::uint64_t{1} << 61}}, {"u", {std::uint64_t{1} << 61}, 0, std::uint64_t{1} << 63}},
+                    kRow)),
        "does not fit 64 bits");  // the sum of the sizes
   says(read(file_of({}, {{"t", {(std::uint64_t{1} << 62) - 1}}}, kRow)), "does not fit 64 bits");  // the padding
   says(tensor({"t", {32}, 200}), "has the type 200");
@@ -160,7 +172,8 @@ TEST_F(Gguf, NamesWhatIsWrong) {
 class GgufModel : public Gguf {
  protected:
   GgufModel() {
-    Checkpoint checkpoint = test::make_checkpoint(test::base_config("llama", {{"num_hidden_layers", 1}, {"vocab_size", 270}}));
+    Checkpoint checkpoint =
+        test::make_checkpoint(test::base_config("llama", {{"num_hidden_layers", 1}, {"vocab_size", 270}}));
     write_gguf(checkpoint, folder_ / "good.gguf");
     good_ = read_text_file(folder_ / "good.gguf");
     header_ = good_.size() - checkpoint.tensor_bytes();
@@ -178,7 +191,8 @@ class GgufModel : public Gguf {
     for (const std::string& key : file.keys()) {
       const GgufValue& value = *file.find(key);
       if (key == removed) continue;
-      if (value.type == GgufType::kU32) writer.add_u32(key, static_cast<std::uint64_t>(file.integer(key, 0, UINT32_MAX)));
+      if (value.type == GgufType::kU32)
+        writer.add_u32(key, static_cast<std::uint64_t>(file.integer(key, 0, UINT32_MAX)));
       if (value.type == GgufType::kF32) writer.add_f32(key, file.number(key, -1e30, 1e30));
       if (value.type == GgufType::kBool) writer.add_bool(key, file.boolean(key, false));
       if (value.type == GgufType::kString) writer.add_text(key, file.text(key));
@@ -195,7 +209,8 @@ class GgufModel : public Gguf {
     }
     if (add) add(writer);
     for (const GgufTensor& tensor : file.tensors())
-      writer.add_tensor(tensor.name, tensor.type, tensor.shape, [bytes = tensor.bytes](const auto& sink) { sink(bytes); });
+      writer.add_tensor(tensor.name, tensor.type, tensor.shape,
+                        [bytes = tensor.bytes](const auto& sink) { sink(bytes); });
     writer.write(folder_ / "changed.gguf");
     return test::error_of([&] { open_checkpoint(folder_ / "changed.gguf"); });
   }
@@ -205,7 +220,8 @@ class GgufModel : public Gguf {
 
 TEST_F(GgufModel, EveryTruncationIsAnError) {
   ASSERT_EQ(open(good_), "");
-  for (std::size_t size = 0; size < good_.size() - 32; size += size < 256 ? 1 : size < header_ ? 41 : 4999) EXPECT_NE(open(good_.substr(0, size)), "") << size;
+  for (std::size_t size = 0; size < good_.size() - 32; size += size < 256 ? 1 : size < header_ ? 41 : 4999)
+    EXPECT_NE(open(good_.substr(0, size)), "") << size;
 }
 
 TEST_F(GgufModel, FlippedBitsNeverReadOutside) {
@@ -220,11 +236,14 @@ TEST_F(GgufModel, FlippedBitsNeverReadOutside) {
 
 TEST_F(GgufModel, KeysThatAModelCannotDoWithout) {
   EXPECT_EQ(with(""), "");
-  for (const char* key : {"llama.block_count", "llama.context_length", "llama.embedding_length", "llama.feed_forward_length",
-                          "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon", "general.architecture",
-                          "tokenizer.ggml.tokens", "tokenizer.ggml.scores"})
+  for (const char* key :
+       {"llama.block_count", "llama.context_length", "llama.embedding_length", "llama.feed_forward_length",
+        "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon", "general.architecture",
+        "tokenizer.ggml.tokens", "tokenizer.ggml.scores"})
     says(with(key), cat("the key '", key, "' is missing"));
-  const auto set = [&](const char* key, std::uint32_t value) { return with(key, [&](GgufWriter& w) { w.add_u32(key, value); }); };
+  const auto set = [&](const char* key, std::uint32_t value) {
+    return with(key, [&](GgufWriter& w) { w.add_u32(key, value); });
+  };
   says(set("llama.block_count", 0), "llama.block_count' is 0");
   says(set("llama.block_count", 2), "are missing");
   says(set("llama.block_count", UINT32_MAX), "expected 1 to");
@@ -232,19 +251,30 @@ TEST_F(GgufModel, KeysThatAModelCannotDoWithout) {
   says(set("llama.attention.head_count", 0), "head_count' is 0");
   says(set("llama.rope.dimension_count", 17), "expected 1 to 16");
   says(set("tokenizer.ggml.bos_token_id", 270), "the vocabulary has 270 tokens");
-  says(with("tokenizer.ggml.model", [](GgufWriter& w) { w.add_text("tokenizer.ggml.model", "rwkv"); }), "'rwkv' is not supported");
+  says(with("tokenizer.ggml.model", [](GgufWriter& w) { w.add_text("tokenizer.ggml.model", "rwkv"); }),
+       "'rwkv' is not supported");
   says(with("tokenizer.ggml.scores", [](GgufWriter& w) { w.add_f32s("tokenizer.ggml.scores", {1, 2}); }), "2 scores");
-  says(with("tokenizer.ggml.token_type", [](GgufWriter& w) { w.add_i32s("tokenizer.ggml.token_type", {1, 2}); }), "2 token types");
-  says(with("tokenizer.ggml.token_type", [](GgufWriter& w) { w.add_i32s("tokenizer.ggml.token_type", std::vector<std::int32_t>(270, 9)); }), "unknown type 9");
-  says(with("tokenizer.ggml.tokens", [](GgufWriter& w) { w.add_texts("tokenizer.ggml.tokens", std::vector<std::string>(271, "\xff")); }), "is not UTF-8");
-  says(with("general.architecture", [](GgufWriter& w) { w.add_text("general.architecture", "qwen4"); }), "did you mean 'qwen");
+  says(with("tokenizer.ggml.token_type",
+            [](GgufWriter& w) {
+              w.add_i32s("tokenizer.ggml.token_type", {1, 2});
+            }),
+       "2 token types");
+  says(with("tokenizer.ggml.token_type",
+            [](GgufWriter& w) { w.add_i32s("tokenizer.ggml.token_type", std::vector<std::int32_t>(270, 9)); }),
+       "unknown type 9");
+  says(with("tokenizer.ggml.tokens",
+            [](GgufWriter& w) { w.add_texts("tokenizer.ggml.tokens", std::vector<std::string>(271, "\xff")); }),
+       "is not UTF-8");
+  says(with("general.architecture", [](GgufWriter& w) { w.add_text("general.architecture", "qwen4"); }),
+       "did you mean 'qwen");
   says(with("", [](GgufWriter& w) { w.add_text("llama.rope.scaling.type", "odd"); }), "'odd' is not known");
   says(with("", [](GgufWriter& w) { w.add_u32("split.count", 2); }), "one part of a split GGUF");
 }
 
 TEST_F(GgufModel, ATokenizerOfAnotherModel) {
   const auto tokens = [&](std::size_t count) {
-    return with("tokenizer.ggml.tokens", [&](GgufWriter& w) { w.add_texts("tokenizer.ggml.tokens", std::vector<std::string>(count, "x")); });
+    return with("tokenizer.ggml.tokens",
+                [&](GgufWriter& w) { w.add_texts("tokenizer.ggml.tokens", std::vector<std::string>(count, "x")); });
   };
   says(tokens(269), "269 tokens, but 270");
 }
@@ -275,7 +305,8 @@ TEST(GgufTensors, RowsOfQAndKChangePlaces) {
 
 TEST(GgufTensors, Llama3FactorsAreRecovered) {
   for (const std::int64_t head_dim : {32, 64, 128}) {
-    for (const auto& [factor, low, high, original] : {std::tuple{32.0, 1.0, 4.0, 8192}, {8.0, 1.0, 4.0, 8192}, {16.0, 1.0, 8.0, 4096}}) {
+    for (const auto& [factor, low, high, original] :
+         {std::tuple{32.0, 1.0, 4.0, 8192}, {8.0, 1.0, 4.0, 8192}, {16.0, 1.0, 8.0, 4096}}) {
       if (head_dim == 32 && original != 8192) continue;  // too few points to solve for it
       ModelConfig config;
       config.head_dim = head_dim;

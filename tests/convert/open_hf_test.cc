@@ -9,7 +9,8 @@ namespace {
 
 TEST(OpenHf, OraclesOpenWithTheirTensors) {
   SKIP_WITHOUT(test::shared("oracles"));
-  const char* names[] = {"llama", "smollm", "llama3", "qwen2", "qwen3", "mistral", "mistral-swa", "phi3", "gemma2", "gemma3"};
+  const char* names[] = {"llama",   "smollm",      "llama3", "qwen2",  "qwen3",
+                         "mistral", "mistral-swa", "phi3",   "gemma2", "gemma3"};
   for (const char* name : names) {
     const Checkpoint checkpoint = open_checkpoint(test::shared("oracles") / name);
     EXPECT_EQ(checkpoint.tensors.size(), parameters(checkpoint.config).size()) << name;

@@ -7,7 +7,8 @@ namespace {
 // Every oracle through GGUF and back: the same config where it matters, the same floats.
 TEST(Oracles, SurviveTheRoundTrip) {
   SKIP_WITHOUT(test::shared("oracles"));
-  const char* names[] = {"llama", "smollm", "llama3", "qwen2", "qwen3", "mistral", "mistral-swa", "phi3", "gemma2", "gemma3"};
+  const char* names[] = {"llama",   "smollm",      "llama3", "qwen2",  "qwen3",
+                         "mistral", "mistral-swa", "phi3",   "gemma2", "gemma3"};
   const test::TempFolder folder;
   for (const char* name : names) {
     const Checkpoint before = open_checkpoint(test::shared("oracles") / name);

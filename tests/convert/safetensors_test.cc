@@ -26,21 +26,22 @@ class Safetensors : public ::testing::Test {
   test::TempFolder folder_;
 };
 
-const std::string kGood = R"({"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"I64","shape":[1],"data_offsets":[24,32]}})";
+const std::string kGood =
+    R"({"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"I64","shape":[1],"data_offsets":[24,32]}})";
 const std::string kData(32, '\x01');
 
 TEST_F(Safetensors, WritesWhatItReads) {
   const std::vector<Tensor> tensors = {make_tensor("w", {2, 3}, {1, -2, 3, 4.5f, 5, 6}),
                                        make_tensor("half", {4}, {1, 2, 3, 4}, Type::kF16),
                                        make_tensor("brain", {1, 2}, {0.5f, -8}, Type::kBF16),
-                                       make_tensor("empty", {0, 3}, {}),
-                                       make_tensor("scalar", {}, {7})};
+                                       make_tensor("empty", {0, 3}, {}), make_tensor("scalar", {}, {7})};
   write_safetensors(folder_ / "x.safetensors", tensors, {{"format", "pt"}});
   const SafetensorsFile file = read_safetensors(folder_ / "x.safetensors");
   EXPECT_EQ(file.metadata.at("format"), "pt");
   ASSERT_EQ(file.tensors.size(), tensors.size());
   for (const Tensor& before : tensors) {
-    const auto after = std::find_if(file.tensors.begin(), file.tensors.end(), [&](const Tensor& t) { return t.name == before.name; });
+    const auto after =
+        std::find_if(file.tensors.begin(), file.tensors.end(), [&](const Tensor& t) { return t.name == before.name; });
     ASSERT_NE(after, file.tensors.end()) << before.name;
     EXPECT_EQ(after->type, before.type);
     EXPECT_EQ(after->shape, before.shape);
@@ -56,7 +57,8 @@ TEST_F(Safetensors, WritesWhatItReads) {
 
 TEST_F(Safetensors, ConvertsFloatsButNotIds) {
   QuantizedTensor ids{Type::kI64, {2}, Bytes(16)};
-  write_safetensors(folder_ / "x.safetensors", {make_tensor("w", {2}, {1.5f, 2}), make_tensor("ids", ids)}, {}, Type::kF16);
+  write_safetensors(folder_ / "x.safetensors", {make_tensor("w", {2}, {1.5f, 2}), make_tensor("ids", ids)}, {},
+                    Type::kF16);
   for (const Tensor& tensor : read_safetensors(folder_ / "x.safetensors").tensors)
     EXPECT_EQ(tensor.type, tensor.name == "w" ? Type::kF16 : Type::kI64);
 }
@@ -89,7 +91,9 @@ TEST_F(Safetensors, FlippedBitsNeverReadOutside) {
 }
 
 TEST_F(Safetensors, NamesWhatIsWrong) {
-  const auto one = [&](const std::string& entry, const std::string& data = kData) { return read(file_of("{\"a\":" + entry + "}", data)); };
+  const auto one = [&](const std::string& entry, const std::string& data = kData) {
+    return read(file_of("{\"a\":" + entry + "}", data));
+  };
   const auto says = [](const std::string& message, const char* part) {
     EXPECT_NE(message.find(part), std::string::npos) << "said: '" << message << "'";
   };
@@ -115,8 +119,11 @@ TEST_F(Safetensors, NamesWhatIsWrong) {
   says(one(R"({"dtype":"F32","data_offsets":[0,32]})"), "'shape' must be");
   says(one(R"({"dtype":"F32","shape":[8],"data_offsets":[0]})"), "'data_offsets' must be");
   says(one("7"), "expected a JSON object");
-  says(read(file_of(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"b":{"dtype":"F32","shape":[6],"data_offsets":[8,32]}})", kData)),
-       "without holes or overlap");
+  says(
+      read(file_of(
+          R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"b":{"dtype":"F32","shape":[6],"data_offsets":[8,32]}})",
+          kData)),
+      "without holes or overlap");
 }
 
 class Sharded : public Safetensors {

@@ -35,7 +35,8 @@ class TokenizerFiles : public ::testing::Test {
 };
 
 TEST_F(TokenizerFiles, ByteLevelBpe) {
-  const TokenizerData data = read(small_json(), {{"eos_token", "<|end|>"}, {"bos_token", {{"content", "<|end|>"}}}, {"chat_template", "x"}});
+  const TokenizerData data =
+      read(small_json(), {{"eos_token", "<|end|>"}, {"bos_token", {{"content", "<|end|>"}}}, {"chat_template", "x"}});
   EXPECT_EQ(data.kind, TokenizerKind::kByteBpe);
   EXPECT_EQ(data.tokens, (std::vector<std::string>{"a", "b", "ab", "c", "<|end|>"}));
   EXPECT_EQ(data.types[4], TokenType::kControl);
@@ -96,7 +97,8 @@ TEST_F(TokenizerFiles, NamesWhatIsWrong) {
   file = small_json();
   file["normalizer"] = {{"type", "Lowercase"}};
   says(error(file), "normalizer 'Lowercase' is not supported");
-  file["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "Sequence"}, {"normalizers", json::array()}}}}};
+  file["normalizer"] = {{"type", "Sequence"},
+                        {"normalizers", {{{"type", "Sequence"}, {"normalizers", json::array()}}}}};
   says(error(file), "Sequence within a Sequence");
   file = small_json();
   file["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
@@ -134,7 +136,8 @@ TEST_F(TokenizerFiles, ConstructedSentencePieceReadsBack) {
   EXPECT_EQ(back.scores, made.scores);
   EXPECT_EQ(back.types, made.types);
   EXPECT_EQ(back.bos_id, 1);
-  EXPECT_TRUE(back.byte_fallback && back.add_prefix_space && back.add_bos && !back.remove_extra_spaces && !back.unigram);
+  EXPECT_TRUE(back.byte_fallback && back.add_prefix_space && back.add_bos && !back.remove_extra_spaces &&
+              !back.unigram);
 }
 
 TEST_F(TokenizerFiles, ByteBpeThroughGguf) {
@@ -160,17 +163,21 @@ TEST_F(TokenizerFiles, ByteBpeThroughGguf) {
 
 TEST_F(TokenizerFiles, UserDefinedPiecesKeepTheirSpaces) {
   Checkpoint made = test::make_checkpoint(test::base_config("llama"));
+  made.tokenizer.charsmap = std::string("\0\xff map", 6);
   made.tokenizer.tokens.push_back("\xe2\x96\x81\xe2\x96\x81");
   made.tokenizer.scores.push_back(0);
   made.tokenizer.types.push_back(TokenType::kUserDefined);
   write_gguf(made, folder_ / "m.gguf");
-  EXPECT_EQ(open_checkpoint(folder_ / "m.gguf").tokenizer.tokens[264], made.tokenizer.tokens[264]);
+  const TokenizerData back = open_checkpoint(folder_ / "m.gguf").tokenizer;
+  EXPECT_EQ(back.tokens[264], made.tokenizer.tokens[264]);
+  EXPECT_EQ(back.charsmap, made.tokenizer.charsmap);
 }
 
 TEST(RealTokenizers, AreReadWhole) {
   SKIP_WITHOUT(test::shared("tokenizers"));
   const auto read = [](const char* name) { return read_tokenizer_data(test::shared("tokenizers") / name); };
-  const TokenizerData llama3 = read("llama3_2"), qwen = read("qwen2_5"), gpt2 = read("gpt2"), llama2 = read("llama2"), metaspace = read("llama2_json");
+  const TokenizerData llama3 = read("llama3_2"), qwen = read("qwen2_5"), gpt2 = read("gpt2"), llama2 = read("llama2"),
+                      metaspace = read("llama2_json");
   EXPECT_EQ(llama3.size(), 128256u);
   EXPECT_EQ(llama3.pre, "llama-bpe");
   EXPECT_TRUE(llama3.add_bos && llama3.ignore_merges);
@@ -196,15 +203,18 @@ TEST(RealTokenizers, MetaspaceBpeBecomesScores) {
   Checkpoint made = test::make_checkpoint(test::base_config("llama", {{"vocab_size", 32000}}));
   made.tokenizer = read_tokenizer_data(test::shared("tokenizers/llama2_json"));
   write_gguf(made, folder / "m.gguf");
-  const TokenizerData back = open_checkpoint(folder / "m.gguf").tokenizer, real = read_tokenizer_data(test::shared("tokenizers/llama2"));
+  const TokenizerData back = open_checkpoint(folder / "m.gguf").tokenizer,
+                      real = read_tokenizer_data(test::shared("tokenizers/llama2"));
   EXPECT_EQ(back.kind, TokenizerKind::kSentencePiece);
   EXPECT_EQ(back.tokens, real.tokens);
   std::vector<std::size_t> merged;
   for (std::size_t i = 0; i < back.size(); ++i)
-    if (back.scores[i] > -static_cast<float>(made.tokenizer.merges.size()) && real.types[i] == TokenType::kNormal) merged.push_back(i);
+    if (back.scores[i] > -static_cast<float>(made.tokenizer.merges.size()) && real.types[i] == TokenType::kNormal)
+      merged.push_back(i);
   EXPECT_GT(merged.size(), 29000u);
   for (std::size_t i = 1; i < merged.size(); ++i)
-    ASSERT_EQ(back.scores[merged[i]] < back.scores[merged[i - 1]], real.scores[merged[i]] < real.scores[merged[i - 1]]) << merged[i];
+    ASSERT_EQ(back.scores[merged[i]] < back.scores[merged[i - 1]], real.scores[merged[i]] < real.scores[merged[i - 1]])
+        << merged[i];
 }
 
 }  // namespace
