@@ -10,6 +10,7 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 40;
+constexpr std::int64_t kMaxLayers = 1024;  // lists of layers are made before the whole config is checked
 
 // GGUF holds 1e-5 as a float; the shortest decimal that means the same float is what the config said.
 double decimal(double value) {
@@ -143,7 +144,7 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   const Family family = family_of(file);
   const std::string arch = std::string(info(family).gguf) + ".", rope = arch + "rope.";
   nlohmann::json json = {{"model_type", info(family).model_type}, {"architectures", {info(family).architecture}}};
-  json["num_hidden_layers"] = file.integer(arch + "block_count", 1, kMaxSize);
+  json["num_hidden_layers"] = file.integer(arch + "block_count", 1, kMaxLayers);
   json["max_position_embeddings"] = file.integer(arch + "context_length", 1, kMaxSize);
   const std::int64_t hidden = file.integer(arch + "embedding_length", 1, kMaxSize);
   const std::int64_t heads = file.integer(arch + "attention.head_count", 1, kMaxSize);

@@ -34,7 +34,7 @@ std::vector<BpeMerge> ranked_merges(const TokenizerData& data, const Vocabulary&
   merges.reserve(data.merges.size());
   for (std::size_t rank = 0; rank < data.merges.size(); ++rank) {
     const auto& [left, right] = data.merges[rank];
-    const auto id_of = [&](const std::string& token) {
+    const auto id_of = [&, &left = left, &right = right](const std::string& token) {
       const auto found = vocabulary.find(token);
       if (found == vocabulary.end())
         fail("tokenizer: merge ", rank, " (", left, " ", right, ") needs the token '", token,

@@ -271,6 +271,18 @@ TEST_F(GgufModel, KeysThatAModelCannotDoWithout) {
   says(with("", [](GgufWriter& w) { w.add_u32("split.count", 2); }), "one part of a split GGUF");
 }
 
+TEST_F(Gguf, ALyingLayerCountCostsNothing) {
+  const auto string_value = [](const std::string& key, const std::string& value) {
+    return text(key) + le(std::uint32_t{8}) + text(value);
+  };
+  for (const char* arch : {"gemma2", "gemma3", "llama"}) {
+    test::put(folder_ / "f.gguf", file_of({string_value("general.architecture", arch),
+                                           u32_value(std::string(arch) + ".block_count", UINT32_MAX)},
+                                          {}, ""));
+    EXPECT_ERROR(open_checkpoint(folder_ / "f.gguf"), "expected 1 to 1024");
+  }
+}
+
 TEST_F(GgufModel, ATokenizerOfAnotherModel) {
   const auto tokens = [&](std::size_t count) {
     return with("tokenizer.ggml.tokens",

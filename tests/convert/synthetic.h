@@ -82,10 +82,7 @@ inline TokenizerData sentencepiece_tokenizer() {
     std::snprintf(text, sizeof text, "<0x%02X>", byte);
     add(text, 0, TokenType::kByte);
   }
-  const char* pieces[] = {"\xe2\x96\x81", "a", "b",
-                          "\xe2\x96\x81"
-                          "a",
-                          "ab"};
+  const char* pieces[] = {"\u2581", "a", "b", "\u2581a", "ab"};
   for (const char* piece : pieces) add(piece, -static_cast<float>(data.tokens.size()), TokenType::kNormal);
   data.byte_fallback = data.add_prefix_space = data.add_bos = true;
   data.bos_id = 1;
