@@ -1,10 +1,11 @@
 #include "distill/train_state.h"
 
-#include <cstring>
 #include <map>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/error.h"
+#include "base/files.h"
 #include "convert/safetensors.h"
 
 namespace attar {
@@ -12,20 +13,6 @@ namespace {
 
 constexpr const char* kMetadataKey = "attar_training";
 constexpr const char* kParts[] = {"weight", "exp_avg", "exp_avg_sq"};
-
-// Reads the rows of a slot of a flat float32 buffer on the CPU.
-Tensor state_tensor(const char* part, const FlatParameters::Slot& slot, const at::Tensor& flat) {
-  Tensor tensor;
-  tensor.name = cat(part, "/", slot.name);
-  tensor.type = Type::kF32;
-  tensor.shape = slot.shape;
-  const float* values = flat.data_ptr<float>() + slot.offset;
-  const std::int64_t columns = tensor.shape.back();
-  tensor.read_rows = [flat, values, columns](std::int64_t begin, std::int64_t end, std::byte* out) {
-    std::memcpy(out, values + begin * columns, static_cast<std::size_t>((end - begin) * columns) * sizeof(float));
-  };
-  return tensor;
-}
 
 void check_run(const nlohmann::json& saved, const nlohmann::json& run, const std::filesystem::path& file) {
   for (const auto& [key, value] : run.items())
@@ -37,15 +24,33 @@ void check_run(const nlohmann::json& saved, const nlohmann::json& run, const std
 
 }  // namespace
 
+// Writes safetensors by itself: the library's writer stops when Ctrl-C was pressed, and that is when a state is saved.
 void write_train_state(const std::filesystem::path& file, const FlatParameters& parameters, const AdamW& optimizer,
                        const TrainProgress& progress) {
   const at::Tensor flat[] = {parameters.values().cpu(), optimizer.m.cpu(), optimizer.v.cpu()};
-  std::vector<Tensor> tensors;
-  for (int part = 0; part < 3; ++part)
-    for (const auto& slot : parameters.slots()) tensors.push_back(state_tensor(kParts[part], slot, flat[part]));
   const nlohmann::json state = {{"version", 1},          {"done", progress.done},         {"bad", progress.bad},
                                 {"updates", optimizer.steps}, {"position", progress.position}, {"run", progress.run}};
-  write_safetensors(file, tensors, {{kMetadataKey, state.dump()}});
+  nlohmann::ordered_json header = {{"__metadata__", {{kMetadataKey, state.dump()}}}};
+  std::uint64_t offset = 0;
+  for (const char* part : kParts) {
+    for (const auto& slot : parameters.slots()) {
+      const std::uint64_t end = offset + static_cast<std::uint64_t>(slot.count) * sizeof(float);
+      header[cat(part, "/", slot.name)] = {{"dtype", "F32"}, {"shape", slot.shape}, {"data_offsets", {offset, end}}};
+      offset = end;
+    }
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  ByteWriter length;
+  length.write(static_cast<std::uint64_t>(text.size()));
+  OutputFile out(file);
+  out.write(length.bytes());
+  out.write(text);
+  for (const at::Tensor& values : flat)
+    for (const auto& slot : parameters.slots())
+      out.write(ByteView(reinterpret_cast<const std::byte*>(values.data_ptr<float>() + slot.offset),
+                         static_cast<std::size_t>(slot.count) * sizeof(float)));
+  out.commit();
 }
 
 TrainProgress read_train_state(const std::filesystem::path& file, FlatParameters& parameters, AdamW& optimizer,

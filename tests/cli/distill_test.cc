@@ -127,6 +127,14 @@ TEST_P(InterruptedDistill, ResumesToTheSameBytes) {
   for (std::size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["step"], i + 1);
   EXPECT_FALSE(exists("cut.training"));
 }
+// Without any periodic checkpoint the signal itself must save the state.
+TEST_F(DistillCommand, InterruptAloneKeepsTheState) {
+  const std::string arguments = with("--student " + path("fresh") + " --steps 4000 --log-every 1 --checkpoint-every 0 -o " + path("cut"));
+  EXPECT_EQ(interrupt(arguments, folder_ / "cut.training/train.jsonl", SIGINT), 130);
+  EXPECT_TRUE(exists("cut.training/state.safetensors"));
+  EXPECT_FALSE(exists("cut"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Signals, InterruptedDistill, ::testing::Values(SIGINT, SIGKILL));
 
 struct BadCase {
