@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "model/decoder.h"
 #include "tests/quantize/support.h"
 
 namespace attar {
@@ -23,6 +24,7 @@ constexpr std::int64_t kRows = 40, kColumns = 512, kTokens = 2048;
 class GptqTypes : public ::testing::TestWithParam<Type> {
  protected:
   void SetUp() override {
+    set_up_torch(1);
     W = normal(kRows, kColumns, 1) * 0.05;
     X = correlated_inputs(kTokens, kColumns, 2);
   }

@@ -1,0 +1,126 @@
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <limits>
+
+#include "base/files.h"
+#include "tests/cli/random_model.h"
+#include "tests/support.h"
+
+namespace attar {
+namespace {
+
+class QuantizeCommand : public testing::Test {
+ protected:
+  void SetUp() override { write_hf(test::random_model(), model_); }
+
+  test::RunResult run(const std::string& options) { return run_on(model_, output_, options); }
+  test::RunResult run_on(const fs::path& model, const fs::path& output, const std::string& options) {
+    return test::run_attar("quantize " + model.string() + " -o " + output.string() + " " + options);
+  }
+  void expect_refused(const std::string& options, const std::string& message) {
+    const test::RunResult result = run(options);
+    EXPECT_EQ(result.code, 2) << result.output;
+    EXPECT_NE(result.output.find(message), std::string::npos) << result.output;
+    expect_nothing_written();
+  }
+  void expect_nothing_written() {
+    for (const auto& entry : fs::directory_iterator(folder_.path()))
+      EXPECT_EQ(entry.path().filename().string().find("out"), std::string::npos) << entry.path();
+  }
+
+  test::TempFolder folder_;
+  fs::path model_ = folder_ / "model", output_ = folder_ / "out.gguf";
+};
+
+TEST_F(QuantizeCommand, WritesAGgufWithTheTypesItSays) {
+  const test::RunResult result = run("--type q4_0 --json " + (folder_ / "r.json").string());
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_NE(result.output.find("q6_k -> q8_0 (64 columns do not divide into blocks of 256): output.weight"),
+            std::string::npos) << result.output;
+  const Checkpoint written = open_checkpoint(output_);
+  EXPECT_EQ(written.at("model.layers.1.mlp.down_proj.weight").type, Type::kQ4_0);
+  EXPECT_EQ(written.at("lm_head.weight").type, Type::kQ8_0);
+  EXPECT_EQ(written.at("model.norm.weight").type, Type::kF32);
+  const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+  EXPECT_EQ(json["preset"], "q4_0");
+  EXPECT_EQ(json["bytes"], fs::file_size(output_));
+  EXPECT_EQ(json["tensors"].size(), 2u * 7 + 2);
+}
+
+TEST_F(QuantizeCommand, GptqFromBuiltInTextIsTheSameAtAnyNumberOfThreads) {
+  const std::string options = "--type q4_1 --calibration builtin:calibration --samples 8 --context 64 --seed 3";
+  ASSERT_EQ(run(options + " --threads 1").code, 0);
+  const std::string once = read_text_file(output_);
+  const test::RunResult second = run_on(model_, output_, options + " --threads 2");
+  ASSERT_EQ(second.code, 0) << second.output;
+  EXPECT_EQ(once, read_text_file(output_));
+}
+
+TEST_F(QuantizeCommand, SourceMayBeAGgufAndRequantizingIsWarnedAbout) {
+  ASSERT_EQ(run("--type f16").code, 0);
+  const fs::path smaller = folder_ / "small.gguf";
+  test::RunResult result = run_on(output_, smaller, "--type q5_0");
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_EQ(result.output.find("already quantized"), std::string::npos);
+  result = run_on(smaller, folder_ / "smaller.gguf", "--type q4_0");
+  EXPECT_EQ(result.code, 0) << result.output;
+  EXPECT_NE(result.output.find("already quantized"), std::string::npos);
+  EXPECT_EQ(run_on(smaller, folder_ / "strict.gguf", "--type q4_0 --override output=q8_0 --strict").code, 2);
+  EXPECT_FALSE(fs::exists(folder_ / "strict.gguf"));
+}
+
+TEST_F(QuantizeCommand, RefusesWithAReason) {
+  expect_refused("--type q4_9", "did you mean 'q4_");
+  expect_refused("--type q4_0 --strict", "cannot be q6_k: 64 columns do not divide into blocks of 256");
+  expect_refused("--type q4_0 --override ffn_down", "expected REGEX=TYPE");
+  expect_refused("--type q4_0 --override ffn_down=q4_2", "unknown type 'q4_2'");
+  expect_refused("--type q4_0 --override 'ffn_(=q4_0'", "not a regular expression");
+  expect_refused("--type q4_0 --override nothing_here=q8_0", "matches no matrix");
+  expect_refused("--type q4_0 --method gptq", "give --calibration");
+  expect_refused("--type q4_0 --method gtpq", "did you mean 'gptq'");
+  expect_refused("--type q4_0 --calbration x", "did you mean '--calibration'");
+  expect_refused("--type q4_0 --calibration " + (folder_ / "missing.txt").string(), "missing.txt");
+  write_text_file(folder_ / "short.txt", "too short");
+  expect_refused("--type q4_0 --calibration " + (folder_ / "short.txt").string(), "tokens");
+}
+
+TEST_F(QuantizeCommand, RefusesOutputsThatCannotBe) {
+  EXPECT_EQ(run_on(model_, folder_ / "out.bin", "--type q4_0").code, 2);
+  const test::RunResult result = run_on(model_, folder_ / "no" / "such" / "out.gguf", "--type q4_0");
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.output.find("no folder"), std::string::npos) << result.output;
+  EXPECT_EQ(run_on(model_, "/dev/full/out.gguf", "--type q4_0").code, 2);
+  expect_nothing_written();
+}
+
+TEST_F(QuantizeCommand, NamesTheTensorThatIsNotANumber) {
+  Checkpoint broken = test::random_model();
+  for (Tensor& tensor : broken.tensors)
+    if (tensor.name == "model.layers.1.self_attn.v_proj.weight") {
+      std::vector<float> values = read_floats(tensor);
+      values[70] = std::numeric_limits<float>::infinity();
+      tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
+    }
+  write_hf(broken, folder_ / "broken");
+  const test::RunResult result = run_on(folder_ / "broken", output_, "--type q4_0");
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.output.find("model.layers.1.self_attn.v_proj.weight holds Inf at row 1, column 6"), std::string::npos)
+      << result.output;
+  expect_nothing_written();
+}
+
+TEST_F(QuantizeCommand, InterruptedItLeavesNothing) {
+  // timeout sends SIGINT while the work, far longer than that, is under way.
+  const char* program = std::getenv("ATTAR_PROGRAM");
+  const std::string command = "timeout --preserve-status -s INT 2 " + std::string(program != nullptr ? program : "./attar") +
+                              " quantize " + model_.string() + " -o " + output_.string() +
+                              " --type q4_0 --calibration builtin:calibration --samples 0 --context 128 >/dev/null 2>&1";
+  const int status = std::system(command.c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  expect_nothing_written();
+}
+
+}  // namespace
+}  // namespace attar

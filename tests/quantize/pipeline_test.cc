@@ -1,0 +1,196 @@
+#include "quantize/pipeline.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "base/threads.h"
+#include "tests/model/models.h"
+
+namespace attar {
+namespace {
+
+ModelConfig small_config(Family family) {
+  ModelConfig config = test::tiny_config(family, 4, 2, 16);
+  config.hidden_size = 64;
+  config.intermediate_size = 96;
+  return config;
+}
+
+std::vector<Ids> chunks_of(const ModelConfig& config, std::int64_t count, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<Ids> chunks(static_cast<std::size_t>(count), Ids(32));
+  for (Ids& chunk : chunks)
+    for (std::int64_t& id : chunk) id = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(config.vocab_size)));
+  return chunks;
+}
+
+class Pipeline : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    set_verbosity(Verbosity::kQuiet);
+    make(Family::kLlama);
+  }
+  void TearDown() override { set_verbosity(Verbosity::kNormal); }
+
+  void make(Family family) {
+    const torch::NoGradGuard no_grad;
+    decoder = test::tiny_decoder(small_config(family));
+    // tiny_decoder's weights are large enough to saturate attention; milder ones leave errors small and comparable.
+    for (const std::string& name : decoder->parameter_names())
+      if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.5);
+    model = to_checkpoint(*decoder, {});
+    options.plan.preset = &preset_from_name("q4_0");
+    options.calibration = chunks_of(model.config, 64, 1);
+    options.method = Method::kGptq;
+  }
+
+  // Mean squared difference of logits on text that was not calibrated on.
+  double damage(const Checkpoint& quantized) {
+    const torch::NoGradGuard no_grad;
+    const auto other = load_decoder(quantized);
+    double sum = 0;
+    for (const Ids& chunk : chunks_of(model.config, 16, 2)) {
+      const at::Tensor ids = torch::tensor(chunk).unsqueeze(0);
+      sum += (decoder->forward(ids) - other->forward(ids)).square().mean().item<double>();
+    }
+    return sum;
+  }
+
+  std::shared_ptr<Decoder> decoder;
+  Checkpoint model;
+  QuantizeOptions options;
+  QuantizeReport report;
+};
+
+TEST_F(Pipeline, GptqDamagesLessThanRoundToNearest) {
+  const double calibrated = damage(quantize(model, options, report));
+  EXPECT_EQ(report.layer_error.size(), 3u);
+  EXPECT_EQ(report.calibration_tokens, 64 * 32);
+  QuantizeOptions rtn = options;
+  rtn.method = Method::kRtn;
+  const double weighted = damage(quantize(model, rtn, report));
+  rtn.calibration.clear();
+  const double plain = damage(quantize(model, rtn, report));
+  EXPECT_LT(calibrated, 0.8 * weighted);
+  EXPECT_LT(calibrated, 0.8 * plain);
+}
+
+TEST_F(Pipeline, SameBytesAtAnyNumberOfThreads) {
+  const int before = thread_count();
+  std::vector<std::vector<Bytes>> all;
+  for (const int threads : {1, 2, 3}) {
+    set_thread_count(threads);
+    all.emplace_back();
+    for (const Tensor& tensor : quantize(model, options, report).tensors) all.back().push_back(read_packed(tensor).bytes);
+  }
+  set_thread_count(before);
+  EXPECT_EQ(all[0], all[1]);
+  EXPECT_EQ(all[0], all[2]);
+}
+
+TEST_F(Pipeline, EveryFamilyIsQuantizedWhole) {
+  for (const Family family : {Family::kLlama, Family::kQwen2, Family::kQwen3, Family::kPhi3, Family::kGemma2, Family::kGemma3}) {
+    SCOPED_TRACE(info(family).model_type);
+    make(family);
+    const Checkpoint result = quantize(model, options, report);
+    for (const Tensor& tensor : result.tensors) {
+      const bool matrix = tensor.shape.size() == 2;
+      const bool table = tensor.name == "lm_head.weight" || tensor.name == "model.embed_tokens.weight";
+      if (matrix && !table) EXPECT_EQ(tensor.type, Type::kQ4_0) << tensor.name;
+      EXPECT_EQ(info(tensor.type).quantized, matrix) << tensor.name;
+      EXPECT_EQ(tensor.shape, model.at(tensor.name).shape);
+    }
+    for (const TensorReport& tensor : report.tensors) {
+      EXPECT_FALSE(tensor.method.empty()) << tensor.plan.name;
+      EXPECT_LT(tensor.weight_error, 0.1) << tensor.plan.name;
+      EXPECT_LT(tensor.output_error, 0.1) << tensor.plan.name;
+    }
+    EXPECT_TRUE(std::isfinite(damage(result)));
+  }
+}
+
+TEST_F(Pipeline, ReportsAndJsonNameFallbacks) {
+  options.plan.preset = &preset_from_name("q4_k_m");
+  options.plan.overrides.push_back(parse_override("layers.0.self_attn.o_proj=f16"));
+  quantize(model, options, report);
+  std::int64_t fallbacks = 0;
+  for (const auto& tensor : to_json(report)["tensors"]) {
+    if (tensor["name"] == "model.layers.0.self_attn.o_proj.weight") {
+      EXPECT_EQ(tensor["type"], "f16");
+      EXPECT_EQ(tensor["method"], "convert");
+      EXPECT_FALSE(tensor.contains("fallback"));
+      continue;
+    }
+    EXPECT_TRUE(tensor.contains("fallback")) << tensor.dump();
+    EXPECT_NE(tensor["type"], tensor["type_asked"]);
+    ++fallbacks;
+  }
+  EXPECT_EQ(fallbacks, 3 * 7 + 2 - 1);
+}
+
+TEST_F(Pipeline, StrictRefusesWhatWouldOtherwiseBeReported) {
+  options.strict = true;
+  const auto error = [&] {
+    try {
+      quantize(model, options, report);
+    } catch (const Error& thrown) {
+      return std::string(thrown.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(error().find("lm_head.weight cannot be q6_k: 64 columns"), std::string::npos) << error();
+  options.plan.overrides.push_back(parse_override("lm_head=q8_0"));
+  EXPECT_EQ(error(), "");
+  // A column of down_proj's input that is always zero.
+  for (Tensor& tensor : model.tensors) {
+    if (tensor.name != "model.layers.0.mlp.up_proj.weight") continue;
+    std::vector<float> values = read_floats(tensor);
+    std::fill_n(values.begin() + 3 * 64, 64, 0.0f);
+    tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
+  }
+  EXPECT_NE(error().find("no calibration token reaches 1 of the 96 columns of model.layers.0.mlp.down_proj.weight"),
+            std::string::npos) << error();
+}
+
+TEST_F(Pipeline, NamesTheTensorThatIsNotANumber) {
+  for (const char* name : {"model.layers.1.mlp.up_proj.weight", "model.layers.0.input_layernorm.weight", "lm_head.weight"}) {
+    for (const Method method : {Method::kRtn, Method::kGptq}) {
+      Checkpoint broken = model;
+      for (Tensor& tensor : broken.tensors) {
+        if (tensor.name != name) continue;
+        std::vector<float> values = read_floats(tensor);
+        values[5] = std::numeric_limits<float>::quiet_NaN();
+        tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
+      }
+      options.method = method;
+      try {
+        quantize(broken, options, report);
+        FAIL() << name << " was accepted";
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("NaN"), std::string::npos) << error.what();
+      }
+    }
+  }
+}
+
+TEST_F(Pipeline, OneRepeatedTokenIsEnoughToFinish) {
+  options.calibration.assign(4, Ids(32, 7));
+  EXPECT_TRUE(std::isfinite(damage(quantize(model, options, report))));
+}
+
+TEST_F(Pipeline, GptqWantsTextAndSomethingToChoose) {
+  options.calibration.clear();
+  EXPECT_THROW(quantize(model, options, report), Error);
+  options.calibration = chunks_of(model.config, 2, 1);
+  options.plan.preset = &preset_from_name("f16");
+  EXPECT_THROW(quantize(model, options, report), Error);
+}
+
+}  // namespace
+}  // namespace attar
