@@ -17,7 +17,9 @@
 namespace attar {
 
 struct GptqOptions {
-  double damping = 0.01;       // added to the diagonal of H, as a share of its mean
+  // Added to the diagonal of H, as a share of its mean. The paper's 0.01 trusts little calibration text too much: with
+  // 12 k tokens on a 15 M model, KL divergence on other text was 0.0370 at 0.01, 0.0356 at 0.05, 0.0344 at 0.1.
+  double damping = 0.1;
   bool act_order = true;       // visit the columns with the largest diagonal first
   int descent_passes = 8;      // at most this many passes of coordinate descent after the columns are done
 };

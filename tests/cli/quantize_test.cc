@@ -1,6 +1,7 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include "base/files.h"
@@ -98,9 +99,10 @@ TEST_F(QuantizeCommand, NamesTheTensorThatIsNotANumber) {
   Checkpoint broken = test::random_model();
   for (Tensor& tensor : broken.tensors)
     if (tensor.name == "model.layers.1.self_attn.v_proj.weight") {
-      std::vector<float> values = read_floats(tensor);
-      values[70] = std::numeric_limits<float>::infinity();
-      tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
+      QuantizedTensor data = read_packed(tensor);
+      const float bad = std::numeric_limits<float>::infinity();
+      std::memcpy(data.bytes.data() + 70 * sizeof bad, &bad, sizeof bad);
+      tensor = make_tensor(tensor.name, std::move(data));
     }
   write_hf(broken, folder_ / "broken");
   const test::RunResult result = run_on(folder_ / "broken", output_, "--type q4_0");

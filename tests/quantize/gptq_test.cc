@@ -164,11 +164,13 @@ TEST(Gptq, OneRepeatedTokenLeavesAHessianThatStillWorks) {
 TEST(Gptq, RaisesDampingUntilTheHessianIsPositiveDefiniteAndSaysSo) {
   at::Tensor H = at::eye(256);
   H[0][1] = H[1][0] = 1.05f;  // an eigenvalue of -0.05
-  const Curvature curvature = make_curvature(H.clone(), {}, {}, "W");
+  GptqOptions options;
+  options.damping = 0.01;
+  const Curvature curvature = make_curvature(H.clone(), {}, options, "W");
   EXPECT_EQ(curvature.damping_raises, 1);
   EXPECT_NEAR(curvature.damping, 0.1, 1e-9);
   H[0][1] = H[1][0] = 4.0f;
-  EXPECT_THROW(make_curvature(H.clone(), {}, {}, "W"), Error);
+  EXPECT_THROW(make_curvature(H.clone(), {}, options, "W"), Error);
 }
 
 TEST(Gptq, DeadColumnsAreCountedAndRoundedToNearest) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "base/console.h"
@@ -101,7 +102,9 @@ TEST_F(Pipeline, EveryFamilyIsQuantizedWhole) {
     for (const Tensor& tensor : result.tensors) {
       const bool matrix = tensor.shape.size() == 2;
       const bool table = tensor.name == "lm_head.weight" || tensor.name == "model.embed_tokens.weight";
-      if (matrix && !table) EXPECT_EQ(tensor.type, Type::kQ4_0) << tensor.name;
+      if (matrix && !table) {
+        EXPECT_EQ(tensor.type, Type::kQ4_0) << tensor.name;
+      }
       EXPECT_EQ(info(tensor.type).quantized, matrix) << tensor.name;
       EXPECT_EQ(tensor.shape, model.at(tensor.name).shape);
     }
@@ -119,7 +122,8 @@ TEST_F(Pipeline, ReportsAndJsonNameFallbacks) {
   options.plan.overrides.push_back(parse_override("layers.0.self_attn.o_proj=f16"));
   quantize(model, options, report);
   std::int64_t fallbacks = 0;
-  for (const auto& tensor : to_json(report)["tensors"]) {
+  const nlohmann::json json = to_json(report);
+  for (const auto& tensor : json["tensors"]) {
     if (tensor["name"] == "model.layers.0.self_attn.o_proj.weight") {
       EXPECT_EQ(tensor["type"], "f16");
       EXPECT_EQ(tensor["method"], "convert");
@@ -163,9 +167,10 @@ TEST_F(Pipeline, NamesTheTensorThatIsNotANumber) {
       Checkpoint broken = model;
       for (Tensor& tensor : broken.tensors) {
         if (tensor.name != name) continue;
-        std::vector<float> values = read_floats(tensor);
-        values[5] = std::numeric_limits<float>::quiet_NaN();
-        tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
+        QuantizedTensor data = read_packed(tensor);
+        const float bad = std::numeric_limits<float>::quiet_NaN();
+        std::memcpy(data.bytes.data() + 5 * sizeof bad, &bad, sizeof bad);
+        tensor = make_tensor(tensor.name, std::move(data));
       }
       options.method = method;
       try {
