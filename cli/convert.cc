@@ -52,7 +52,7 @@ int run_convert(const ConvertOptions& options) {
     gguf.name = options.name;
     const auto& known = checkpoint.metadata;  // a GGUF that stays packed keeps what it says of itself
     if (!type && known.is_object() && known.contains("general.file_type") &&
-        known["general.file_type"].is_number_unsigned())
+        known["general.file_type"].is_number_integer())
       gguf.file_type = known["general.file_type"].get<std::uint32_t>();
     if (gguf.name.empty() && known.is_object() && known.contains("general.name") && known["general.name"].is_string())
       gguf.name = known["general.name"].get<std::string>();
