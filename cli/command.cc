@@ -32,7 +32,7 @@ std::vector<std::string> option_names(const CLI::App& app) {
   return names;
 }
 
-// CLI11 says which arguments it did not expect; this adds the nearest right one.
+// Names the first argument that no option took, with the nearest right one; empty if there is none.
 std::string explain_extras(const CLI::App& app) {
   for (const CLI::App* sub : app.get_subcommands())
     for (const auto& word : sub->remaining())
@@ -41,7 +41,7 @@ std::string explain_extras(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
   for (const auto& word : app.remaining()) return cat("unknown command '", word, "'", suggest(word, names));
-  return "unexpected arguments";
+  return "";
 }
 
 std::string describe(const CLI::App& app, const std::string& wanted) {
@@ -97,10 +97,10 @@ int run_command_line(const std::vector<std::string>& arguments) {
     return stop.get_exit_code();
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
-  } catch (const CLI::ExtrasError&) {
-    std::cerr << "attar: " << explain_extras(app) << "\n";
   } catch (const CLI::ParseError& error) {
-    std::cerr << "attar: " << error.what() << "; see attar --help\n";
+    // A misspelt option is the likelier cause of a missing one, so it is named first.
+    const std::string extras = explain_extras(app);
+    std::cerr << "attar: " << (extras.empty() ? cat(error.what(), "; see attar --help") : extras) << "\n";
   } catch (const Interrupted& stop) {
     std::cerr << "attar: " << stop.what() << "\n";
     return kInterrupted;
