@@ -130,11 +130,17 @@ TEST_F(Pipeline, ReportsAndJsonNameFallbacks) {
       EXPECT_FALSE(tensor.contains("fallback"));
       continue;
     }
+    // llama.cpp's mix itself asks Q8_0 for an output whose rows 256 does not divide, so that is no fallback.
+    if (tensor["name"] == "lm_head.weight") {
+      EXPECT_EQ(tensor["type_asked"], "q8_0");
+      EXPECT_EQ(tensor["type"], "q8_0");
+      continue;
+    }
     EXPECT_TRUE(tensor.contains("fallback")) << tensor.dump();
     EXPECT_NE(tensor["type"], tensor["type_asked"]);
     ++fallbacks;
   }
-  EXPECT_EQ(fallbacks, 3 * 7 + 2 - 1);
+  EXPECT_EQ(fallbacks, 3 * 7 + 1 - 1);
 }
 
 TEST_F(Pipeline, StrictRefusesWhatWouldOtherwiseBeReported) {
