@@ -4,24 +4,16 @@
 #include "base/random.h"
 #include "kernels_ref/types.h"
 #include "tests/kernels_ref/golden.h"
+#include "tests/kernels_ref/gridded_types.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
 
+using test::gridded_types;
+using test::TypeName;
+
 std::uint32_t bits(float v) { return std::bit_cast<std::uint32_t>(v); }
-
-std::vector<Type> gridded_types() {
-  std::vector<Type> types;
-  for (const TypeInfo& entry : all_types())
-    if (entry.grid.group != 0) types.push_back(entry.type);
-  return types;
-}
-
-struct TypeName {
-  template <class Param>
-  std::string operator()(const Param& param) const { return info(param.param).name; }
-};
 
 TEST(Decode, EqualsGgufPyBitForBit) {
   const Bytes file = test::golden("decode.bin");

@@ -7,22 +7,14 @@
 #include "base/threads.h"
 #include "kernels_ref/blocks.h"
 #include "kernels_ref/dot.h"
+#include "tests/kernels_ref/gridded_types.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
 
-std::vector<Type> gridded_types() {
-  std::vector<Type> types;
-  for (const TypeInfo& entry : all_types())
-    if (entry.grid.group != 0) types.push_back(entry.type);
-  return types;
-}
-
-struct TypeName {
-  template <class Param>
-  std::string operator()(const Param& param) const { return info(param.param).name; }
-};
+using test::gridded_types;
+using test::TypeName;
 
 std::vector<float> uniform(std::size_t count, std::uint64_t seed) {
   Random random(seed);
