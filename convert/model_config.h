@@ -49,7 +49,7 @@ struct ModelConfig {
   bool qk_norm = false;            // Qwen3, Gemma 3: RMS norm on each head of q and k
   bool norm_adds_one = false;      // Gemma: weights are stored as w - 1 in canonical form
   bool post_norms = false;         // Gemma: norms after attention and after the MLP, before the residual sum
-  bool scaled_embeddings = false;  // Gemma: embeddings times sqrt(hidden_size), the factor rounded to the stored dtype
+  bool scaled_embeddings = false;  // Gemma: embeddings times sqrt(hidden_size), the factor in float32
   bool fused_qkv = false, fused_gate_up = false;  // Phi-3
   double attention_scale = 0.0;    // multiplies q k^T; normally 1 / sqrt(head_dim)
   double attention_softcap = 0.0, final_softcap = 0.0;  // 0: none
