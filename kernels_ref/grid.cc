@@ -66,6 +66,26 @@ RowGrid read_grid(Type type, ByteView row, std::uint64_t weights) {
   return grid;
 }
 
+std::vector<BlockScales> read_scales(Type type, ByteView row, std::uint64_t weights) {
+  check_row("read_scales", type, row.size(), weights);
+  std::vector<BlockScales> blocks(weights / static_cast<std::uint64_t>(info(type).block_weights));
+  with_block(type, [&]<class Block>() {
+    for (std::size_t b = 0; b < blocks.size(); ++b) load_scales(block_at<Block>(row.data(), b), blocks[b]);
+  });
+  return blocks;
+}
+
+void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std::byte> row) {
+  check_row("write_scales", type, row.size(), blocks.size() * static_cast<std::size_t>(info(type).block_weights));
+  with_block(type, [&]<class Block>() {
+    for (std::size_t b = 0; b < blocks.size(); ++b) {
+      Block block = block_at<Block>(row.data(), b);
+      store_scales(blocks[b], block);
+      std::memcpy(row.data() + b * sizeof(Block), &block, sizeof(Block));
+    }
+  });
+}
+
 void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes) {
   check_row("read_codes", type, row.size(), codes.size());
   with_block(type, [&]<class Block>() {

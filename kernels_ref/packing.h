@@ -11,12 +11,6 @@
 
 namespace attar {
 
-// w = (d * sc[g]) * level(code) - dmin * m[g]; see blocks.h.
-struct BlockScales {
-  float d = 0, dmin = 0;  // values of f16
-  int sc[16] = {}, m[16] = {};
-};
-
 template <class Block>
 int level_of(std::uint8_t code) {
   if constexpr (Block::kHasCodebook) {

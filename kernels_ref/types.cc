@@ -17,7 +17,8 @@ constexpr TypeInfo plain(Type type, const char* name, std::uint32_t id, int byte
 
 template <class Block>
 constexpr TypeInfo gridded(Type type, const char* name, std::uint32_t id) {
-  const GridInfo grid{Block::kGroup, Block::kLevels, Block::kLevelMin, Block::kCodebook, Block::kHasOffset};
+  GridInfo grid{Block::kGroup, Block::kLevels, Block::kLevelMin, Block::kCodebook, Block::kHasOffset};
+  if constexpr (Block::kWeights == kSuperBlock) grid.scale_min = Block::kScaleMin, grid.scale_max = Block::kScaleMax;
   return {type, name, id, Block::kWeights, sizeof(Block), true, grid};
 }
 

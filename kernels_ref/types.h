@@ -31,6 +31,7 @@ struct GridInfo {
   int level_min = 0;                  // level(code) = code + level_min, unless there is a codebook
   const std::int8_t* codebook = nullptr;  // ascending, `levels` entries
   bool has_offset = false;
+  int scale_min = 1, scale_max = 1;   // of sc in BlockScales, and of m from 0 on; 1 .. 1: the block has one scale
 };
 
 struct TypeInfo {
@@ -65,6 +66,15 @@ struct RowGrid {
   std::vector<float> scale, offset;  // one entry per group of info(type).grid.group weights; offset is 0 where unused
 };
 RowGrid read_grid(Type type, ByteView row, std::uint64_t weights);
+
+// What the blocks of a row store beside the codes: w = (d * sc[g]) * level(code) - dmin * m[g]. Formats without an offset leave
+// dmin and m alone, those with one scale a block have sc[0] = m[0] = 1.
+struct BlockScales {
+  float d = 0, dmin = 0;  // values of f16
+  int sc[16] = {}, m[16] = {};
+};
+std::vector<BlockScales> read_scales(Type type, ByteView row, std::uint64_t weights);
+void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std::byte> row);  // codes stay as they are
 
 // Codes of an encoded row, 0 .. levels - 1, one per weight, and back. write_codes leaves scales and offsets as they are.
 void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes);

@@ -230,9 +230,11 @@ at::Tensor Decoder::mlp(const Layer& l, const at::Tensor& x) const {
 at::Tensor Decoder::layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache) {
   const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
   const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
+  if (residual_observer && l.after_attention == nullptr) residual_observer(l.o.name, hidden);
   at::Tensor x = attention(index, norm(hidden, l.attention_norm), cache);
   if (l.after_attention != nullptr) x = norm(x, l.after_attention);
   const at::Tensor middle = hidden + x;
+  if (residual_observer && l.after_mlp == nullptr) residual_observer(l.down.name, middle);
   x = mlp(l, norm(middle, l.mlp_norm));
   if (l.after_mlp != nullptr) x = norm(x, l.after_mlp);
   return middle + x;

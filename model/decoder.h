@@ -65,6 +65,9 @@ class Decoder : public torch::nn::Module {
   std::uint64_t weight_bytes() const;  // held in memory, packed or not
 
   LinearObserver observer;  // empty: none
+  // The same for the residual stream: x is what the output of the linear `name` will be added to. Not called where a norm
+  // stands between the two.
+  LinearObserver residual_observer;
 
  private:
   struct Linear;

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "quantize/descent.h"
 #include "quantize/rtn.h"
 
 namespace attar {
@@ -29,46 +30,21 @@ std::span<float> values(const at::Tensor& tensor) {
   return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
 }
 
-// The grid of one row, as the device computes it.
-class Grid {
- public:
-  Grid(Type type, ByteView row, std::int64_t columns)
-      : info_(info(type).grid), row_(read_grid(type, row, static_cast<std::uint64_t>(columns))) {}
-
-  int nearest(std::int64_t column, float w) const {
-    const auto g = static_cast<std::size_t>(column / info_.group);
-    return nearest_code(info_, row_.scale[g], row_.offset[g], w);
-  }
-  float value(std::int64_t column, int code) const {
-    const auto g = static_cast<std::size_t>(column / info_.group);
-    return row_.scale[g] * level(info_, code) + row_.offset[g];
-  }
-  // w lies more than half a step beyond the first or last code.
-  bool clips(std::int64_t column, float w, int code) const {
-    if (code != 0 && code != info_.levels - 1) return false;
-    const int inner = code == 0 ? 1 : code - 1;
-    const float end = value(column, code), step = end - value(column, inner);
-    return (w - end) * step > 0.5f * step * step;
-  }
-
- private:
-  const GridInfo& info_;
-  RowGrid row_;
-};
-
 // One step's rows while they are worked on; all (rows, columns) float32.
 struct Rows {
   at::Tensor W, T, Q;
-  std::vector<Grid> grids;
-  std::vector<std::uint8_t> codes;  // rows * columns, natural order
+  std::vector<PackedRow> packed;
 };
 
-// T = W + W drift H^-1: the weights that, on the quantized model's inputs, best repeat what W gave on the original's
-// (with lambda pulling towards W). The same as (W X_fp^T X_q + lambda W) (X_q^T X_q + lambda I)^-1.
-at::Tensor corrected_target(const at::Tensor& W, const Curvature& c) {
+// T = W + (W drift + residual) H^-1: the weights that, on the quantized model's inputs, best repeat what W gave on the
+// original's and make up for what the residual stream has lost (with lambda pulling towards W). Without a residual the same
+// as (W X_fp^T X_q + lambda W) (X_q^T X_q + lambda I)^-1. W: rows [begin, ...) of the matrix.
+at::Tensor corrected_target(const at::Tensor& W, const Curvature& c, std::int64_t begin) {
   if (!c.drift.defined()) return W;
   const auto reversed = torch::tensor(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
-  const at::Tensor moved = at::mm(W, c.drift).index_select(1, reversed).to(at::kDouble).t().contiguous();
+  at::Tensor moved = at::mm(W, c.drift);
+  if (c.residual.defined()) moved += c.residual.narrow(0, begin, W.size(0));
+  moved = moved.index_select(1, reversed).to(at::kDouble).t().contiguous();
   const at::Tensor solved = at::cholesky_solve(moved, c.L).t().to(at::kFloat);
   at::Tensor T = W.clone();
   T.index_add_(1, reversed, solved);
@@ -94,11 +70,11 @@ void visit_columns(Rows& rows, const Curvature& c) {
       const std::int64_t k = begin + j, column = c.order[static_cast<std::size_t>(k)];
       const float* later = U + k * columns + begin;
       for (std::int64_t r = 0; r < count; ++r) {
-        const Grid& grid = rows.grids[static_cast<std::size_t>(r)];
+        PackedRow& row = rows.packed[static_cast<std::size_t>(r)];
         const float t = target[r * columns + k];
-        const int code = grid.nearest(column, t + asked[r * width + j]);
-        const float q = grid.value(column, code), e = t - q;
-        rows.codes[static_cast<std::size_t>(r * columns + column)] = static_cast<std::uint8_t>(code);
+        const int code = row.nearest(column, t + asked[r * width + j]);
+        const float q = row.value(column, code), e = t - q;
+        row.set_code(column, code);
         quantized[r * columns + column] = q;
         error[r * columns + k] = e;
         for (std::int64_t i = j + 1; i < width; ++i) asked[r * width + i] += e * later[i];
@@ -107,34 +83,16 @@ void visit_columns(Rows& rows, const Curvature& c) {
   }
 }
 
-// Coordinate descent on e H e^T, column by column: with all others fixed the best q_j is the grid's value nearest to
-// q_j + (e H)_j / H_jj. Never makes a row worse. Returns (T - Q) H of the final codes.
+// Returns (T - Q) H of the final rows.
 at::Tensor descend(Rows& rows, const Curvature& c, int passes) {
   const std::int64_t count = rows.T.size(0), columns = rows.T.size(1);
   const at::Tensor gradient = at::mm(rows.T - rows.Q, c.H);
-  const float* H = c.H.data_ptr<float>();
   for (std::int64_t r = 0; r < count; ++r) {
-    const Grid& grid = rows.grids[static_cast<std::size_t>(r)];
-    float* g = gradient.data_ptr<float>() + r * columns;
+    PackedRow& row = rows.packed[static_cast<std::size_t>(r)];
+    descend(row, c.H.data_ptr<float>(), values(gradient).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
+            c.order, passes);
     float* q = rows.Q.data_ptr<float>() + r * columns;
-    std::uint8_t* codes = rows.codes.data() + r * columns;
-    bool moved = true;
-    for (int pass = 0; pass < passes && moved; ++pass) {
-      moved = false;
-      for (const std::int64_t j : c.order) {
-        const float Hjj = H[j * columns + j];
-        const int code = grid.nearest(j, q[j] + g[j] / Hjj);
-        if (code == codes[j]) continue;
-        const float step = grid.value(j, code) - q[j];
-        if (!(step * (step * Hjj - 2.0f * g[j]) < 0.0f)) continue;  // the change of e H e^T
-        const float* row = H + j * columns;
-        for (std::int64_t i = 0; i < columns; ++i) g[i] -= step * row[i];
-        q[j] += step;
-        codes[j] = static_cast<std::uint8_t>(code);
-        moved = true;
-      }
-      for (std::int64_t j = 0; j < columns; ++j) q[j] = grid.value(j, codes[j]);  // exact again after the additions
-    }
+    for (std::int64_t j = 0; j < columns; ++j) q[j] = row.value(j);
   }
   return gradient;
 }
@@ -155,22 +113,23 @@ Sums measure(const Rows& rows, const Curvature& c, const at::Tensor& gradient) {
   const std::int64_t columns = rows.T.size(1);
   const float* target = rows.T.data_ptr<float>();
   for (std::int64_t i = 0; i < rows.T.numel(); ++i)
-    sums.clipped += rows.grids[static_cast<std::size_t>(i / columns)].clips(i % columns, target[i],
-                                                                             rows.codes[static_cast<std::size_t>(i)]);
+    sums.clipped += rows.packed[static_cast<std::size_t>(i / columns)].clips(i % columns, target[i]);
   return sums;
 }
 
 }  // namespace
 
-Curvature make_curvature(at::Tensor XtX, at::Tensor cross, const GptqOptions& options, std::string_view name) {
+Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string_view name) {
   const at::NoGradGuard no_grad;
+  const at::Tensor& XtX = sums.XtX;
   const std::int64_t n = XtX.size(0);
   const double mean = XtX.diagonal().to(at::kDouble).mean().item<double>();
   if (!std::isfinite(XtX.to(at::kDouble).abs().sum().item<double>()))
     fail("gptq: the inputs of ", name, " hold NaN or Inf, or overflow when squared; the model does not compute on this ",
          "calibration text");
   Curvature c;
-  if (cross.defined()) c.drift = cross.sub_(XtX);
+  if (sums.cross.defined()) c.drift = sums.cross.sub_(XtX);
+  c.residual = sums.residual;
   std::vector<float> diagonal(static_cast<std::size_t>(n));
   for (std::int64_t j = 0; j < n; ++j) diagonal[static_cast<std::size_t>(j)] = XtX.data_ptr<float>()[j * n + j];
   c.dead_columns = std::count(diagonal.begin(), diagonal.end(), 0.0f);
@@ -222,22 +181,19 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
     const std::int64_t begin = step * kRows, count = std::min(kRows, rows - begin);
     Rows part;
     part.W = W.narrow(0, begin, count);
-    part.T = corrected_target(part.W, curvature);
+    part.T = corrected_target(part.W, curvature, begin);
     part.Q = at::empty_like(part.T);
-    part.codes.resize(static_cast<std::size_t>(count * columns));
     const auto row = [&](std::int64_t r) {
       return std::span(result.Q.bytes).subspan(static_cast<std::size_t>(begin + r) * stride, stride);
     };
     for (std::int64_t r = 0; r < count; ++r) {
       encode_row(type, values(part.T).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
                  curvature.importance, row(r));
-      part.grids.emplace_back(type, row(r), columns);
+      part.packed.emplace_back(type, row(r), columns);
     }
     visit_columns(part, curvature);
     const at::Tensor gradient = descend(part, curvature, options.descent_passes);
-    for (std::int64_t r = 0; r < count; ++r)
-      write_codes(type, std::span(part.codes).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
-                  row(r));
+    for (std::int64_t r = 0; r < count; ++r) part.packed[static_cast<std::size_t>(r)].write(row(r));
     sums[static_cast<std::size_t>(step)] = measure(part, curvature, gradient);
   });
   Sums total;

@@ -31,6 +31,7 @@ struct Curvature {
   at::Tensor pivot;      // (columns) float32, in visiting order: D
   at::Tensor L;          // (columns, columns) float64: Cholesky factor of H in reversed visiting order; only with a drift
   at::Tensor drift;      // (columns, columns) float32: X_fp^T X_q - X_q^T X_q; undefined: the target is W itself
+  at::Tensor residual;   // (rows, columns) float32: (h_fp - h_q)^T X_q, what the residual stream lost; undefined: nothing
   std::vector<float> importance;       // mean square input by column; never zero
   std::vector<std::int64_t> order;     // order[k]: the column visited k-th
   double lambda = 0;                   // what was added to the diagonal
@@ -39,9 +40,17 @@ struct Curvature {
   std::int64_t dead_columns = 0;       // columns no calibration token reaches
 };
 
-// XtX: (columns, columns) float32, sum over tokens of x_q x_q^T. cross: the same of x_fp x_q^T, or undefined. Both are
-// consumed. name: for errors. Throws Error for NaN or Inf, and if no damping up to the mean diagonal itself helps.
-Curvature make_curvature(at::Tensor XtX, at::Tensor cross, const GptqOptions& options, std::string_view name);
+// Sums over calibration tokens of the inputs x of one linear; _q of the model quantized so far, _fp of the original.
+struct InputSums {
+  at::Tensor XtX;    // (columns, columns) float32: sum of x_q x_q^T
+  at::Tensor cross;  // (columns, columns) float32: sum of x_fp x_q^T; undefined: the target is W itself
+  // (rows, columns) float32: sum of (h_fp - h_q) x_q^T, h the residual stream that the output is added to. Undefined where
+  // that is not so; defined: the sums are of use for that one matrix only.
+  at::Tensor residual;
+};
+
+// sums are consumed. name: for errors. Throws Error for NaN or Inf, and if no damping up to the mean diagonal itself helps.
+Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string_view name);
 
 struct GptqResult {
   QuantizedTensor Q;

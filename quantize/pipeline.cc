@@ -14,6 +14,8 @@
 namespace attar {
 namespace {
 
+constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_head.weight";
+
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -113,8 +115,8 @@ class Pipeline {
         static_cast<std::int64_t>(options_.calibration.size() * options_.calibration.front().size());
     Progress progress(gptq ? "gptq" : "rtn", report_.tensors.size(), "tensors");
     Streams streams(model_, options_.calibration, gptq && options_.corrected_target);
-    streams.start(decoded(round("model.embed_tokens.weight", {})));
-    progress.advance(1, "model.embed_tokens.weight");
+    calibrate_embedding(progress);
+    streams.start(decoded(done_.at(kEmbedding)));
     for (std::int64_t layer = 0; layer < model_.config.layers; ++layer) {
       streams.enter_layer(layer);
       const std::vector<std::string> names = streams.linear_weights();
@@ -130,10 +132,43 @@ class Pipeline {
       const double error = streams.leave_layer();
       if (gptq && options_.corrected_target) report_.layer_error.push_back(error);
     }
-    if (index_.contains("lm_head.weight")) {
-      round("lm_head.weight", streams.final_mean_squares());
-      progress.advance(1, "lm_head.weight");
+    if (index_.contains(kHead)) {
+      if (gptq && worth_solving(kHead))
+        quantize_one(kHead, read_matrix(kHead), make_curvature(streams.final_sums(), options_.gptq, kHead));
+      else
+        round(kHead, streams.final_mean_squares());
+      progress.advance(1, kHead);
     }
+  }
+
+  // A tied embedding is the output head too: there its inputs are the last hidden states, for which the original model is run
+  // once ahead. As an embedding alone, each row is what it is, and nearest is best.
+  void calibrate_embedding(Progress& progress) {
+    if (options_.method == Method::kGptq && !index_.contains(kHead) && worth_solving(kEmbedding)) {
+      Streams streams(model_, options_.calibration, false);
+      const at::Tensor W = read_matrix(kEmbedding);
+      streams.start(W);
+      for (std::int64_t layer = 0; layer < model_.config.layers; ++layer) {
+        streams.enter_layer(layer);
+        streams.leave_layer();
+      }
+      quantize_one(kEmbedding, W, make_curvature(streams.final_sums(), options_.gptq, kEmbedding));
+    } else {
+      round(kEmbedding, {});
+    }
+    progress.advance(1, kEmbedding);
+  }
+
+  // What 8 bits lose nobody can measure.
+  bool worth_solving(const std::string& name) {
+    const TypeInfo& type = info(entry(name).plan.got);
+    return type.quantized && type.grid.levels < 256;
+  }
+
+  at::Tensor read_matrix(const std::string& name) const {
+    const Tensor& tensor = model_.at(name);
+    const std::vector<float> values = read_floats(tensor);
+    return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(tensor.shape);
   }
 
   void weigh(Streams& streams, const std::vector<std::string>& names, Progress& progress) {
@@ -155,16 +190,16 @@ class Pipeline {
         continue;
       }
       if (!curvature) {
-        InputSums sums = streams.input_sums(name);
-        curvature = make_curvature(std::move(sums.XtX), std::move(sums.cross), options_.gptq, name);
+        curvature = make_curvature(streams.input_sums(name), options_.gptq, name);
         tensor.seconds = seconds_since(start);  // counted where it was needed first
       }
-      quantize_one(streams, name, *curvature);
+      quantize_one(name, streams.weight(name), *curvature);
+      streams.replace(name, decoded(done_.at(name)));
       progress.advance(1, name);
     }
   }
 
-  void quantize_one(Streams& streams, const std::string& name, const Curvature& curvature) {
+  void quantize_one(const std::string& name, const at::Tensor& W, const Curvature& curvature) {
     const auto start = Clock::now();
     TensorReport& tensor = entry(name);
     if (options_.strict && curvature.damping_raises > 0)
@@ -173,7 +208,7 @@ class Pipeline {
     if (options_.strict && curvature.dead_columns > 0)
       fail("gptq: no calibration token reaches ", curvature.dead_columns, " of the ", curvature.order.size(),
            " columns of ", name, "; give more calibration text, or leave out --strict to round them to nearest");
-    GptqResult result = gptq(tensor.plan.got, streams.weight(name), curvature, options_.gptq, name);
+    GptqResult result = gptq(tensor.plan.got, W, curvature, options_.gptq, name);
     tensor.method = "gptq";
     tensor.weight_error = result.weight_error;
     tensor.output_error = result.output_error;
@@ -181,7 +216,6 @@ class Pipeline {
     tensor.damping = curvature.damping;
     tensor.damping_raises = curvature.damping_raises;
     tensor.dead_columns = curvature.dead_columns;
-    streams.replace(name, decoded(result.Q));
     done_.insert_or_assign(name, std::move(result.Q));
     tensor.seconds += seconds_since(start);
   }

@@ -10,19 +10,28 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kWaveTokens = 8192;  // inputs held at a time; fixed, so that sums do not depend on the threads
+constexpr const char* kFinalNorm = "model.norm.weight";
 constexpr std::int64_t kTile = 128;         // columns of X^T X per parallel step
 
-struct Captured {};  // thrown by the observer: the rest of the layer is not needed
+struct Seen {};  // thrown by the observer: the rest of the layer is not needed
 
-// sum_i A_i B_i^T over rows i of A and B, added to `sum`. symmetric: A is B, and only the upper blocks are computed.
+// sum_i A_i^T B_i over rows i of A and B, added to `sum`. symmetric: A is B, and only the upper blocks are computed.
 void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::Tensor& sum) {
-  const std::int64_t columns = A.size(1);
-  parallel_for((columns + kTile - 1) / kTile, [&](std::int64_t tile) {
+  const std::int64_t rows = A.size(1), columns = B.size(1);
+  parallel_for((rows + kTile - 1) / kTile, [&](std::int64_t tile) {
     const at::NoGradGuard no_grad;
-    const std::int64_t begin = tile * kTile, width = std::min(kTile, columns - begin), from = symmetric ? begin : 0;
+    const std::int64_t begin = tile * kTile, width = std::min(kTile, rows - begin), from = symmetric ? begin : 0;
     at::Tensor part = sum.narrow(0, begin, width).narrow(1, from, columns - from);
     part.add_(at::mm(A.narrow(1, begin, width).t(), B.narrow(1, from, columns - from)));
   });
+}
+
+// add_products left out the blocks under the diagonal; within a diagonal block both halves are there.
+void mirror(at::Tensor& sum) { sum = at::triu(sum) + at::triu(sum, 1).t(); }
+
+at::Tensor read_tensor(const Tensor& tensor) {
+  const std::vector<float> values = read_floats(tensor);
+  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(tensor.shape);
 }
 
 }  // namespace
@@ -92,8 +101,7 @@ void Streams::enter_layer(std::int64_t index) {
   const std::string prefix = cat("model.layers.", index, ".");
   for (const Tensor& tensor : model_.tensors) {
     if (!tensor.name.starts_with(prefix)) continue;
-    const std::vector<float> values = read_floats(tensor);
-    at::Tensor weight = torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(tensor.shape);
+    at::Tensor weight = read_tensor(tensor);
     if (!at::isfinite(weight).all().item<bool>())
       fail("quantize: ", tensor.name, " holds NaN or Inf; the checkpoint is damaged or overflowed its type");
     original_weights_.emplace(tensor.name, std::move(weight));
@@ -114,41 +122,51 @@ void Streams::replace(const std::string& name, const at::Tensor& quantized) {
   if (!with_original_) original_weights_.erase(name);
 }
 
-at::Tensor Streams::capture(const std::string& linear, const Weights& weights, const std::vector<at::Tensor>& hidden,
-                            std::size_t begin, std::size_t end) {
+Streams::Captured Streams::capture(const std::string& linear, const Weights& weights,
+                                   const std::vector<at::Tensor>& hidden, std::size_t begin, std::size_t end) {
   const std::string wanted = linear.substr(0, linear.size() - std::string_view(".weight").size());
-  const std::int64_t columns = weights.at(linear).size(1);
-  const at::Tensor X = at::empty({static_cast<std::int64_t>(end - begin) * length_, columns});
+  const at::Tensor& W = weights.at(linear);
+  const std::int64_t tokens = static_cast<std::int64_t>(end - begin) * length_;
+  Captured captured{at::empty({tokens, W.size(1)}), {}};
+  std::vector<at::Tensor> residual(end - begin);
   parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
     with_worker(weights, [&](Decoder& decoder) {
+      decoder.residual_observer = [&](const std::string& name, const at::Tensor& h) {
+        if (name == wanted) residual[static_cast<std::size_t>(i)] = h.reshape({length_, -1});
+      };
       decoder.observer = [&](const std::string& name, const at::Tensor& x) {
         if (name != wanted) return;
-        X.narrow(0, i * length_, length_).copy_(x.reshape({length_, columns}));
-        throw Captured{};
+        captured.X.narrow(0, i * length_, length_).copy_(x.reshape({length_, W.size(1)}));
+        throw Seen{};
       };
       try {
         decoder.layer(layer_, hidden[begin + static_cast<std::size_t>(i)]);
-      } catch (const Captured&) {
+      } catch (const Seen&) {
       }
       decoder.observer = nullptr;
+      decoder.residual_observer = nullptr;
     });
   });
-  return X;
+  if (residual.front().defined()) captured.residual = at::cat(residual);
+  return captured;
 }
 
 InputSums Streams::input_sums(const std::string& linear) {
   const at::NoGradGuard no_grad;
-  const std::int64_t columns = weights_.at(linear).size(1);
-  InputSums sums{at::zeros({columns, columns}), {}};
-  if (with_original_) sums.cross = at::zeros({columns, columns});
+  const at::Tensor& W = weights_.at(linear);
+  InputSums sums{at::zeros({W.size(1), W.size(1)}), {}, {}};
+  if (with_original_) sums.cross = at::zeros_like(sums.XtX);
   for_each_wave([&](std::size_t begin, std::size_t end) {
-    const at::Tensor X = capture(linear, weights_, hidden_, begin, end);
+    const auto [X, h] = capture(linear, weights_, hidden_, begin, end);
     add_products(X, X, true, sums.XtX);
-    if (with_original_)
-      add_products(capture(linear, original_weights_, original_, begin, end), X, false, sums.cross);
+    if (!with_original_) return;
+    const auto [X_fp, h_fp] = capture(linear, original_weights_, original_, begin, end);
+    add_products(X_fp, X, false, sums.cross);
+    if (!h.defined()) return;
+    if (!sums.residual.defined()) sums.residual = at::zeros(W.sizes());
+    add_products(h_fp - h, X, false, sums.residual);
   });
-  // The blocks under the diagonal mirror those above; within a diagonal block both halves are there.
-  sums.XtX = at::triu(sums.XtX) + at::triu(sums.XtX, 1).t();
+  mirror(sums.XtX);
   return sums;
 }
 
@@ -156,10 +174,9 @@ std::vector<float> Streams::mean_squares(const std::string& linear) {
   const at::NoGradGuard no_grad;
   at::Tensor sum = at::zeros({weights_.at(linear).size(1)}, at::kDouble);
   for_each_wave([&](std::size_t begin, std::size_t end) {
-    sum += capture(linear, weights_, hidden_, begin, end).square().sum(0).to(at::kDouble);
+    sum += capture(linear, weights_, hidden_, begin, end).X.square().sum(0).to(at::kDouble);
   });
-  const at::Tensor mean = (sum / static_cast<double>(length_ * static_cast<std::int64_t>(ids_.size()))).to(at::kFloat);
-  return {mean.data_ptr<float>(), mean.data_ptr<float>() + mean.numel()};
+  return mean_of(sum);
 }
 
 double Streams::leave_layer() {
@@ -181,16 +198,42 @@ double Streams::leave_layer() {
   return energies > 0 ? errors / energies : 0;
 }
 
+// The final norm of chunks [begin, end): (tokens, hidden).
+at::Tensor Streams::normed(const at::Tensor& norm, const std::vector<at::Tensor>& hidden, std::size_t begin, std::size_t end) {
+  std::vector<at::Tensor> X(end - begin);
+  parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
+    with_worker({{kFinalNorm, norm}}, [&](Decoder& decoder) {
+      X[static_cast<std::size_t>(i)] = decoder.final_norm(hidden[begin + static_cast<std::size_t>(i)]).reshape({length_, -1});
+    });
+  });
+  return at::cat(X);
+}
+
+InputSums Streams::final_sums() {
+  const at::NoGradGuard no_grad;
+  const at::Tensor norm = read_tensor(model_.at(kFinalNorm));
+  InputSums sums{at::zeros({norm.numel(), norm.numel()}), {}, {}};
+  if (with_original_) sums.cross = at::zeros_like(sums.XtX);
+  for_each_wave([&](std::size_t begin, std::size_t end) {
+    const at::Tensor X = normed(norm, hidden_, begin, end);
+    add_products(X, X, true, sums.XtX);
+    if (with_original_) add_products(normed(norm, original_, begin, end), X, false, sums.cross);
+  });
+  mirror(sums.XtX);
+  return sums;
+}
+
 std::vector<float> Streams::final_mean_squares() {
   const at::NoGradGuard no_grad;
-  const std::string name = "model.norm.weight";
-  const std::vector<float> values = read_floats(model_.at(name));
-  const at::Tensor norm = torch::tensor(at::ArrayRef<float>(values.data(), values.size()));
+  const at::Tensor norm = read_tensor(model_.at(kFinalNorm));
   at::Tensor sum = at::zeros({norm.numel()}, at::kDouble);
-  with_worker({{name, norm}}, [&](Decoder& decoder) {
-    for (const at::Tensor& hidden : hidden_)
-      sum += decoder.final_norm(hidden).square().sum(std::vector<std::int64_t>{0, 1}).to(at::kDouble);
+  for_each_wave([&](std::size_t begin, std::size_t end) {
+    sum += normed(norm, hidden_, begin, end).square().sum(0).to(at::kDouble);
   });
+  return mean_of(sum);
+}
+
+std::vector<float> Streams::mean_of(const at::Tensor& sum) const {
   const at::Tensor mean = (sum / static_cast<double>(length_ * static_cast<std::int64_t>(ids_.size()))).to(at::kFloat);
   return {mean.data_ptr<float>(), mean.data_ptr<float>() + mean.numel()};
 }

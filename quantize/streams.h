@@ -14,14 +14,9 @@
 
 #include "datasets/tokenizer.h"
 #include "model/decoder.h"
+#include "quantize/gptq.h"
 
 namespace attar {
-
-// Sums over all calibration tokens of the inputs x of one linear; _q of the quantized stream, _fp of the original.
-struct InputSums {
-  at::Tensor XtX;    // (columns, columns) float32: sum of x_q x_q^T
-  at::Tensor cross;  // (columns, columns) float32: sum of x_fp x_q^T; undefined without the original stream
-};
 
 class Streams {
  public:
@@ -45,15 +40,23 @@ class Streams {
   // Carries all streams through the layer. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out; 0 with one stream.
   double leave_layer();
 
-  std::vector<float> final_mean_squares();  // of the output head's inputs; call after the last layer
+  // Of the output head's inputs; call after the last layer.
+  InputSums final_sums();
+  std::vector<float> final_mean_squares();
 
  private:
   struct Worker;
   using Weights = std::map<std::string, at::Tensor>;
 
-  // Inputs of `linear` for chunks [begin, end): (tokens, columns).
-  at::Tensor capture(const std::string& linear, const Weights& weights, const std::vector<at::Tensor>& hidden,
-                     std::size_t begin, std::size_t end);
+  // What `linear` meets in chunks [begin, end).
+  struct Captured {
+    at::Tensor X;         // inputs (tokens, columns)
+    at::Tensor residual;  // (tokens, rows); undefined where the output is not added to the residual stream directly
+  };
+  at::Tensor normed(const at::Tensor& norm, const std::vector<at::Tensor>& hidden, std::size_t begin, std::size_t end);
+  Captured capture(const std::string& linear, const Weights& weights, const std::vector<at::Tensor>& hidden,
+                   std::size_t begin, std::size_t end);
+  std::vector<float> mean_of(const at::Tensor& sum) const;  // over all tokens
   void for_each_wave(const std::function<void(std::size_t begin, std::size_t end)>& work);
   void with_worker(const Weights& weights, const std::function<void(Decoder&)>& work);
 

@@ -1,0 +1,40 @@
+#include "quantize/packed_row.h"
+
+namespace attar {
+
+PackedRow::PackedRow(Type type, ByteView row, std::int64_t columns)
+    : type_(type), grid_(info(type).grid), block_weights_(info(type).block_weights),
+      blocks_(read_scales(type, row, static_cast<std::uint64_t>(columns))),
+      scale_(static_cast<std::size_t>(columns / grid_.group)), offset_(scale_.size()),
+      codes_(static_cast<std::size_t>(columns)) {
+  read_codes(type, row, codes_);
+  for (std::size_t b = 0; b < blocks_.size(); ++b) decode_scales(b);
+}
+
+void PackedRow::decode_scales(std::size_t block) {
+  const BlockScales& s = blocks_[block];
+  const auto groups = static_cast<std::size_t>(block_weights_ / grid_.group);
+  for (std::size_t g = 0; g < groups; ++g) {
+    scale_[block * groups + g] = s.d * static_cast<float>(s.sc[g]);
+    offset_[block * groups + g] = grid_.has_offset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f;
+  }
+}
+
+void PackedRow::set_block(std::int64_t block, const BlockScales& scales) {
+  blocks_[static_cast<std::size_t>(block)] = scales;
+  decode_scales(static_cast<std::size_t>(block));
+}
+
+bool PackedRow::clips(std::int64_t column, float w) const {
+  const int at = code(column);
+  if (at != 0 && at != grid_.levels - 1) return false;
+  const float end = value(column), step = end - value(column, at == 0 ? 1 : at - 1);
+  return (w - end) * step > 0.5f * step * step;
+}
+
+void PackedRow::write(std::span<std::byte> row) const {
+  write_scales(type_, blocks_, row);
+  write_codes(type_, codes_, row);
+}
+
+}  // namespace attar
