@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "datasets/corpus.h"
+#include "distill/tune.h"
 #include "quantize/pipeline.h"
 
 namespace attar::cli {
@@ -22,15 +23,25 @@ struct QuantizeCommand {
   std::int64_t samples = 128, context = 512;
   std::vector<std::string> overrides;
   double damping = GptqOptions{}.damping;
+  TuneOptions tune;
   bool pure = false, no_act_order = false, no_correction = false;
 };
 
-Method parse_method(const QuantizeCommand& command) {
-  static const std::vector<std::string> kNames = {"rtn", "gptq"};
-  if (command.method.empty()) return command.calibration.empty() ? Method::kRtn : Method::kGptq;
-  const auto found = std::find(kNames.begin(), kNames.end(), command.method);
-  if (found == kNames.end()) fail("--method ", command.method, ": unknown method", suggest(command.method, kNames));
-  return found == kNames.begin() ? Method::kRtn : Method::kGptq;
+struct Methods {
+  Method rounding = Method::kRtn;
+  bool tune = false;
+};
+
+// "rtn", "gptq", either with "+tune"; empty: gptq if there is text for it.
+Methods parse_methods(const QuantizeCommand& command) {
+  static const std::vector<std::string> kNames = {"rtn", "gptq", "rtn+tune", "gptq+tune"};
+  if (command.method.empty()) return {command.calibration.empty() ? Method::kRtn : Method::kGptq};
+  if (std::find(kNames.begin(), kNames.end(), command.method) == kNames.end())
+    fail("--method ", command.method, ": unknown method", suggest(command.method, kNames));
+  const Methods methods{command.method.starts_with("gptq") ? Method::kGptq : Method::kRtn, command.method.ends_with("+tune")};
+  if ((methods.tune || methods.rounding == Method::kGptq) && command.calibration.empty())
+    fail("--method ", command.method, " needs text; give --calibration FILE, or --calibration builtin:calibration");
+  return methods;
 }
 
 void check_output(const fs::path& output) {
@@ -54,6 +65,7 @@ void look_at_source(const Checkpoint& model, bool strict) {
   warn(message);
 }
 
+// All chunks of the calibration text, in the order the seed gives.
 std::vector<Ids> calibration_chunks(const QuantizeCommand& command, const Checkpoint& model) {
   if (command.calibration.empty()) return {};
   if (command.context < 2) fail("--context ", command.context, ": expected at least 2 tokens");
@@ -66,7 +78,6 @@ std::vector<Ids> calibration_chunks(const QuantizeCommand& command, const Checkp
   const auto documents = read_documents(command.calibration);
   std::vector<Ids> chunks = sample_chunks(tokenizer, documents, length, 0, command.common.seed);
   const auto found = static_cast<std::int64_t>(chunks.size());
-  if (command.samples > 0 && found > command.samples) chunks.resize(static_cast<std::size_t>(command.samples));
   if (command.samples > found) {
     const std::string message = cat("--samples ", command.samples, ": ", command.calibration, " holds only ", found,
                                     " chunks of ", length, " tokens");
@@ -134,9 +145,8 @@ int run_quantize(const QuantizeCommand& command) {
   options.plan.preset = &preset_from_name(command.type);
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
-  options.method = parse_method(command);
-  if (options.method == Method::kGptq && command.calibration.empty())
-    fail("--method gptq needs text; give --calibration FILE, or --calibration builtin:calibration");
+  const Methods methods = parse_methods(command);
+  options.method = methods.rounding;
   options.gptq.damping = command.damping;
   options.gptq.act_order = !command.no_act_order;
   options.corrected_target = !command.no_correction;
@@ -144,9 +154,18 @@ int run_quantize(const QuantizeCommand& command) {
 
   const Checkpoint model = open_checkpoint(command.model);
   look_at_source(model, options.strict);
-  options.calibration = calibration_chunks(command, model);
+  const std::vector<Ids> chunks = calibration_chunks(command, model);
+  options.calibration = chunks;
+  if (const auto samples = static_cast<std::size_t>(command.samples); samples > 0 && chunks.size() > samples)
+    options.calibration.resize(samples);
   QuantizeReport report;
-  const Checkpoint result = quantize(model, options, report);
+  Checkpoint result = quantize(model, options, report);
+  TuneReport tuned;
+  if (methods.tune) {
+    TuneOptions tuning = command.tune;
+    tuning.seed = command.common.seed;
+    result = tune(model, result, chunks, tuning, tuned);
+  }
   GgufOptions gguf;
   gguf.file_type = options.plan.preset->file_type;
   write_gguf(result, output, gguf);
@@ -156,7 +175,8 @@ int run_quantize(const QuantizeCommand& command) {
   json["output"] = output.string();
   json["bytes"] = fs::file_size(output);
   json["preset"] = options.plan.preset->name;
-  json["method"] = options.method == Method::kGptq ? "gptq" : "rtn";
+  json["method"] = cat(options.method == Method::kGptq ? "gptq" : "rtn", methods.tune ? "+tune" : "");
+  if (methods.tune) json["tune"] = to_json(tuned);
   write_result(command.common, "quantize", std::move(json));
   return kDone;
 }
@@ -178,7 +198,8 @@ void add_quantize(CLI::App& app) {
   sub->add_option("-o,--output", command.output, "The .gguf to write")->required()->type_name("FILE");
   sub->add_option("--type", command.type, type_help())->required()->type_name("TYPE");
   sub->add_option("--method", command.method,
-                  "rtn (round to nearest) or gptq (needs --calibration); without it: gptq if there is --calibration")
+                  "rtn (round to nearest) or gptq; with +tune, scales and norms are then trained end to end on the original's "
+                  "distributions. gptq and tune need --calibration. Without the option: gptq if there is --calibration")
       ->type_name("METHOD");
   sub->add_option("--calibration", command.calibration,
                   "Text that shows what the model meets: .txt, .jsonl, or builtin:calibration")
@@ -192,6 +213,16 @@ void add_quantize(CLI::App& app) {
                   "REGEX=TYPE for the matrices whose name (Hugging Face's or GGUF's) it is found in; may be repeated")
       ->type_name("REGEX=TYPE")
       ->allow_extra_args(false);
+  sub->add_option("--tune-steps", command.tune.steps, "Steps of tuning, each over --tune-batch chunks")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--tune-batch", command.tune.batch, "Chunks in a step of tuning")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--tune-rate", command.tune.rate,
+                  "Peak learning rate of tuning, relative to the size of scales and norms; matrices of 8 bits get a tenth, absolute")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");
   sub->add_option("--damp", command.damping, "GPTQ: share of the mean diagonal added to the Hessian")
       ->check(CLI::Range(1e-8, 1.0))

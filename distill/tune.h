@@ -1,0 +1,37 @@
+// Quantization-aware distillation: what a quantized model can still change without changing a code is trained end to end on
+// the teacher's distributions. docs/methods/tune.md.
+//
+// Trained are the scales and offsets of the block formats (d and dmin of every block), the norms and biases, and the matrices
+// of 8 and more bits, which are rounded again at the end. Types, shapes and bytes stay what they are.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+#include "convert/checkpoint.h"
+#include "datasets/tokenizer.h"
+
+namespace attar {
+
+struct TuneOptions {
+  std::int64_t steps = 200, batch = 8;   // chunks a step
+  std::int64_t warmup = 10;              // steps
+  // Peak learning rate: of scales, offsets, norms and biases relative to their size; of matrices of 8 and more bits a tenth
+  // of it, absolute.
+  double rate = 1e-3;
+  std::uint64_t seed = 0;
+};
+
+struct TuneReport {
+  std::int64_t steps = 0, tokens = 0;
+  double kl_before = 0, kl_after = 0;    // mean over the first and over the last tenth of the steps, nats
+  double seconds = 0;
+};
+nlohmann::json to_json(const TuneReport& report);
+
+// teacher and quantized: the same architecture and vocabulary. chunks: calibration text, all of one length of at least two.
+// Both models are held as floats, with gradients and two moments for what is trained. Throws Error; Interrupted.
+Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const std::vector<Ids>& chunks,
+                const TuneOptions& options, TuneReport& report);
+
+}  // namespace attar

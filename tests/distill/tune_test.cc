@@ -1,0 +1,124 @@
+#include "distill/tune.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "base/threads.h"
+#include "quantize/pipeline.h"
+#include "tests/model/models.h"
+
+namespace attar {
+namespace {
+
+class TuneOnce : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    set_verbosity(Verbosity::kQuiet);
+    set_up_torch(1);
+    ModelConfig config = test::tiny_config(Family::kQwen2, 4, 2, 64);  // has biases
+    config.hidden_size = 256;
+    config.intermediate_size = 256;
+    config.layers = 2;
+    config.sliding_layers.resize(2);
+    const auto decoder = test::tiny_decoder(config);
+    const torch::NoGradGuard no_grad;
+    for (const std::string& name : decoder->parameter_names())
+      if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.5);
+    teacher = to_checkpoint(*decoder, {});
+    Random random(1);
+    chunks.assign(136, Ids(33));
+    for (Ids& chunk : chunks)
+      for (std::int64_t& id : chunk) id = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(config.vocab_size)));
+    heldout = {chunks.end() - 8, chunks.end()};
+    chunks.resize(128);
+    options.steps = 40;
+    options.batch = 4;
+  }
+  void TearDown() override { set_verbosity(Verbosity::kNormal); }
+
+  Checkpoint rounded(const char* preset) const {
+    QuantizeOptions quantize_options;
+    quantize_options.plan.preset = &preset_from_name(preset);
+    quantize_options.plan.pure = true;
+    quantize_options.plan.overrides.push_back(parse_override("embed_tokens=q8_0"));
+    QuantizeReport rounding;
+    return quantize(teacher, quantize_options, rounding);
+  }
+  // Mean divergence from the teacher on text that was not trained on.
+  double divergence(const Checkpoint& model) const {
+    const torch::NoGradGuard no_grad;
+    const auto p = load_decoder(teacher), q = load_decoder(model);
+    double sum = 0;
+    for (const Ids& chunk : heldout) {
+      const at::Tensor ids = torch::tensor(chunk).unsqueeze(0);
+      const at::Tensor log_p = p->forward(ids).log_softmax(-1), log_q = q->forward(ids).log_softmax(-1);
+      sum += (log_p.exp() * (log_p - log_q)).sum(-1).mean().item<double>();
+    }
+    return sum / static_cast<double>(heldout.size());
+  }
+
+  Checkpoint teacher;
+  std::vector<Ids> chunks, heldout;
+  TuneOptions options;
+  TuneReport report;
+};
+
+class Tune : public TuneOnce, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(Tune, LowersTheDivergenceAndMovesNoCode) {
+  const Checkpoint before = rounded(GetParam());
+  const Checkpoint after = tune(teacher, before, chunks, options, report);
+  EXPECT_LT(report.kl_after, report.kl_before);
+  EXPECT_EQ(report.tokens, 40 * 4 * 32);
+  EXPECT_LT(divergence(after), 0.95 * divergence(before));
+  int moved = 0;
+  ASSERT_EQ(after.tensors.size(), before.tensors.size());
+  for (std::size_t i = 0; i < after.tensors.size(); ++i) {
+    const Tensor &a = before.tensors[i], &b = after.tensors[i];
+    SCOPED_TRACE(a.name);
+    ASSERT_EQ(a.name, b.name);
+    EXPECT_EQ(a.shape, b.shape);
+    EXPECT_EQ(a.type, b.type);
+    const QuantizedTensor x = read_packed(a), y = read_packed(b);
+    moved += x.bytes != y.bytes;
+    if (!info(a.type).quantized || info(a.type).grid.levels == 256) continue;
+    const auto columns = static_cast<std::size_t>(x.columns());
+    const std::size_t stride = x.bytes.size() / static_cast<std::size_t>(x.rows());
+    std::vector<std::uint8_t> codes_x(columns), codes_y(columns);
+    for (std::size_t r = 0; r < static_cast<std::size_t>(x.rows()); ++r) {
+      read_codes(a.type, ByteView(x.bytes).subspan(r * stride, stride), codes_x);
+      read_codes(a.type, ByteView(y.bytes).subspan(r * stride, stride), codes_y);
+      ASSERT_EQ(codes_x, codes_y) << "row " << r;
+    }
+  }
+  EXPECT_GT(moved, 12) << "matrices, norms and biases should all have moved";
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Tune, ::testing::Values("q4_0", "q4_1", "iq4_nl", "q3_k", "q4_k"),
+                         [](const auto& tested) { return std::string(tested.param); });
+
+TEST_F(TuneOnce, SameSeedSameBytes) {
+  options.steps = 5;
+  const Checkpoint before = rounded("q4_0");
+  const std::string first = checkpoint_hash(tune(teacher, before, chunks, options, report));
+  EXPECT_EQ(checkpoint_hash(tune(teacher, before, chunks, options, report)), first);
+  options.seed = 1;
+  EXPECT_NE(checkpoint_hash(tune(teacher, before, chunks, options, report)), first);
+}
+
+TEST_F(TuneOnce, BadInput) {
+  EXPECT_THROW(tune(teacher, rounded("q4_0"), {}, options, report), Error);
+  Checkpoint other = rounded("q4_0");
+  other.tensors.pop_back();
+  EXPECT_THROW(tune(teacher, other, chunks, options, report), Error);
+  other = rounded("q4_0");
+  other.config.vocab_size = 99;
+  EXPECT_THROW(tune(teacher, other, chunks, options, report), Error);
+}
+
+}  // namespace
+}  // namespace attar
