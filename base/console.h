@@ -39,7 +39,7 @@ class Progress {
   std::string label_, unit_, extra_;
   std::uint64_t total_, done_ = 0;
   Clock::time_point start_, shown_;
-  bool terminal_, drawn_ = false;
+  bool terminal_;
 };
 
 }  // namespace attar

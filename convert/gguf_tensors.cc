@@ -106,8 +106,10 @@ Tensor from_gguf(Tensor tensor, const ModelConfig& config) {
 }
 
 Tensor to_gguf(Tensor tensor, const ModelConfig& config) {
-  if (tensor.shape.size() == 1)  // -0.0f: adding it keeps every value, +0 would turn -0 into 0
-    tensor = shifted(std::move(tensor), config.norm_adds_one && is_norm(tensor.name) ? 1.0f : -0.0f);
+  if (tensor.shape.size() == 1) {  // -0.0f: adding it keeps every value, +0 would turn -0 into 0
+    const float shift = config.norm_adds_one && is_norm(tensor.name) ? 1.0f : -0.0f;
+    tensor = shifted(std::move(tensor), shift);
+  }
   if (const std::int64_t heads = permuted_heads(tensor.name, config); heads > 0)
     return permute(std::move(tensor), heads, halved_row);
   return tensor;

@@ -14,10 +14,11 @@ constexpr const char* kSpaceMark = "\xe2\x96\x81";
 constexpr float kUnusedScore = -10000.0f;
 const std::string kPrefix = "tokenizer.ggml.";
 
-std::string replace_all(std::string text, std::string_view from, std::string_view to) {
-  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-    text.replace(at, from.size(), to);
-  return text;
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  for (std::size_t at; (at = text.find(from)) != std::string_view::npos; text.remove_prefix(at + from.size()))
+    out.append(text.substr(0, at)).append(to);
+  return out.append(text);
 }
 
 std::int64_t token_id(const GgufFile& file, const char* key, std::int64_t otherwise, std::size_t size) {

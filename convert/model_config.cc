@@ -176,6 +176,12 @@ nlohmann::json text_config(const nlohmann::json& config) {
   return text;
 }
 
+// A whole number as an integer: transformers refuses 64.0 where its class says int.
+nlohmann::json whole(double value) {
+  if (value == std::floor(value)) return static_cast<std::int64_t>(value);
+  return value;
+}
+
 }  // namespace
 
 ModelConfig parse_config(const nlohmann::json& file, std::string_view source) {
@@ -242,7 +248,8 @@ nlohmann::json config_json(const ModelConfig& config) {
     json["attention_bias"] = config.qkv_bias;
   if (config.family == Family::kLlama) json["mlp_bias"] = config.mlp_bias;
   if (gemma) {
-    json["query_pre_attn_scalar"] = std::round(1.0 / (config.attention_scale * config.attention_scale) * 1e6) / 1e6;
+    const double scalar = 1.0 / (config.attention_scale * config.attention_scale);
+    json["query_pre_attn_scalar"] = whole(std::round(scalar * 1e6) / 1e6);
     const auto cap = [](double value) { return value == 0 ? nlohmann::json() : nlohmann::json(value); };
     json["attn_logit_softcapping"] = cap(config.attention_softcap);
     json["final_logit_softcapping"] = cap(config.final_softcap);

@@ -182,8 +182,9 @@ void secret_gift(Story& s) {
 
 void passed_along(Story& s) {
   const Thing& toy = pick_toy(s, 'o');
-  s.bind('q', toys()[(s.below(toys().size() - 1) + 1 + static_cast<std::size_t>(&toy - toys().data())) % toys().size()],
-         s.pick(colours()));
+  const std::string_view colour = s.pick(colours());  // drawn before the toy: the order is part of the corpus
+  const std::size_t steps = s.below(toys().size() - 1) + 1;
+  s.bind('q', toys()[(static_cast<std::size_t>(&toy - toys().data()) + steps) % toys().size()], colour);
   introduce_hero(s);
   s.say("[H] had {two good friends, [F] and [G]|two friends named [F] and [G]|friends called [F] and [G]}.");
   s.say("One [D]{| near the [P]| at the [P]}, [H] {found|bought|was given} @ [o.f].");

@@ -125,6 +125,11 @@ TEST(Config, RoundTripKeepsEverything) {
     EXPECT_EQ(after.rope.factor, before.rope.factor) << name;
     EXPECT_EQ(after.local_rope.theta, before.local_rope.theta) << name;
     EXPECT_EQ(after.qkv_bias, before.qkv_bias) << name;
+    // transformers checks the types of its fields: a number that was an integer is written as one.
+    for (const auto& [key, value] : config.items())
+      if (value.is_number_integer() && written.contains(key) && written[key].is_number()) {
+        EXPECT_TRUE(written[key].is_number_integer()) << name << " " << key << " " << written[key];
+      }
   }
 }
 
