@@ -41,6 +41,8 @@ struct GgufOptions {
   std::string name;                               // general.name; empty: the path's stem
 };
 void write_gguf(const Checkpoint& checkpoint, const std::filesystem::path& file, const GgufOptions& options = {});
+// The size write_gguf would give that file.
+std::uint64_t gguf_bytes(const Checkpoint& checkpoint, const std::filesystem::path& file, const GgufOptions& options = {});
 
 // Hash over config, tokenizer and all tensor bytes: two checkpoints of equal hash are the same model.
 std::string checkpoint_hash(const Checkpoint& checkpoint);

@@ -104,10 +104,12 @@ class GgufWriter {
   void take_tensors(GgufWriter&& other);
 
   void write(const std::filesystem::path& path) const;  // atomic
+  std::uint64_t file_bytes() const;                      // what write() will write
 
  private:
   void key(std::string_view name, GgufType type);
   void text(std::string_view value);
+  ByteWriter header() const;
   struct Pending {
     std::string name;
     Type type;

@@ -124,7 +124,9 @@ Checkpoint open_gguf(const fs::path& path) {
   return checkpoint;
 }
 
-void write_gguf(const Checkpoint& checkpoint, const fs::path& path, const GgufOptions& options) {
+namespace {
+
+GgufWriter gguf_writer(const Checkpoint& checkpoint, const fs::path& path, const GgufOptions& options) {
   const ModelConfig& config = checkpoint.config;
   GgufWriter tensors;
   add_rope_tensors(config, tensors);
@@ -146,7 +148,17 @@ void write_gguf(const Checkpoint& checkpoint, const fs::path& path, const GgufOp
   writer.add_u32("general.quantization_version", 2);
   write_gguf_tokenizer(checkpoint.tokenizer, config, writer);
   writer.take_tensors(std::move(tensors));
-  writer.write(path);
+  return writer;
+}
+
+}  // namespace
+
+void write_gguf(const Checkpoint& checkpoint, const fs::path& path, const GgufOptions& options) {
+  gguf_writer(checkpoint, path, options).write(path);
+}
+
+std::uint64_t gguf_bytes(const Checkpoint& checkpoint, const fs::path& path, const GgufOptions& options) {
+  return gguf_writer(checkpoint, path, options).file_bytes();
 }
 
 }  // namespace attar

@@ -93,14 +93,14 @@ void GgufWriter::take_tensors(GgufWriter&& other) {
   other.tensors_.clear();
 }
 
-void GgufWriter::write(const fs::path& path) const {
+ByteWriter GgufWriter::header() const {
   ByteWriter header;
   header.append(as_bytes("GGUF"));
   header.write(std::uint32_t{3});
   header.write(static_cast<std::uint64_t>(tensors_.size()));
   header.write(value_count_);
   header.append(values_.bytes());
-  std::uint64_t offset = 0, total = 0;
+  std::uint64_t offset = 0;
   for (const Pending& tensor : tensors_) {
     header.write(static_cast<std::uint64_t>(tensor.name.size()));
     header.append(as_bytes(tensor.name));
@@ -110,12 +110,23 @@ void GgufWriter::write(const fs::path& path) const {
     header.write(info(tensor.type).ggml_id);
     header.write(offset);
     offset = checked_align(checked_add(offset, tensor.bytes, tensor.name), kAlignment, tensor.name);
-    total += tensor.bytes;
   }
   header.pad_to(kAlignment);
+  return header;
+}
 
+std::uint64_t GgufWriter::file_bytes() const {
+  std::uint64_t total = header().bytes().size();
+  for (const Pending& tensor : tensors_)
+    total = checked_align(checked_add(total, tensor.bytes, tensor.name), kAlignment, tensor.name);
+  return total;
+}
+
+void GgufWriter::write(const fs::path& path) const {
+  std::uint64_t total = 0;
+  for (const Pending& tensor : tensors_) total += tensor.bytes;
   OutputFile file(path);
-  file.write(header.bytes());
+  file.write(header().bytes());
   std::optional<Progress> progress;
   if (total >= kShowProgressFrom) progress.emplace("write " + path.filename().string(), total, "bytes");
   const Bytes zeros(kAlignment);

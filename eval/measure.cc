@@ -16,22 +16,6 @@ namespace {
 constexpr std::int64_t kCpuBatchTokens = 512, kGpuBatchTokens = 16384;
 constexpr std::int64_t kCpuSliceFloats = std::int64_t{1} << 23, kGpuSliceFloats = std::int64_t{1} << 27;
 
-// LibTorch keeps to one thread while the evaluation's own threads each run it.
-class OneTorchThread {
- public:
-  OneTorchThread() { set_up_torch(1); }
-  ~OneTorchThread() { set_up_torch(thread_count()); }
-  OneTorchThread(const OneTorchThread&) = delete;
-  OneTorchThread& operator=(const OneTorchThread&) = delete;
-};
-
-// A decoder over the same weights for another thread: a decoder keeps tables of its own while it runs.
-std::shared_ptr<Decoder> share_weights(Decoder& decoder) {
-  auto copy = std::make_shared<Decoder>(decoder.config());
-  for (const std::string& name : decoder.parameter_names()) copy->parameter(name).set_data(decoder.parameter(name));
-  return copy;
-}
-
 std::int64_t longest(std::span<const Sequence> sequences) {
   std::size_t length = 0;
   for (const Sequence& s : sequences) length = std::max(length, s.ids.size());
@@ -194,7 +178,7 @@ TokenScores measure(Decoder& model, Decoder* reference, std::span<const Sequence
   if (gpu) {
     work(model, reference);
   } else {
-    const OneTorchThread one;
+    const OneTorchThread one;  // while the threads here each run LibTorch
     const auto workers = std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(batches.size()));
     parallel_for(workers, [&](std::int64_t) {
       at::set_num_threads(1);  // this setting belongs to the thread

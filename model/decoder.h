@@ -88,6 +88,8 @@ std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const torch:
 // Keeps every matrix of a quantized type packed: memory is about that of the file. The rest becomes float32.
 std::shared_ptr<Decoder> load_decoder_packed(const Checkpoint& checkpoint);
 bool has_packed_matrices(const Checkpoint& checkpoint);
+// Another decoder over the same weights, for another thread: a decoder keeps tables of its own while it runs.
+std::shared_ptr<Decoder> share_weights(Decoder& decoder);
 // For block-by-block work on models larger than memory: make a Decoder, load the parameters of a block, use them, drop them.
 void load_parameter(Decoder& decoder, const Checkpoint& checkpoint, const std::string& name);
 void drop_parameter(Decoder& decoder, const std::string& name);  // gives its memory back; load_parameter brings it again
@@ -102,5 +104,14 @@ Checkpoint to_checkpoint(Decoder& decoder, const TokenizerData& tokenizer);
 torch::Device parse_device(const std::string& name);
 // Threads for LibTorch and its BLAS; warns loudly if the BLAS is the slow reference one.
 void set_up_torch(int threads);
+
+// LibTorch on one thread while the work around it is spread over all: the sums inside its BLAS depend on how many it has.
+class OneTorchThread {
+ public:
+  OneTorchThread();
+  ~OneTorchThread();
+  OneTorchThread(const OneTorchThread&) = delete;
+  OneTorchThread& operator=(const OneTorchThread&) = delete;
+};
 
 }  // namespace attar

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/console.h"
+#include "base/threads.h"
 #include "model/decoder.h"
 
 namespace attar {
@@ -49,5 +50,8 @@ void set_up_torch(int threads) {
     warn(cat("matrix products run at only ", static_cast<int>(rate), " GFLOP/s: LibTorch found the slow reference BLAS. ",
              "Install libopenblas0 (apt-get install libopenblas0); no rebuild is needed."));
 }
+
+OneTorchThread::OneTorchThread() { set_up_torch(1); }
+OneTorchThread::~OneTorchThread() { set_up_torch(thread_count()); }
 
 }  // namespace attar

@@ -90,6 +90,12 @@ std::shared_ptr<Decoder> load_decoder_packed(const Checkpoint& checkpoint) {
   return decoder;
 }
 
+std::shared_ptr<Decoder> share_weights(Decoder& decoder) {
+  auto copy = std::make_shared<Decoder>(decoder.config());
+  for (const std::string& name : decoder.parameter_names()) copy->parameter(name).set_data(decoder.parameter(name));
+  return copy;
+}
+
 void initialise(Decoder& decoder, std::uint64_t seed) {
   Random random(seed);
   const ModelConfig& config = decoder.config();

@@ -132,6 +132,20 @@ Type mixed_type(const Mix& mix, const TensorPlan& tensor) {
 
 }  // namespace
 
+int input_of(Role role) {
+  switch (role) {
+    case Role::kQuery:
+    case Role::kKey:
+    case Role::kValue:
+    case Role::kQkv: return 0;
+    case Role::kAttentionOutput: return 1;
+    case Role::kGate:
+    case Role::kUp:
+    case Role::kGateUp: return 2;
+    default: return 3;
+  }
+}
+
 std::span<const Preset> all_presets() { return kPresets; }
 
 const Preset& preset_from_name(std::string_view name) {
@@ -193,6 +207,7 @@ std::vector<TensorPlan> plan_types(const ModelConfig& config, std::span<const Pa
     tensor.shape = parameter.shape;
     identify(tensor);
     tensor.asked = info(mix.type).quantized && !options.pure ? mixed_type(mix, tensor) : mix.type;
+    if (const auto found = options.assigned.find(tensor.name); found != options.assigned.end()) tensor.asked = found->second;
     for (std::size_t i = 0; i < options.overrides.size(); ++i) {
       const TypeOverride& wish = options.overrides[i];
       if (!std::regex_search(tensor.name, wish.pattern) && !std::regex_search(tensor.gguf_name, wish.pattern)) continue;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <regex>
 #include <span>
@@ -37,6 +38,9 @@ enum class Role {
   kEmbedding, kHead, kQuery, kKey, kValue, kQkv, kAttentionOutput, kGate, kUp, kGateUp, kDown, kOther,
 };
 
+// Linears of one layer that see the same input have the same number.
+int input_of(Role role);
+
 struct TensorPlan {
   std::string name;       // canonical
   std::string gguf_name;
@@ -51,6 +55,7 @@ struct TensorPlan {
 struct PlanOptions {
   const Preset* preset = nullptr;
   bool pure = false;                    // the preset's type everywhere, without its mix
+  std::map<std::string, Type> assigned; // by canonical name; goes before the mix, but after overrides
   std::vector<TypeOverride> overrides;  // the first that matches wins; one that matches nothing is an Error
 };
 
