@@ -33,6 +33,7 @@ void add_convert(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_generate(CLI::App& app);
+void add_calibrate(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_prune(CLI::App& app);
 void add_distill(CLI::App& app);

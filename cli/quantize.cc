@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -9,9 +10,10 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "cli/calibration.h"
 #include "cli/command.h"
-#include "datasets/corpus.h"
 #include "distill/tune.h"
+#include "quantize/allocate.h"
 #include "quantize/pipeline.h"
 
 namespace attar::cli {
@@ -19,8 +21,10 @@ namespace {
 
 struct QuantizeCommand {
   Common common;
-  std::string model, output, type, method, calibration;
-  std::int64_t samples = 128, context = 512;
+  std::string model, output, type, method, imatrix;
+  Calibration calibration;
+  std::string target_size, allowed = "q2_k,q3_k,iq4_xs,iq4_nl,q4_0,q4_k,q4_1,q5_0,q5_k,q5_1,q6_k,q8_0";
+  double target_bpw = 0;
   std::vector<std::string> overrides;
   double damping = GptqOptions{}.damping;
   TuneOptions tune;
@@ -35,11 +39,11 @@ struct Methods {
 // "rtn", "gptq", either with "+tune"; empty: gptq if there is text for it.
 Methods parse_methods(const QuantizeCommand& command) {
   static const std::vector<std::string> kNames = {"rtn", "gptq", "rtn+tune", "gptq+tune"};
-  if (command.method.empty()) return {command.calibration.empty() ? Method::kRtn : Method::kGptq};
+  if (command.method.empty()) return {command.calibration.source.empty() ? Method::kRtn : Method::kGptq};
   if (std::find(kNames.begin(), kNames.end(), command.method) == kNames.end())
     fail("--method ", command.method, ": unknown method", suggest(command.method, kNames));
   const Methods methods{command.method.starts_with("gptq") ? Method::kGptq : Method::kRtn, command.method.ends_with("+tune")};
-  if ((methods.tune || methods.rounding == Method::kGptq) && command.calibration.empty())
+  if ((methods.tune || methods.rounding == Method::kGptq) && command.calibration.source.empty())
     fail("--method ", command.method, " needs text; give --calibration FILE, or --calibration builtin:calibration");
   return methods;
 }
@@ -63,28 +67,6 @@ void look_at_source(const Checkpoint& model, bool strict) {
                                   "); rounding again adds to its error: start from the original if you can");
   if (strict) fail("quantize: ", message);
   warn(message);
-}
-
-// All chunks of the calibration text, in the order the seed gives.
-std::vector<Ids> calibration_chunks(const QuantizeCommand& command, const Checkpoint& model) {
-  if (command.calibration.empty()) return {};
-  if (command.context < 2) fail("--context ", command.context, ": expected at least 2 tokens");
-  const Tokenizer tokenizer(model.tokenizer);
-  if (tokenizer.vocab_size() > model.config.vocab_size)
-    fail("quantize: the tokenizer has ", tokenizer.vocab_size(), " tokens, the model ", model.config.vocab_size,
-         "; it belongs to another model");
-  std::int64_t length = command.context;
-  if (model.config.max_positions > 0) length = std::min(length, model.config.max_positions);
-  const auto documents = read_documents(command.calibration);
-  std::vector<Ids> chunks = sample_chunks(tokenizer, documents, length, 0, command.common.seed);
-  const auto found = static_cast<std::int64_t>(chunks.size());
-  if (command.samples > found) {
-    const std::string message = cat("--samples ", command.samples, ": ", command.calibration, " holds only ", found,
-                                    " chunks of ", length, " tokens");
-    if (command.common.strict) fail("quantize: ", message, "; give more text");
-    warn(message + "; all are used");
-  }
-  return chunks;
 }
 
 struct TypeTotals {
@@ -138,11 +120,74 @@ void say_what_was_hard(const QuantizeReport& report) {
   }
 }
 
+// "9300000", "9.3MB", "1.5GB".
+std::uint64_t parse_size(const std::string& text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const double factor = unit == "GB" ? 1e9 : unit == "MB" ? 1e6 : unit == "kB" ? 1e3 : unit.empty() ? 1.0 : 0.0;
+  if (error != std::errc() || !(number > 0) || factor == 0.0)
+    fail("--target-size ", text, ": expected bytes, such as 9300000, 9.3MB or 1.5GB");
+  return static_cast<std::uint64_t>(number * factor);
+}
+
+std::vector<Type> parse_types(const std::string& text) {
+  std::vector<Type> types;
+  std::istringstream list(text);
+  std::vector<std::string> known = quantizable_type_names();
+  known.insert(known.end(), {"f16", "bf16"});
+  for (std::string name; std::getline(list, name, ',');) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) fail("--types ", name, ": unknown type", suggest(name, known));
+    types.push_back(*type_from_name(name));
+  }
+  return types;
+}
+
+// What a file of `target` bytes has left for matrices, after tokenizer, names, norms and padding.
+std::uint64_t matrix_budget(const Checkpoint& model, const fs::path& output, std::uint64_t target) {
+  GgufOptions plain;
+  plain.type = Type::kF16;
+  std::uint64_t rest = gguf_bytes(model, output, plain);
+  for (const Tensor& tensor : model.tensors)
+    if (tensor.shape.size() >= 2) rest = rest - 2 * element_count(tensor.shape) + 31;
+  if (rest >= target)
+    fail("--target-size ", target, ": tokenizer, names and norms alone take ", rest, " bytes");
+  return target - rest;
+}
+
+// Types chosen by measured sensitivity so that the file fits.
+void allocate_types(const QuantizeCommand& command, const Checkpoint& model, const std::vector<Ids>& chunks, PlanOptions& plan) {
+  constexpr std::size_t kChunks = 8;
+  if (chunks.empty()) fail("quantize: choosing types needs text; give --calibration FILE, or --calibration builtin:calibration");
+  std::uint64_t weights = 0;
+  for (const Tensor& tensor : model.tensors)
+    if (tensor.shape.size() >= 2) weights += element_count(tensor.shape);
+  const std::uint64_t budget = command.target_bpw > 0
+                                   ? static_cast<std::uint64_t>(command.target_bpw / 8 * static_cast<double>(weights))
+                                   : matrix_budget(model, command.output, parse_size(command.target_size));
+  const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kChunks, chunks.size())));
+  const std::vector<Sensitivity> sensitivities = measure_sensitivities(model, few, parse_types(command.allowed));
+  const std::vector<Candidate> chosen = allocate(sensitivities, budget);
+  std::map<Type, std::uint64_t> bytes;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    plan.assigned[sensitivities[i].name] = chosen[i].type;
+    bytes[chosen[i].type] += chosen[i].bytes;
+    detail(cat(sensitivities[i].name, ": ", info(chosen[i].type).name, ", ", chosen[i].bytes, " bytes, expected KL ", chosen[i].cost));
+  }
+  // The file is named after the type that most of it is in.
+  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  for (const Preset& preset : all_presets())
+    if (preset.type == most->first) plan.preset = &preset;
+}
+
 int run_quantize(const QuantizeCommand& command) {
   const fs::path output = command.output;
   check_output(output);
   QuantizeOptions options;
-  options.plan.preset = &preset_from_name(command.type);
+  const bool allocated = !command.target_size.empty() || command.target_bpw > 0;
+  if (command.type.empty() == !allocated)
+    fail("quantize: give --type, or --target-size or --target-bpw to have types chosen", allocated ? ", not both" : "");
+  options.plan.preset = &preset_from_name(allocated ? "q4_0" : command.type);
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
   const Methods methods = parse_methods(command);
@@ -154,10 +199,15 @@ int run_quantize(const QuantizeCommand& command) {
 
   const Checkpoint model = open_checkpoint(command.model);
   look_at_source(model, options.strict);
-  const std::vector<Ids> chunks = calibration_chunks(command, model);
+  const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common);
+  if (allocated) allocate_types(command, model, chunks, options.plan);
   options.calibration = chunks;
-  if (const auto samples = static_cast<std::size_t>(command.samples); samples > 0 && chunks.size() > samples)
-    options.calibration.resize(samples);
+  limit_samples(options.calibration, command.calibration);
+  if (!command.imatrix.empty()) {
+    if (options.method != Method::kRtn || methods.tune || !options.calibration.empty())
+      fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");
+    options.importance = read_imatrix(command.imatrix);
+  }
   QuantizeReport report;
   Checkpoint result = quantize(model, options, report);
   TuneReport tuned;
@@ -176,6 +226,7 @@ int run_quantize(const QuantizeCommand& command) {
   json["bytes"] = fs::file_size(output);
   json["preset"] = options.plan.preset->name;
   json["method"] = cat(options.method == Method::kGptq ? "gptq" : "rtn", methods.tune ? "+tune" : "");
+  if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
   if (methods.tune) json["tune"] = to_json(tuned);
   write_result(command.common, "quantize", std::move(json));
   return kDone;
@@ -196,19 +247,25 @@ void add_quantize(CLI::App& app) {
                               command.common, [owner] { return run_quantize(*owner); });
   sub->add_option("model", command.model, "Hugging Face folder or .gguf")->required()->type_name("MODEL");
   sub->add_option("-o,--output", command.output, "The .gguf to write")->required()->type_name("FILE");
-  sub->add_option("--type", command.type, type_help())->required()->type_name("TYPE");
+  sub->add_option("--type", command.type, type_help())->type_name("TYPE");
+  sub->add_option("--target-size", command.target_size,
+                  "In place of --type: a file of at most this size (9300000, 9.3MB, 1.5GB), each matrix in the type that its "
+                  "measured sensitivity asks for; needs --calibration")
+      ->type_name("SIZE");
+  sub->add_option("--target-bpw", command.target_bpw, "The same for so many bits per weight, all matrices together")
+      ->check(CLI::Range(1.0, 16.0))
+      ->excludes("--target-size");
+  sub->add_option("--types", command.allowed, "Types to choose from with --target-size or --target-bpw")
+      ->type_name("TYPE,...")
+      ->capture_default_str();
   sub->add_option("--method", command.method,
                   "rtn (round to nearest) or gptq; with +tune, scales and norms are then trained end to end on the original's "
                   "distributions. gptq and tune need --calibration. Without the option: gptq if there is --calibration")
       ->type_name("METHOD");
-  sub->add_option("--calibration", command.calibration,
-                  "Text that shows what the model meets: .txt, .jsonl, or builtin:calibration")
-      ->type_name("SOURCE");
-  sub->add_option("--samples", command.samples, "Chunks of calibration text, picked by --seed; 0: all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  sub->add_option("--context", command.context, "Tokens in a chunk, at most what the model was made for")
-      ->capture_default_str();
+  add_calibration_options(*sub, command.calibration, "--calibration", false);
+  sub->add_option("--imatrix", command.imatrix,
+                  "Importance of columns for round to nearest: a GGUF by attar calibrate or llama-imatrix")
+      ->type_name("FILE");
   sub->add_option("--override", command.overrides,
                   "REGEX=TYPE for the matrices whose name (Hugging Face's or GGUF's) it is found in; may be repeated")
       ->type_name("REGEX=TYPE")

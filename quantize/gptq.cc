@@ -15,6 +15,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
 #include "quantize/descent.h"
@@ -177,6 +178,7 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
   const std::int64_t steps = (rows + kRows - 1) / kRows;
   std::vector<Sums> sums(static_cast<std::size_t>(steps));
   parallel_for(steps, [&](std::int64_t step) {
+    check_interrupt();
     const at::NoGradGuard no_grad;
     const std::int64_t begin = step * kRows, count = std::min(kRows, rows - begin);
     Rows part;

@@ -20,27 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// LibTorch on one thread while the work here is spread over all: sums inside its BLAS depend on the number of threads.
-struct OneTorchThread {
-  OneTorchThread() { set_up_torch(1); }
-  ~OneTorchThread() { set_up_torch(thread_count()); }
-};
-
-// Linears of a layer that see the same input stand together.
-int input_of(Role role) {
-  switch (role) {
-    case Role::kQuery:
-    case Role::kKey:
-    case Role::kValue:
-    case Role::kQkv: return 0;
-    case Role::kAttentionOutput: return 1;
-    case Role::kGate:
-    case Role::kUp:
-    case Role::kGateUp: return 2;
-    default: return 3;
-  }
-}
-
 at::Tensor decoded(const QuantizedTensor& Q) {
   const std::vector<float> values = decode(Q);
   return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(Q.shape);
@@ -98,10 +77,29 @@ class Pipeline {
     return done_.insert_or_assign(name, std::move(result.Q)).first->second;
   }
 
+  // From the importance matrix, if there is one: mean squares, by column.
+  std::vector<float> importance_of(const TensorPlan& plan) const {
+    if (!options_.importance) return {};
+    const auto& entries = options_.importance->entries;
+    const auto found = entries.find(plan.gguf_name);
+    if (found == entries.end()) {
+      // Nothing is known of what an embedding is multiplied with; llama-imatrix leaves out the head as well.
+      if (plan.layer >= 0 && info(plan.got).quantized)
+        fail("quantize: the importance matrix has nothing on ", plan.gguf_name, "; it was made from another model");
+      return {};
+    }
+    if (static_cast<std::int64_t>(found->second.sums.size()) != plan.shape.back())
+      fail("quantize: the importance matrix has ", found->second.sums.size(), " columns for ", plan.gguf_name, ", the model ",
+           plan.shape.back(), "; it was made from another model");
+    std::vector<float> mean = found->second.sums;
+    for (float& value : mean) value = static_cast<float>(value / found->second.tokens);
+    return mean;
+  }
+
   void round_everything() {
     Progress progress("rtn", report_.tensors.size(), "tensors");
     for (const TensorReport& tensor : report_.tensors) {
-      round(tensor.plan.name, {});
+      round(tensor.plan.name, importance_of(tensor.plan));
       progress.advance(1, tensor.plan.name);
     }
   }

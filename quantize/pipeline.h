@@ -2,12 +2,14 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "convert/checkpoint.h"
 #include "datasets/tokenizer.h"
 #include "quantize/gptq.h"
+#include "quantize/imatrix.h"
 #include "quantize/presets.h"
 
 namespace attar {
@@ -20,6 +22,7 @@ struct QuantizeOptions {
   GptqOptions gptq;
   bool corrected_target = true;    // GPTQ repeats the original's outputs, not those of the drifted inputs
   std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance
+  std::optional<ImportanceMatrix> importance;  // for RTN without calibration
   bool strict = false;             // an Error where otherwise the report says so
 };
 

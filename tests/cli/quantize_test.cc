@@ -58,6 +58,72 @@ TEST_F(QuantizeCommand, GptqFromBuiltInTextIsTheSameAtAnyNumberOfThreads) {
   EXPECT_EQ(once, read_text_file(output_));
 }
 
+TEST_F(QuantizeCommand, TargetSizeIsKeptAndUsed) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --json " + (folder_ / "r.json").string();
+  for (const std::uint64_t target : {85'000u, 100'000u}) {
+    const test::RunResult result = run("--target-size " + std::to_string(target) + text);
+    ASSERT_EQ(result.code, 0) << result.output;
+    EXPECT_LE(fs::file_size(output_), target);
+    EXPECT_GE(fs::file_size(output_), target - 4000) << "bytes left unused";
+    const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+    for (const auto& tensor : json["tensors"]) EXPECT_EQ(tensor["type"], tensor["type_asked"]) << tensor.dump();
+  }
+  const test::RunResult result = run("--target-bpw 5 --types q4_0,q8_0" + text);
+  ASSERT_EQ(result.code, 0) << result.output;
+  std::uint64_t bytes = 0, weights = 0;
+  for (const Tensor& tensor : open_checkpoint(output_).tensors) {
+    if (tensor.shape.size() < 2) continue;
+    EXPECT_TRUE(tensor.type == Type::kQ4_0 || tensor.type == Type::kQ8_0) << tensor.name;
+    bytes += tensor.bytes();
+    weights += element_count(tensor.shape);
+  }
+  EXPECT_LE(8.0 * static_cast<double>(bytes), 5.0 * static_cast<double>(weights));
+  EXPECT_GE(8.0 * static_cast<double>(bytes), 4.8 * static_cast<double>(weights));
+}
+
+TEST_F(QuantizeCommand, TargetsThatCannotBeAreRefused) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
+  expect_refused("--target-size 60000" + text, "need at least");
+  expect_refused("--target-size 3000" + text, "alone take");
+  expect_refused("--target-size 9Mb" + text, "expected bytes, such as");
+  expect_refused("--target-size 9MB", "needs text; give --calibration");
+  expect_refused("--target-size 9MB --type q4_0" + text, "not both");
+  expect_refused("--target-bpw 5 --types q4_0,q9_0" + text, "unknown type");
+  expect_refused("--target-bpw 5 --types q4_k" + text, "none of the types given fits");
+  expect_refused("", "give --type, or --target-size");
+}
+
+TEST_F(QuantizeCommand, CalibrateOnceRoundOften) {
+  const std::string imatrix = (folder_ / "importance.gguf").string();
+  const auto measured = test::run_attar("calibrate " + model_.string() + " -o " + imatrix + " --data builtin:calibration --samples 8 --context 64");
+  ASSERT_EQ(measured.code, 0) << measured.output;
+  EXPECT_NE(measured.output.find("15 matrices, 8 chunks of 64 tokens"), std::string::npos) << measured.output;
+  ASSERT_EQ(run("--type q4_0").code, 0);
+  const std::string plain = read_text_file(output_);
+  const test::RunResult result = run("--type q4_0 --imatrix " + imatrix);
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_NE(read_text_file(output_), plain);
+  fs::remove(output_);
+  expect_refused("--type q4_0 --imatrix " + model_.string(), "model");
+  expect_refused("--type q4_0 --calibration builtin:calibration --imatrix " + imatrix, "give one of the two");
+}
+
+TEST_F(QuantizeCommand, TuneIsReportedAndKeepsTheSize) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --json " + (folder_ / "r.json").string();
+  ASSERT_EQ(run("--type q4_0 --method gptq" + text).code, 0);
+  const std::string before = read_text_file(output_);
+  const test::RunResult result = run("--type q4_0 --method gptq+tune --tune-steps 4 --tune-batch 2" + text);
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_EQ(fs::file_size(output_), before.size());
+  EXPECT_NE(read_text_file(output_), before);
+  const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+  EXPECT_EQ(json["method"], "gptq+tune");
+  EXPECT_EQ(json["tune"]["tokens"], 4 * 2 * 63);
+  fs::remove(output_);
+  expect_refused("--type q4_0 --method gptq+tune", "needs text; give --calibration");
+  expect_refused("--type q4_0 --method gptq+tone" + text, "did you mean 'gptq+tune'");
+}
+
 TEST_F(QuantizeCommand, SourceMayBeAGgufAndRequantizingIsWarnedAbout) {
   ASSERT_EQ(run("--type f16").code, 0);
   const fs::path smaller = folder_ / "small.gguf";

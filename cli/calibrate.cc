@@ -1,0 +1,46 @@
+// attar calibrate: what the inputs of every matrix look like on calibration text, kept for quantizing.
+#include <iostream>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "cli/calibration.h"
+#include "cli/command.h"
+#include "quantize/imatrix.h"
+
+namespace attar::cli {
+namespace {
+
+struct CalibrateOptions {
+  Common common;
+  std::string model, output;
+  Calibration calibration;
+};
+
+int run_calibrate(const CalibrateOptions& options) {
+  const Checkpoint model = open_checkpoint(options.model);
+  std::vector<Ids> chunks = read_calibration(options.calibration, model, options.common);
+  limit_samples(chunks, options.calibration);
+  ImportanceMatrix imatrix = measure_imatrix(model, chunks);
+  imatrix.datasets = {options.calibration.source};
+  write_imatrix(imatrix, options.output);
+  std::cout << options.output << ": " << imatrix.entries.size() << " matrices, " << imatrix.chunks << " chunks of "
+            << imatrix.chunk_tokens << " tokens\n";
+  write_result(options.common, "calibrate", {{"output", options.output}, {"matrices", imatrix.entries.size()},
+                                             {"chunks", imatrix.chunks}, {"chunk_tokens", imatrix.chunk_tokens}});
+  return kDone;
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app) {
+  auto options = std::make_shared<CalibrateOptions>();
+  CLI::App* sub = add_command(app, "calibrate", "Measure which columns of each matrix matter: llama.cpp's importance matrix",
+                              options->common, [options] { return run_calibrate(*options); });
+  sub->add_option("model", options->model, "Hugging Face folder or .gguf")->required()->type_name("MODEL");
+  sub->add_option("-o,--output", options->output, "The importance matrix to write, a GGUF as llama-imatrix makes it")
+      ->required()
+      ->type_name("FILE");
+  add_calibration_options(*sub, options->calibration, "--data", true);
+}
+
+}  // namespace attar::cli

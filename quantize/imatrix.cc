@@ -1,0 +1,120 @@
+#include "quantize/imatrix.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "convert/gguf.h"
+#include "quantize/presets.h"
+#include "quantize/streams.h"
+
+namespace attar {
+namespace {
+
+constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
+
+std::vector<float> floats_of(const GgufTensor& tensor, const std::string& source) {
+  if (tensor.type != Type::kF32) fail(source, ": ", tensor.name, " is ", info(tensor.type).name, ", expected f32");
+  std::vector<float> values(tensor.bytes.size() / sizeof(float));
+  std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+  for (const float value : values)
+    if (!std::isfinite(value) || value < 0) fail(source, ": ", tensor.name, " holds ", value, "; sums of squares are finite and not negative");
+  return values;
+}
+
+}  // namespace
+
+ImportanceMatrix read_imatrix(const std::filesystem::path& path) {
+  const GgufFile file(path);
+  const std::string& source = file.source();
+  if (file.text("general.type", "") != "imatrix")
+    fail(source, ": not an importance matrix: general.type is '", file.text("general.type", ""), "', expected 'imatrix'; make one with ",
+         "attar calibrate or llama-imatrix");
+  ImportanceMatrix result;
+  if (file.has("imatrix.datasets")) result.datasets = file.texts("imatrix.datasets");
+  result.chunks = file.integer("imatrix.chunk_count", 0, INT64_MAX, 0);
+  result.chunk_tokens = file.integer("imatrix.chunk_size", 0, INT64_MAX, 0);
+  for (const GgufTensor& tensor : file.tensors()) {
+    if (!tensor.name.ends_with(kSums)) {
+      if (!tensor.name.ends_with(kCounts)) fail(source, ": ", tensor.name, " is neither sums (.in_sum2) nor counts (.counts)");
+      continue;
+    }
+    result.entries[tensor.name.substr(0, tensor.name.size() - kSums.size())].sums = floats_of(tensor, source);
+  }
+  for (const GgufTensor& tensor : file.tensors()) {
+    if (!tensor.name.ends_with(kCounts)) continue;
+    const std::string name = tensor.name.substr(0, tensor.name.size() - kCounts.size());
+    const std::vector<float> counts = floats_of(tensor, source);
+    const auto found = result.entries.find(name);
+    if (found == result.entries.end()) fail(source, ": ", tensor.name, " has no ", name, kSums);
+    if (counts.size() != 1) fail(source, ": ", tensor.name, " has ", counts.size(), " counts: models with experts are not supported");
+    found->second.tokens = counts.front();
+  }
+  for (const auto& [name, entry] : result.entries)
+    if (!(entry.tokens > 0)) fail(source, ": ", name, kCounts, " is missing or 0: no token of the calibration text reached ", name);
+  if (result.entries.empty()) fail(source, ": holds no importance of any matrix");
+  return result;
+}
+
+void write_imatrix(const ImportanceMatrix& imatrix, const std::filesystem::path& path) {
+  GgufWriter writer;
+  writer.add_text("general.type", "imatrix");
+  writer.add_texts("imatrix.datasets", imatrix.datasets);
+  writer.add_u32("imatrix.chunk_count", static_cast<std::uint64_t>(imatrix.chunks));
+  writer.add_u32("imatrix.chunk_size", static_cast<std::uint64_t>(imatrix.chunk_tokens));
+  const auto add = [&](const std::string& name, std::vector<float> values) {
+    const auto size = static_cast<std::int64_t>(values.size());
+    writer.add_tensor(name, Type::kF32, {size}, [values = std::move(values)](const auto& sink) {
+      sink(std::as_bytes(std::span(values)));
+    });
+  };
+  for (const auto& [name, entry] : imatrix.entries) {
+    add(cat(name, kSums), entry.sums);
+    add(cat(name, kCounts), {static_cast<float>(entry.tokens)});
+  }
+  writer.write(path);
+}
+
+ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>& chunks) {
+  const OneTorchThread one_thread;
+  const at::NoGradGuard no_grad;
+  std::vector<ParameterSpec> specs;
+  for (const Tensor& tensor : model.tensors) specs.push_back({tensor.name, tensor.shape});
+  PlanOptions options;
+  options.preset = &preset_from_name("f16");
+  std::map<std::string, TensorPlan> plan;
+  for (TensorPlan& entry : plan_types(model.config, specs, options)) plan.emplace(entry.name, std::move(entry));
+
+  ImportanceMatrix result;
+  result.chunks = static_cast<std::int64_t>(chunks.size());
+  result.chunk_tokens = static_cast<std::int64_t>(chunks.front().size());
+  const auto tokens = static_cast<double>(result.chunks * result.chunk_tokens);
+  const auto add = [&](const std::string& name, const std::vector<float>& mean_squares) {
+    ImportanceMatrix::Entry entry{mean_squares, tokens};
+    for (float& value : entry.sums) value = static_cast<float>(value * tokens);
+    result.entries.emplace(plan.at(name).gguf_name, std::move(entry));
+  };
+
+  Progress progress("calibrate", static_cast<std::size_t>(model.config.layers), "layers");
+  Streams streams(model, chunks, false);
+  const Tensor& embedding = model.at("model.embed_tokens.weight");
+  const std::vector<float> values = read_floats(embedding);
+  streams.start(torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(embedding.shape));
+  for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
+    streams.enter_layer(layer);
+    int input = -1;
+    std::vector<float> mean_squares;
+    for (const std::string& name : streams.linear_weights()) {
+      if (const int own = input_of(plan.at(name).role); own != std::exchange(input, own)) mean_squares = streams.mean_squares(name);
+      add(name, mean_squares);
+    }
+    streams.leave_layer();
+    progress.advance(1);
+  }
+  if (plan.contains("lm_head.weight")) add("lm_head.weight", streams.final_mean_squares());
+  return result;
+}
+
+}  // namespace attar
