@@ -107,7 +107,9 @@ TEST_P(InterruptedDistill, ResumesToTheSameBytes) {
   ASSERT_EQ(run_attar(with(common + path("whole"))).code, 0);
   const int code = interrupt(with(common + path("cut")), folder_ / "cut.training/train.jsonl", GetParam());
   ASSERT_NE(code, 0) << "the run was over before it could be interrupted";
-  if (GetParam() == SIGINT) EXPECT_EQ(code, 130);
+  if (GetParam() == SIGINT) {
+    EXPECT_EQ(code, 130);
+  }
   EXPECT_FALSE(exists("cut")) << "an interrupted run looks finished";
   ASSERT_TRUE(exists("cut.training/state.safetensors"));
 
@@ -191,7 +193,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"Alpha", kGood + "--alpha 2", "alpha"},
         BadCase{"Dtype", kGood + "--dtype q4_0", "f32, f16, bf16"},
         BadCase{"Device", kGood + "--device tpu", "tpu"}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace attar
