@@ -1,15 +1,12 @@
 // attar distill as a user meets it.
-#include <signal.h>
-#include <sys/wait.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <thread>
 
 #include "base/files.h"
 #include "convert/checkpoint.h"
+#include "tests/cli/interrupt.h"
 #include "tests/cli/tiny_model.h"
 #include "tests/support.h"
 
@@ -78,34 +75,14 @@ TEST_F(DistillCommand, SameSeedSameBytes) {
   EXPECT_NE(a, read_text_file(folder_ / "c/model.safetensors"));
 }
 
-// Starts the program, waits until it has passed a few steps, and sends a signal. Returns the exit status.
-int interrupt(const std::string& arguments, const fs::path& log, int signal) {
-  const char* program = std::getenv("ATTAR_PROGRAM");
-  const std::string command = std::string("exec ") + (program != nullptr ? program : "./attar") + " " + arguments;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::execl("/bin/sh", "sh", "-c", (command + " >/dev/null 2>&1").c_str(), nullptr);
-    ::_exit(127);
-  }
-  constexpr std::uintmax_t kSomeSteps = 2000;  // bytes of log, about ten lines
-  for (int i = 0; i < 2400; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(25));
-    std::error_code error;
-    const auto size = fs::file_size(log, error);
-    if (!error && size > kSomeSteps) break;
-  }
-  ::kill(child, signal);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
+constexpr std::uintmax_t kSomeSteps = 2000;  // bytes of log, about ten lines
 
 class InterruptedDistill : public DistillCommand, public ::testing::WithParamInterface<int> {};
 
 TEST_P(InterruptedDistill, ResumesToTheSameBytes) {
   const std::string common = "--student " + path("fresh") + " --steps 400 --log-every 1 --checkpoint-every 5 -o ";
   ASSERT_EQ(run_attar(with(common + path("whole"))).code, 0);
-  const int code = interrupt(with(common + path("cut")), folder_ / "cut.training/train.jsonl", GetParam());
+  const int code = test::interrupt(with(common + path("cut")), folder_ / "cut.training/train.jsonl", kSomeSteps, GetParam());
   ASSERT_NE(code, 0) << "the run was over before it could be interrupted";
   if (GetParam() == SIGINT) {
     EXPECT_EQ(code, 130);
@@ -132,7 +109,7 @@ TEST_P(InterruptedDistill, ResumesToTheSameBytes) {
 // Without any periodic checkpoint the signal itself must save the state.
 TEST_F(DistillCommand, InterruptAloneKeepsTheState) {
   const std::string arguments = with("--student " + path("fresh") + " --steps 4000 --log-every 1 --checkpoint-every 0 -o " + path("cut"));
-  EXPECT_EQ(interrupt(arguments, folder_ / "cut.training/train.jsonl", SIGINT), 130);
+  EXPECT_EQ(test::interrupt(arguments, folder_ / "cut.training/train.jsonl", kSomeSteps, SIGINT), 130);
   EXPECT_TRUE(exists("cut.training/state.safetensors"));
   EXPECT_FALSE(exists("cut"));
 }

@@ -1,19 +1,16 @@
 // Ctrl-C and kill -9 in the middle of every long command: exit code 130, nothing that looks whole, and a recipe goes on.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-
-#include <cstdlib>
 
 #include "base/files.h"
-#include "tests/support.h"
+#include "tests/cli/interrupt.h"
 
 namespace attar {
 namespace {
 
-// Runs the program with `arguments` and sends `signal` after two seconds. Returns the exit code, 128 + signal if it was killed.
-int cut_short(const std::string& arguments, const char* signal) {
+// Runs the program with `arguments` and sends SIGINT after two seconds. Returns the exit code.
+int cut_short(const std::string& arguments) {
   const char* program = std::getenv("ATTAR_PROGRAM");
-  const std::string command = std::string("timeout --preserve-status -s ") + signal + " 2 " +
+  const std::string command = std::string("timeout --preserve-status -s INT 2 ") +
                               (program != nullptr ? program : "./attar") + " " + arguments + " >/dev/null 2>&1";
   const int status = std::system(command.c_str());
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -39,7 +36,7 @@ class Interrupted : public ::testing::TestWithParam<LongCommand> {
 };
 
 TEST_P(Interrupted, ExitsWith130AndLeavesNothing) {
-  EXPECT_EQ(cut_short(filled_in(), "INT"), 130);
+  EXPECT_EQ(cut_short(filled_in()), 130);
   EXPECT_FALSE(fs::exists(folder_ / "out"));
   EXPECT_FALSE(fs::exists(folder_ / "out.gguf"));
 }
@@ -69,13 +66,14 @@ context = 64
 ffn = 256
 [distill]
 data = "builtin:train"
-steps = 60
+steps = 30
 batch = 4
 context = 64
 checkpoint-every = 1
 )");
-  for (int i = 0; i < 20 && !fs::exists(out + "/student.training/state.safetensors"); ++i)
-    ASSERT_EQ(cut_short("run " + recipe + " -o " + out, "KILL"), 128 + 9) << "it was over before it could be killed";
+  const fs::path state = fs::path(out) / "student.training/state.safetensors";
+  ASSERT_EQ(test::interrupt("run " + recipe + " -o " + out, state, 0, SIGKILL), 128 + SIGKILL) << "it was over before it could be killed";
+  ASSERT_TRUE(fs::exists(state));
   ASSERT_FALSE(fs::exists(out + "/student"));
   const auto rest = test::run_attar("run " + recipe + " -o " + out);
   ASSERT_EQ(rest.code, 0) << rest.output;
