@@ -37,10 +37,7 @@ ImportanceMatrix read_imatrix(const std::filesystem::path& path) {
   result.chunks = file.integer("imatrix.chunk_count", 0, INT64_MAX, 0);
   result.chunk_tokens = file.integer("imatrix.chunk_size", 0, INT64_MAX, 0);
   for (const GgufTensor& tensor : file.tensors()) {
-    if (!tensor.name.ends_with(kSums)) {
-      if (!tensor.name.ends_with(kCounts)) fail(source, ": ", tensor.name, " is neither sums (.in_sum2) nor counts (.counts)");
-      continue;
-    }
+    if (!tensor.name.ends_with(kSums)) continue;  // newer ones also hold .in_sum and .stats, which nothing here needs
     result.entries[tensor.name.substr(0, tensor.name.size() - kSums.size())].sums = floats_of(tensor, source);
   }
   for (const GgufTensor& tensor : file.tensors()) {

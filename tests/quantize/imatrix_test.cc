@@ -5,6 +5,7 @@
 #include "base/console.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "convert/gguf.h"
 #include "quantize/pipeline.h"
 #include "tests/convert/bytes.h"
 #include "tests/model/models.h"
@@ -83,6 +84,21 @@ TEST_F(Imatrix, SurvivesItsFileAndAnyNumberOfThreads) {
     EXPECT_EQ(again.entries.at(name).sums, entry.sums) << name;
     EXPECT_EQ(read.entries.at(name).tokens, entry.tokens);
   }
+}
+
+// llama-imatrix of build 11669 writes plain sums and statistics beside what is needed.
+TEST_F(Imatrix, OtherTensorsOfTheFileAreLeftAlone) {
+  GgufWriter writer;
+  writer.add_text("general.type", "imatrix");
+  for (const char* name : {"blk.0.attn_q.weight.in_sum", "blk.0.attn_q.weight.in_sum2", "blk.0.attn_q.weight.counts", "blk.0.attn_q.weight.stats"})
+    writer.add_tensor(name, Type::kF32, {1}, [](const auto& sink) {
+      const float one = 1.0f;
+      sink(std::as_bytes(std::span(&one, 1)));
+    });
+  writer.write(folder / "i.gguf");
+  const ImportanceMatrix read = read_imatrix(folder / "i.gguf");
+  ASSERT_EQ(read.entries.size(), 1u);
+  EXPECT_EQ(read.entries.begin()->first, "blk.0.attn_q.weight");
 }
 
 TEST_F(Imatrix, WeighsTheRounding) {
