@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -11,45 +12,49 @@
 #include "base/threads.h"
 #include "model/decoder.h"
 #include "quantize/presets.h"
-#include "quantize/rtn.h"
+#include "quantize/tensors.h"
 
 namespace attar {
 namespace {
 
 constexpr std::size_t kUnits = 20000;
 
-// Log-probabilities (tokens, vocabulary) of a chunk.
-at::Tensor log_probabilities(Decoder& decoder, const Ids& chunk) {
-  const at::Tensor logits = decoder.forward(torch::tensor(chunk).unsqueeze(0));
-  return at::log_softmax(logits.squeeze(0), -1);
-}
-
 // Mean KL(original || changed) over all positions of the chunks; chunks run in parallel, each on one thread.
 class Divergence {
  public:
   Divergence(Decoder& original, Decoder& changed, const std::vector<Ids>& chunks)
-      : original_(original), changed_(changed), chunks_(chunks) {}
+      : original_(original), changed_(changed), chunks_(chunks), hidden_(chunks.size()) {
+    for_each_chunk([&](std::size_t i, Decoder& own, Decoder&) { hidden_[i] = own.hidden_states(ids(i)); });
+  }
 
   double operator()() {
     std::vector<double> sums(chunks_.size());
-    const auto workers = std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(chunks_.size()));
-    std::atomic<std::size_t> next{0};
-    parallel_for(workers, [&](std::int64_t) {
-      at::set_num_threads(1);  // this setting belongs to the thread
-      const at::NoGradGuard no_grad;
-      const auto original = share_weights(original_), changed = share_weights(changed_);
-      for (std::size_t i = next++; i < chunks_.size(); i = next++) {
-        const at::Tensor log_p = log_probabilities(*original, chunks_[i]), log_q = log_probabilities(*changed, chunks_[i]);
-        sums[i] = (log_p.exp() * (log_p - log_q)).sum(at::kDouble).item<double>();
-      }
+    for_each_chunk([&](std::size_t i, Decoder& original, Decoder& changed) {
+      const at::Tensor log_p = at::log_softmax(original.logits(hidden_[i]), -1);
+      const at::Tensor log_q = at::log_softmax(changed.forward(ids(i)), -1);
+      sums[i] = (log_p.exp() * (log_p - log_q)).sum(at::kDouble).item<double>();
     });
     const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
     return sum / static_cast<double>(chunks_.size() * chunks_.front().size());
   }
 
  private:
+  at::Tensor ids(std::size_t chunk) const { return torch::tensor(chunks_[chunk]).unsqueeze(0); }
+
+  void for_each_chunk(const std::function<void(std::size_t, Decoder& original, Decoder& changed)>& work) {
+    const auto workers = std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(chunks_.size()));
+    std::atomic<std::size_t> next{0};
+    parallel_for(workers, [&](std::int64_t) {
+      at::set_num_threads(1);  // this setting belongs to the thread
+      const at::NoGradGuard no_grad;
+      const auto original = share_weights(original_), changed = share_weights(changed_);
+      for (std::size_t i = next++; i < chunks_.size(); i = next++) work(i, *original, *changed);
+    });
+  }
+
   Decoder &original_, &changed_;
   const std::vector<Ids>& chunks_;
+  std::vector<at::Tensor> hidden_;  // of the original, before its output projection: logits would be too large to keep
 };
 
 std::vector<Type> fitting(const std::vector<Type>& types, std::int64_t columns) {
@@ -66,7 +71,7 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
   if (chunks.empty()) fail("allocation: needs calibration text");
   const at::NoGradGuard no_grad;
   const OneTorchThread one_thread;
-  const auto original = load_decoder(model), changed = load_decoder(model);
+  const auto original = load_decoder(model), changed = share_weights(*original);
   Divergence divergence(*original, *changed, chunks);
   std::vector<Sensitivity> result;
   std::size_t matrices = 0;
@@ -77,14 +82,12 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
     check_interrupt();
     const RtnResult probe = rtn(fitting_type(Type::kQ4_0, tensor.columns()), tensor);
     at::Tensor& W = changed->parameter(tensor.name);
-    const at::Tensor before = W.clone();
-    const std::vector<float> values = decode(probe.Q);
-    W.copy_(torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(W.sizes()));
+    W.set_data(decoded(probe.Q));
     const double damage = std::max(0.0, divergence());
-    W.copy_(before);
+    W.set_data(original->parameter(tensor.name));
     Sensitivity entry{tensor.name, {}};
     for (const Type type : fitting(types, tensor.columns())) {
-      const double error = rtn(type, tensor).weight_error;
+      const double error = type == probe.Q.type ? probe.weight_error : rtn(type, tensor).weight_error;
       entry.candidates.push_back({type, row_bytes(type, static_cast<std::uint64_t>(tensor.columns())) * static_cast<std::uint64_t>(tensor.rows()),
                                   probe.weight_error > 0 ? damage * error / probe.weight_error : 0.0});
     }

@@ -9,6 +9,7 @@
 #include "convert/gguf.h"
 #include "quantize/presets.h"
 #include "quantize/streams.h"
+#include "quantize/tensors.h"
 
 namespace attar {
 namespace {
@@ -77,12 +78,10 @@ void write_imatrix(const ImportanceMatrix& imatrix, const std::filesystem::path&
 ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>& chunks) {
   const OneTorchThread one_thread;
   const at::NoGradGuard no_grad;
-  std::vector<ParameterSpec> specs;
-  for (const Tensor& tensor : model.tensors) specs.push_back({tensor.name, tensor.shape});
   PlanOptions options;
   options.preset = &preset_from_name("f16");
   std::map<std::string, TensorPlan> plan;
-  for (TensorPlan& entry : plan_types(model.config, specs, options)) plan.emplace(entry.name, std::move(entry));
+  for (TensorPlan& entry : plan_types(model, options)) plan.emplace(entry.name, std::move(entry));
 
   ImportanceMatrix result;
   result.chunks = static_cast<std::int64_t>(chunks.size());
@@ -96,9 +95,7 @@ ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>
 
   Progress progress("calibrate", static_cast<std::size_t>(model.config.layers), "layers");
   Streams streams(model, chunks, false);
-  const Tensor& embedding = model.at("model.embed_tokens.weight");
-  const std::vector<float> values = read_floats(embedding);
-  streams.start(torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(embedding.shape));
+  streams.start(read_tensor(model.at("model.embed_tokens.weight")));
   for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
     streams.enter_layer(layer);
     int input = -1;

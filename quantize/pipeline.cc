@@ -8,8 +8,8 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
-#include "quantize/rtn.h"
 #include "quantize/streams.h"
+#include "quantize/tensors.h"
 
 namespace attar {
 namespace {
@@ -20,18 +20,11 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-at::Tensor decoded(const QuantizedTensor& Q) {
-  const std::vector<float> values = decode(Q);
-  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(Q.shape);
-}
-
 class Pipeline {
  public:
   Pipeline(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report)
       : model_(model), options_(options), report_(report) {
-    std::vector<ParameterSpec> specs;
-    for (const Tensor& tensor : model.tensors) specs.push_back({tensor.name, tensor.shape});
-    for (TensorPlan& entry : plan_types(model.config, specs, options.plan)) {
+    for (TensorPlan& entry : plan_types(model, options.plan)) {
       report_.tensors.push_back({std::move(entry)});
       TensorReport& tensor = report_.tensors.back();
       if (!tensor.plan.reason.empty() && options.strict)
@@ -132,7 +125,7 @@ class Pipeline {
     }
     if (index_.contains(kHead)) {
       if (gptq && worth_solving(kHead))
-        quantize_one(kHead, read_matrix(kHead), make_curvature(streams.final_sums(), options_.gptq, kHead));
+        quantize_one(kHead, read_tensor(model_.at(kHead)), make_curvature(streams.final_sums(), options_.gptq, kHead));
       else
         round(kHead, streams.final_mean_squares());
       progress.advance(1, kHead);
@@ -144,7 +137,7 @@ class Pipeline {
   void calibrate_embedding(Progress& progress) {
     if (options_.method == Method::kGptq && !index_.contains(kHead) && worth_solving(kEmbedding)) {
       Streams streams(model_, options_.calibration, false);
-      const at::Tensor W = read_matrix(kEmbedding);
+      const at::Tensor W = read_tensor(model_.at(kEmbedding));
       streams.start(W);
       for (std::int64_t layer = 0; layer < model_.config.layers; ++layer) {
         streams.enter_layer(layer);
@@ -161,12 +154,6 @@ class Pipeline {
   bool worth_solving(const std::string& name) {
     const TypeInfo& type = info(entry(name).plan.got);
     return type.quantized && type.grid.levels < 256;
-  }
-
-  at::Tensor read_matrix(const std::string& name) const {
-    const Tensor& tensor = model_.at(name);
-    const std::vector<float> values = read_floats(tensor);
-    return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(tensor.shape);
   }
 
   void weigh(Streams& streams, const std::vector<std::string>& names, Progress& progress) {

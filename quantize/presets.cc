@@ -227,4 +227,10 @@ std::vector<TensorPlan> plan_types(const ModelConfig& config, std::span<const Pa
   return plan;
 }
 
+std::vector<TensorPlan> plan_types(const Checkpoint& model, const PlanOptions& options) {
+  std::vector<ParameterSpec> parameters;
+  for (const Tensor& tensor : model.tensors) parameters.push_back({tensor.name, tensor.shape});
+  return plan_types(model.config, parameters, options);
+}
+
 }  // namespace attar

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "convert/model_config.h"
+#include "convert/checkpoint.h"
 #include "convert/tensor.h"
 
 namespace attar {
@@ -62,6 +62,8 @@ struct PlanOptions {
 // One entry for every matrix (tensor of two or more dimensions) among `parameters`, in their order.
 std::vector<TensorPlan> plan_types(const ModelConfig& config, std::span<const ParameterSpec> parameters,
                                    const PlanOptions& options);
+
+std::vector<TensorPlan> plan_types(const Checkpoint& model, const PlanOptions& options);
 
 // The type llama.cpp uses where `type`'s blocks do not divide a row of `columns` weights; `type` itself where they do.
 Type fitting_type(Type type, std::int64_t columns);

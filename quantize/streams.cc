@@ -5,6 +5,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
+#include "quantize/tensors.h"
 
 namespace attar {
 namespace {
@@ -28,11 +29,6 @@ void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::
 
 // add_products left out the blocks under the diagonal; within a diagonal block both halves are there.
 void mirror(at::Tensor& sum) { sum = at::triu(sum) + at::triu(sum, 1).t(); }
-
-at::Tensor read_tensor(const Tensor& tensor) {
-  const std::vector<float> values = read_floats(tensor);
-  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(tensor.shape);
-}
 
 }  // namespace
 
@@ -90,8 +86,7 @@ void Streams::start(const at::Tensor& embedding) {
   };
   embed(embedding, hidden_);
   if (!with_original_) return;
-  std::vector<float> values = read_floats(model_.at(name));
-  embed(torch::from_blob(values.data(), embedding.sizes()), original_);
+  embed(read_tensor(model_.at(name)), original_);
 }
 
 void Streams::enter_layer(std::int64_t index) {

@@ -8,7 +8,7 @@
 
 #include "base/random.h"
 #include "quantize/gptq.h"
-#include "quantize/rtn.h"
+#include "quantize/tensors.h"
 
 namespace attar::test {
 
@@ -34,10 +34,7 @@ inline at::Tensor correlated_inputs(std::int64_t tokens, std::int64_t columns, s
 
 inline at::Tensor gram(const at::Tensor& X) { return at::mm(X.t(), X).contiguous(); }
 
-inline at::Tensor tensor_of(const QuantizedTensor& Q) {
-  const std::vector<float> values = decode(Q);
-  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(Q.shape);
-}
+inline at::Tensor tensor_of(const QuantizedTensor& Q) { return decoded(Q); }
 
 inline QuantizedTensor rtn_of(Type type, const at::Tensor& W, std::span<const float> importance = {}) {
   const auto size = static_cast<std::size_t>(W.numel());
