@@ -54,10 +54,12 @@ Methods parse_methods(const QuantizeCommand& command) {
 
 bool is_gguf(const fs::path& output) { return output.extension() == ".gguf"; }
 
+// Before hours of work, not after.
 void check_output(const fs::path& output) {
-  const fs::path inside = output.filename().empty() ? output.parent_path() : output;  // "folder/" is "folder"
-  const fs::path folder = inside.has_parent_path() ? inside.parent_path() : fs::path(".");
+  const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
   if (!fs::is_directory(folder)) fail("quantize: cannot write ", output.string(), ": no folder ", folder.string());
+  if (is_gguf(output)) return;
+  const OutputFolder probe(output);  // not committed, it leaves nothing
 }
 
 // ggml's types live in a .gguf, plain groups in a folder.
@@ -208,7 +210,8 @@ void allocate_types(const QuantizeCommand& command, const Checkpoint& model, con
 }
 
 int run_quantize(const QuantizeCommand& command) {
-  const fs::path output = command.output;
+  fs::path output = command.output;
+  if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
   check_output(output);
   QuantizeOptions options;
   const bool allocated = !command.target_size.empty() || command.target_bpw > 0;

@@ -73,8 +73,10 @@ Reach reach_of(const GridInfo& grid) {
 
 std::vector<float> targets_of(const search::Uniform& levels, const Reach& reach) {
   std::vector<float> targets;
-  for (float share = reach.inside; share <= reach.outside; share *= reach.ratio)
-    targets.insert(targets.end(), {levels.low * share, levels.high * share});
+  for (float share = reach.inside; share <= reach.outside; share *= reach.ratio) {
+    targets.push_back(levels.low * share);
+    targets.push_back(levels.high * share);
+  }
   return targets;
 }
 

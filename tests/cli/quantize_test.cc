@@ -60,7 +60,7 @@ TEST_F(QuantizeCommand, WritesAFolderOfPlainGroups) {
   EXPECT_EQ(type("model.layers.0.mlp.up_proj.weight"), "affine4_g32");
   EXPECT_EQ(type("lm_head.weight"), "affine8_g64");
   EXPECT_EQ(type("model.norm.weight"), "f16");
-  for (const std::string command : {"inspect " + out.string(), "eval " + out.string() + " --reference " + model_.string() +
+  for (const std::string& command : {"inspect " + out.string(), "eval " + out.string() + " --reference " + model_.string() +
                                     " --data builtin:heldout --context 32 --chunks 2", "convert " + out.string() + " -o " +
                                     (folder_ / "decoded.gguf").string() + " --type f16"}) {
     const test::RunResult used = test::run_attar(command);
@@ -75,6 +75,11 @@ TEST_F(QuantizeCommand, TypesHaveTheirHomes) {
   const test::RunResult result = run_on(model_, folder_ / "out", "--type int3_g64 --override ffn_up=q8_0");
   EXPECT_EQ(result.code, 2);
   EXPECT_NE(result.output.find("is to be q8_0, which only a .gguf can hold"), std::string::npos) << result.output;
+  // Said before the work, not after.
+  write_text_file(folder_ / "notes.txt", "mine");
+  const test::RunResult busy = run_on(model_, folder_.path(), "--type int3_g64 --override nothing_here=f16");
+  EXPECT_EQ(busy.code, 2);
+  EXPECT_NE(busy.output.find("holds something else than a model"), std::string::npos) << busy.output;
   expect_nothing_written();
 }
 
