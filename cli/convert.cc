@@ -25,11 +25,11 @@ std::optional<Type> parse_type(const std::string& name) {
   return type;
 }
 
-// Tensors that lose their packing, for the report.
+// Tensors that lose their packing, for the report. A GGUF keeps ggml's types, a folder plain groups.
 std::vector<std::string> decoded_tensors(const Checkpoint& checkpoint, bool to_hf, std::optional<Type> type) {
   std::vector<std::string> names;
   for (const Tensor& tensor : checkpoint.tensors)
-    if (info(tensor.type).quantized && (to_hf || type)) names.push_back(tensor.name);
+    if (info(tensor.type).quantized && (type || (to_hf && !group_format(tensor.type)))) names.push_back(tensor.name);
   return names;
 }
 

@@ -23,13 +23,17 @@ struct QuantizeCommand {
   Common common;
   std::string model, output, type, method, imatrix;
   Calibration calibration;
-  std::string target_size, allowed = "q2_k,q3_k,iq4_xs,iq4_nl,q4_0,q4_k,q4_1,q5_0,q5_k,q5_1,q6_k,q8_0";
+  std::string target_size, allowed;
   double target_bpw = 0;
   std::vector<std::string> overrides;
   double damping = GptqOptions{}.damping;
   TuneOptions tune;
   bool pure = false, no_act_order = false, no_correction = false;
 };
+
+// What is chosen from for a target size, unless --types says otherwise.
+constexpr const char* kGgufTypes = "q2_k,q3_k,iq4_xs,iq4_nl,q4_0,q4_k,q4_1,q5_0,q5_k,q5_1,q6_k,q8_0";
+constexpr const char* kFolderTypes = "affine2_g32,affine3_g64,affine3_g32,affine4_g64,affine4_g32,affine5_g32,affine6_g32,affine8_g32";
 
 struct Methods {
   Method rounding = Method::kRtn;
@@ -48,11 +52,30 @@ Methods parse_methods(const QuantizeCommand& command) {
   return methods;
 }
 
+bool is_gguf(const fs::path& output) { return output.extension() == ".gguf"; }
+
+// Before hours of work, not after.
 void check_output(const fs::path& output) {
-  if (output.extension() != ".gguf")
-    fail("quantize: the output must be a .gguf file, not ", output.string(), "; block formats have no other home here");
   const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
   if (!fs::is_directory(folder)) fail("quantize: cannot write ", output.string(), ": no folder ", folder.string());
+  if (is_gguf(output)) return;
+  const OutputFolder probe(output);  // not committed, it leaves nothing
+}
+
+// ggml's types live in a .gguf, plain groups in a folder.
+void check_home(Type type, const fs::path& output, std::string_view what) {
+  if (is_gguf(output) && group_format(type))
+    fail("quantize: ", what, " is to be ", info(type).name, ", which a .gguf cannot hold; give -o a folder, or a type such as q4_0");
+  if (!is_gguf(output) && info(type).quantized && !group_format(type))
+    fail("quantize: ", what, " is to be ", info(type).name, ", which only a .gguf can hold, and ", output.string(), " is a folder; ",
+         "give -o a name ending in .gguf, or a type such as affine4_g64");
+}
+
+std::uint64_t bytes_of(const fs::path& output) {
+  if (!fs::is_directory(output)) return fs::file_size(output);
+  std::uint64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(output)) bytes += entry.file_size();
+  return bytes;
 }
 
 // Quantized tensors lose twice when they are rounded again.
@@ -74,19 +97,21 @@ struct TypeTotals {
   std::uint64_t weights = 0, bytes = 0;
 };
 
-void print_summary(const QuantizeReport& report, const Checkpoint& result, const fs::path& output) {
+// written: what was written, read back.
+void print_summary(const QuantizeReport& report, const Checkpoint& written) {
+  const fs::path& output = written.path;
   std::map<std::string, TypeTotals> totals;
-  for (const Tensor& tensor : result.tensors) {
-    TypeTotals& of_type = totals[tensor.shape.size() < 2 ? "f32" : info(tensor.type).name];
+  for (const Tensor& tensor : written.tensors) {
+    TypeTotals& of_type = totals[info(tensor.type).name];
     ++of_type.tensors;
     of_type.weights += element_count(tensor.shape);
-    of_type.bytes += tensor.shape.size() < 2 ? 4 * element_count(tensor.shape) : tensor.bytes();
+    of_type.bytes += tensor.bytes();
   }
   TypeTotals all;
-  std::cout << std::left << std::setw(10) << "type" << std::right << std::setw(9) << "tensors" << std::setw(14) << "weights"
+  std::cout << std::left << std::setw(13) << "type" << std::right << std::setw(9) << "tensors" << std::setw(14) << "weights"
             << std::setw(14) << "bytes" << "\n";
   for (const auto& [name, of_type] : totals) {
-    std::cout << std::left << std::setw(10) << name << std::right << std::setw(9) << of_type.tensors << std::setw(14)
+    std::cout << std::left << std::setw(13) << name << std::right << std::setw(9) << of_type.tensors << std::setw(14)
               << of_type.weights << std::setw(14) << of_type.bytes << "\n";
     all.weights += of_type.weights;
     all.bytes += of_type.bytes;
@@ -102,7 +127,7 @@ void print_summary(const QuantizeReport& report, const Checkpoint& result, const
     if (names.size() > 4) std::cout << " and " << names.size() - 4 << " more";
     std::cout << "\n";
   }
-  std::cout << output.string() << ": " << fs::file_size(output) << " bytes, " << std::fixed << std::setprecision(2)
+  std::cout << output.string() << ": " << bytes_of(output) << " bytes, " << std::fixed << std::setprecision(2)
             << 8.0 * static_cast<double>(all.bytes) / static_cast<double>(all.weights) << " bits per weight, "
             << std::setprecision(1) << report.seconds << " s\n";
 }
@@ -143,8 +168,9 @@ std::vector<Type> parse_types(const std::string& text) {
   return types;
 }
 
-// What a file of `target` bytes has left for matrices, after tokenizer, names, norms and padding.
+// What a .gguf of `target` bytes has left for matrices, after tokenizer, names, norms and padding.
 std::uint64_t matrix_budget(const Checkpoint& model, const fs::path& output, std::uint64_t target) {
+  if (!is_gguf(output)) fail("--target-size is for a .gguf; for a folder give --target-bpw");
   GgufOptions plain;
   plain.type = Type::kF16;
   std::uint64_t rest = gguf_bytes(model, output, plain);
@@ -166,7 +192,10 @@ void allocate_types(const QuantizeCommand& command, const Checkpoint& model, con
                                    ? static_cast<std::uint64_t>(command.target_bpw / 8 * static_cast<double>(weights))
                                    : matrix_budget(model, command.output, parse_size(command.target_size));
   const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kChunks, chunks.size())));
-  const std::vector<Sensitivity> sensitivities = measure_sensitivities(model, few, parse_types(command.allowed));
+  const std::vector<Type> types =
+      parse_types(!command.allowed.empty() ? command.allowed : is_gguf(command.output) ? kGgufTypes : kFolderTypes);
+  for (const Type type : types) check_home(type, command.output, "a matrix, if --types allows it,");
+  const std::vector<Sensitivity> sensitivities = measure_sensitivities(model, few, types);
   const std::vector<Candidate> chosen = allocate(sensitivities, budget);
   std::map<Type, std::uint64_t> bytes;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
@@ -174,14 +203,15 @@ void allocate_types(const QuantizeCommand& command, const Checkpoint& model, con
     bytes[chosen[i].type] += chosen[i].bytes;
     detail(cat(sensitivities[i].name, ": ", info(chosen[i].type).name, ", ", chosen[i].bytes, " bytes, expected KL ", chosen[i].cost));
   }
-  // The file is named after the type that most of it is in.
+  // The preset of the type that most of it is in gives a .gguf its file type.
   const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   for (const Preset& preset : all_presets())
     if (preset.type == most->first) plan.preset = &preset;
 }
 
 int run_quantize(const QuantizeCommand& command) {
-  const fs::path output = command.output;
+  fs::path output = command.output;
+  if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
   check_output(output);
   QuantizeOptions options;
   const bool allocated = !command.target_size.empty() || command.target_bpw > 0;
@@ -201,6 +231,7 @@ int run_quantize(const QuantizeCommand& command) {
   look_at_source(model, options.strict);
   const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common);
   if (allocated) allocate_types(command, model, chunks, options.plan);
+  for (const TensorPlan& tensor : plan_types(model, options.plan)) check_home(tensor.got, output, tensor.name);
   options.calibration = chunks;
   limit_samples(options.calibration, command.calibration);
   if (!command.imatrix.empty()) {
@@ -216,14 +247,18 @@ int run_quantize(const QuantizeCommand& command) {
     tuning.seed = command.common.seed;
     result = tune(model, result, chunks, tuning, tuned);
   }
-  GgufOptions gguf;
-  gguf.file_type = options.plan.preset->file_type;
-  write_gguf(result, output, gguf);
+  if (is_gguf(output)) {
+    GgufOptions gguf;
+    gguf.file_type = options.plan.preset->file_type;
+    write_gguf(result, output, gguf);
+  } else {
+    write_hf(result, output);
+  }
   say_what_was_hard(report);
-  print_summary(report, result, output);
+  print_summary(report, open_checkpoint(output));
   nlohmann::json json = to_json(report);
   json["output"] = output.string();
-  json["bytes"] = fs::file_size(output);
+  json["bytes"] = bytes_of(output);
   json["preset"] = options.plan.preset->name;
   json["method"] = cat(options.method == Method::kGptq ? "gptq" : "rtn", methods.tune ? "+tune" : "");
   if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
@@ -234,8 +269,10 @@ int run_quantize(const QuantizeCommand& command) {
 
 std::string type_help() {
   std::string names;
-  for (const Preset& preset : all_presets()) names += cat(names.empty() ? "" : ", ", preset.name);
-  return "What to make of it: " + names;
+  for (const Preset& preset : all_presets())
+    if (!group_format(preset.type)) names += cat(names.empty() ? "" : ", ", preset.name);
+  return "What to make of it: " + names + " for a .gguf; for a folder int3_g64 and its like: int or affine, 2, 3, 4, 5, 6 or 8 bits, "
+         "a scale for 32, 64 or 128 weights or a _row";
 }
 
 }  // namespace
@@ -243,10 +280,12 @@ std::string type_help() {
 void add_quantize(CLI::App& app) {
   const auto owner = std::make_shared<QuantizeCommand>();
   QuantizeCommand& command = *owner;
-  CLI::App* sub = add_command(app, "quantize", "Make a model small: a GGUF in 2 to 8 bits that stock llama.cpp runs",
+  CLI::App* sub = add_command(app, "quantize", "Make a model small, 2 to 8 bits a weight: a GGUF for llama.cpp or a folder for MLX",
                               command.common, [owner] { return run_quantize(*owner); });
   sub->add_option("model", command.model, "Hugging Face folder or .gguf")->required()->type_name("MODEL");
-  sub->add_option("-o,--output", command.output, "The .gguf to write")->required()->type_name("FILE");
+  sub->add_option("-o,--output", command.output, "The .gguf to write, or the folder, as MLX reads it")
+      ->required()
+      ->type_name("FILE|FOLDER");
   sub->add_option("--type", command.type, type_help())->type_name("TYPE");
   sub->add_option("--target-size", command.target_size,
                   "In place of --type: a file of at most this size (9300000, 9.3MB, 1.5GB), each matrix in the type that its "
@@ -255,9 +294,9 @@ void add_quantize(CLI::App& app) {
   sub->add_option("--target-bpw", command.target_bpw, "The same for so many bits per weight, all matrices together")
       ->check(CLI::Range(1.0, 16.0))
       ->excludes("--target-size");
-  sub->add_option("--types", command.allowed, "Types to choose from with --target-size or --target-bpw")
-      ->type_name("TYPE,...")
-      ->capture_default_str();
+  sub->add_option("--types", command.allowed, cat("Types to choose from with --target-size or --target-bpw; by default ", kGgufTypes, " for a .gguf, ", kFolderTypes,
+                      " for a folder"))
+      ->type_name("TYPE,...");
   sub->add_option("--method", command.method,
                   "rtn (round to nearest) or gptq; with +tune, scales and norms are then trained end to end on the original's "
                   "distributions. gptq and tune need --calibration. Without the option: gptq if there is --calibration")

@@ -30,7 +30,9 @@ struct Checkpoint {
 Checkpoint open_checkpoint(const std::filesystem::path& path);
 
 struct HfOptions {
-  std::optional<Type> type;                       // F32, F16 or BF16; nothing: as stored (quantized ones become F32)
+  // F32, F16 or BF16; nothing: as stored. Then plain groups stay packed, as MLX packs them, and make vectors F16; ggml's
+  // quantized types become F32.
+  std::optional<Type> type;
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };
 void write_hf(const Checkpoint& checkpoint, const std::filesystem::path& folder, const HfOptions& options = {});

@@ -77,6 +77,9 @@ void GgufWriter::add_bools(std::string_view name, const std::vector<bool>& value
 }
 
 void GgufWriter::add_tensor(std::string name, Type type, std::vector<std::int64_t> shape, Produce produce) {
+  if (!info(type).ggml_id)
+    fail("write GGUF: ", name, " is ", info(type).name, ", which GGUF does not know; give f16, bf16 or f32 to have it decoded, ",
+         "or write a folder");
   if (name.size() > 63) fail("write GGUF: the tensor name '", name, "' is longer than 63 bytes");
   std::uint64_t rows = 1;
   for (std::size_t i = 0; i + 1 < shape.size(); ++i)
@@ -107,7 +110,7 @@ ByteWriter GgufWriter::header() const {
     header.write(static_cast<std::uint32_t>(tensor.shape.size()));
     for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size)
       header.write(static_cast<std::uint64_t>(*size));
-    header.write(info(tensor.type).ggml_id);
+    header.write(info(tensor.type).ggml_id.value());
     header.write(offset);
     offset = checked_align(checked_add(offset, tensor.bytes, tensor.name), kAlignment, tensor.name);
   }

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "convert/checkpoint_parts.h"
 #include "convert/json.h"
+#include "convert/mlx.h"
 #include "convert/safetensors.h"
 
 namespace attar {
@@ -66,6 +67,16 @@ std::vector<Tensor> canonical_names(std::vector<Tensor> tensors) {
   return kept;
 }
 
+// Takes MLX's settings out of a config.json: the checkpoint that is made of it may be written in other types. Null: none.
+nlohmann::json take_quantization(nlohmann::json& config) {
+  nlohmann::json settings;
+  if (!config.is_object() || !config.contains("quantization")) return settings;
+  settings = std::move(config["quantization"]);
+  config.erase("quantization");
+  config.erase("quantization_config");  // the same once more
+  return settings;
+}
+
 // generation_config.json often knows more end tokens than config.json.
 void add_generation_eos(const fs::path& folder, ModelConfig& config) {
   const fs::path path = folder / "generation_config.json";
@@ -99,11 +110,13 @@ Checkpoint open_hf(const fs::path& path) {
   Checkpoint checkpoint;
   checkpoint.path = path;
   checkpoint.format = "hf";
-  checkpoint.config = parse_config(parse_json(read_text_file(config), config.string()), config.string());
+  nlohmann::json json = parse_json(read_text_file(config), config.string());
+  const nlohmann::json quantization = take_quantization(json);
+  checkpoint.config = parse_config(json, config.string());
   add_generation_eos(folder, checkpoint.config);
   SafetensorsFile file = is_folder ? read_folder_tensors(folder) : read_safetensors(path);
   checkpoint.metadata = file.metadata;
-  set_tensors(checkpoint, canonical_names(std::move(file.tensors)));
+  set_tensors(checkpoint, canonical_names(from_mlx(std::move(file.tensors), quantization, path.string())));
   checkpoint.tokenizer = read_tokenizer_data(folder);
   TokenizerData& tokenizer = checkpoint.tokenizer;
   const auto size = static_cast<std::int64_t>(tokenizer.size());
@@ -115,9 +128,11 @@ Checkpoint open_hf(const fs::path& path) {
 }
 
 void write_hf(const Checkpoint& checkpoint, const fs::path& folder, const HfOptions& options) {
+  const bool packed = !options.type && std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+                                                   [](const Tensor& tensor) { return group_format(tensor.type).has_value(); });
   std::vector<std::vector<Tensor>> shards(1);
   std::uint64_t size = 0, total = 0;
-  for (const Tensor& tensor : checkpoint.tensors) {
+  for (const Tensor& tensor : packed ? to_mlx(checkpoint.tensors) : checkpoint.tensors) {
     const auto width = static_cast<std::uint64_t>(info(safetensors_type(tensor, options.type)).block_bytes);
     const std::uint64_t bytes = checked_mul(element_count(tensor.shape), width, tensor.name);
     if (size > 0 && size + bytes > options.max_shard_bytes) {
@@ -131,18 +146,21 @@ void write_hf(const Checkpoint& checkpoint, const fs::path& folder, const HfOpti
   ModelConfig config = checkpoint.config;
   if (options.type)
     config.dtype = *options.type == Type::kF16 ? "float16" : *options.type == Type::kBF16 ? "bfloat16" : "float32";
+  if (packed) config.dtype = "float16";
+  nlohmann::json config_file = config_json(config);
+  if (packed) config_file["quantization"] = config_file["quantization_config"] = mlx_quantization(checkpoint.tensors);
 
   OutputFolder out(folder);
   nlohmann::json weight_map = nlohmann::json::object();
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shards.size() == 1 ? "model.safetensors" : shard_name(i, shards.size());
-    write_safetensors(out.folder() / name, shards[i], {{"format", "pt"}}, options.type);
+    write_safetensors(out.folder() / name, shards[i], {{"format", packed ? "mlx" : "pt"}}, options.type);
     for (const Tensor& tensor : shards[i]) weight_map[tensor.name] = name;
   }
   if (shards.size() > 1)
     write_text_file(out.folder() / "model.safetensors.index.json",
                     nlohmann::json({{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}}).dump(2) + "\n");
-  write_text_file(out.folder() / "config.json", config_json(config).dump(2) + "\n");
+  write_text_file(out.folder() / "config.json", config_file.dump(2) + "\n");
   write_tokenizer_files(checkpoint.tokenizer, out.folder());
   out.commit();
 }

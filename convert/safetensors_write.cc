@@ -31,6 +31,8 @@ const char* dtype_name(Type type) {
       return "I32";
     case Type::kI64:
       return "I64";
+    case Type::kU32:
+      return "U32";
     default:
       fail("safetensors has no dtype for ", info(type).name);
   }

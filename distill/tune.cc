@@ -41,9 +41,10 @@ class Adam {
 class BlockParameters {
  public:
   explicit BlockParameters(QuantizedTensor Q)
-      : Q_(std::move(Q)), width_(info(Q_.type).block_weights), affine_(info(Q_.type).grid.has_offset) {
+      : Q_(std::move(Q)), width_(static_cast<std::int64_t>(block_weights(Q_.type, static_cast<std::uint64_t>(Q_.columns())))), affine_(info(Q_.type).grid.has_offset) {
     const GridInfo& grid = info(Q_.type).grid;
     const std::int64_t rows = Q_.rows(), columns = Q_.columns(), blocks = rows * columns / width_;
+    const auto group = static_cast<std::int64_t>(group_weights(Q_.type, static_cast<std::uint64_t>(columns)));
     scaled_ = at::empty({blocks, width_});
     if (affine_) offset_ = at::empty({blocks, width_});
     d_ = at::empty({blocks, 1});
@@ -55,7 +56,7 @@ class BlockParameters {
       read_codes(Q_.type, bytes, codes);
       for (std::int64_t j = 0; j < columns; ++j) {
         const BlockScales& s = scales[static_cast<std::size_t>(j / width_)];
-        const auto g = static_cast<std::size_t>(j % width_ / grid.group);
+        const auto g = static_cast<std::size_t>(j % width_ / group);
         const std::int64_t at = r * columns + j;
         scaled_.data_ptr<float>()[at] = static_cast<float>(s.sc[g]) * level(grid, codes[static_cast<std::size_t>(j)]);
         if (affine_) offset_.data_ptr<float>()[at] = -static_cast<float>(s.m[g]);

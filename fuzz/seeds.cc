@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "base/files.h"
+#include "convert/mlx.h"
 #include "convert/safetensors.h"
 #include "tests/convert/synthetic.h"
 
@@ -36,6 +37,13 @@ void write_seeds(const fs::path& folder) {
     write_safetensors(folder / "safetensors" / stem, {checkpoint.tensors[0], checkpoint.tensors[1]},
                       {{"format", "pt"}});
   }
+  const std::vector<float> ramp = {0, 1, 2, 3, 4, 5, 6, 7};
+  std::vector<float> row;
+  for (int i = 0; i < 8; ++i) row.insert(row.end(), ramp.begin(), ramp.end());
+  write_safetensors(folder / "safetensors/mlx",
+                    to_mlx({make_tensor("a.weight", {2, 32}, row, *group_type({true, 3, 32})),
+                            make_tensor("m.weight", {1, 64}, row, *group_type({false, 8, 64}))}),
+                    {{"format", "mlx"}});
   write_tokenizer_files(test::byte_bpe_tokenizer(), scratch);
   const std::string json = read_text_file(scratch / "tokenizer.json");
   write_text_file(folder / "tokenizer/0", std::string(1, '\0') + json);

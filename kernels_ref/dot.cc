@@ -139,7 +139,7 @@ float dot_checked(Type type, const std::byte* row, const std::byte* activations,
 
 Type activation_type(Type weights) {
   const TypeInfo& entry = info(weights);
-  if (entry.grid.group == 0) return Type::kF32;
+  if (entry.grid.group == 0 || group_format(weights)) return Type::kF32;
   return entry.block_weights == 32 ? Type::kQ8_0 : Type::kQ8_K;
 }
 
@@ -163,11 +163,13 @@ void encode_activations(Type type, std::span<const float> x, std::span<std::byte
 float dot_row(Type type, ByteView row, std::span<const float> x) {
   if (const std::uint64_t wanted = row_bytes(type, x.size()); row.size() != wanted)
     fail("[dot] a row of ", x.size(), " weights in ", info(type).name, " is ", wanted, " bytes, not ", row.size());
-  float w[kSuperBlock];
+  // In parts of 256 weights, which stay in the cache; a row that is one group is one part.
+  const std::size_t part = info(type).grid.whole_row ? x.size() : std::size_t{kSuperBlock};
+  std::vector<float> w(part);
   float lanes[kLanes] = {};
-  for (std::size_t begin = 0; begin < x.size(); begin += kSuperBlock) {
-    const std::size_t n = std::min<std::size_t>(kSuperBlock, x.size() - begin);
-    decode_row(type, row.subspan(row_bytes(type, begin), row_bytes(type, n)), std::span(w, n));
+  for (std::size_t begin = 0; begin < x.size(); begin += part) {
+    const std::size_t n = std::min(part, x.size() - begin);
+    decode_row(type, row.subspan(row_bytes(type, begin), row_bytes(type, n)), std::span(w).first(n));
     const float* v = x.data() + begin;
     std::size_t i = 0;
     for (; i + kLanes <= n; i += kLanes)
@@ -181,9 +183,9 @@ float dot_row(Type type, ByteView row, std::span<const float> x) {
 
 BlockSums block_sums(Type type, ByteView block, std::span<const std::int8_t> q) {
   const TypeInfo& entry = info(type);
-  if (entry.grid.group == 0 || block.size() != static_cast<std::size_t>(entry.block_bytes) ||
+  if (activation_type(type) == Type::kF32 || block.size() != static_cast<std::size_t>(entry.block_bytes) ||
       q.size() != static_cast<std::size_t>(entry.block_weights))
-    fail("[dot] ", entry.name, ": ", block.size(), " bytes and ", q.size(), " activations are not one block");
+    fail("[dot] ", entry.name, ": ", block.size(), " bytes and ", q.size(), " activations are not one block of integers");
   BlockSums sums;
   with_block(type, [&]<class Block>() {
     const Block& loaded = block_at<Block>(block.data(), 0);

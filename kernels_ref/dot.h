@@ -15,7 +15,7 @@
 namespace attar {
 
 // What activations are rounded to for weights of this type: Q8_0 (blocks of 32), Q8_K (256), or F32 for types without an
-// integer path (plain types, and those that can only be decoded).
+// integer path (plain types, plain groups, and those that can only be decoded).
 Type activation_type(Type weights);
 
 // x in kQ8_0, kQ8_K or kF32. out: row_bytes(type, x.size()). Throws Error for NaN, Inf, or what overflows the scale.

@@ -9,9 +9,6 @@
 namespace attar {
 namespace {
 
-// Below half of the smallest step any format has (2^-24, the smallest f16), zero is the best there is.
-constexpr float kNothing = 0x1p-25f;
-
 // The largest magnitude a type can hold with either sign without a scale that overflows f16.
 template <class Block>
 constexpr float max_magnitude() {
@@ -67,35 +64,15 @@ BlockScales search_block(const float* x, const float* w) {
 // x: Block::kWeights weights; w: their importance.
 template <class Block>
 Block encode_block(const float* x, const float* w) {
-  const auto levels = levels_of<Block>();
-  const bool nothing = std::all_of(x, x + Block::kWeights, [](float v) { return std::fabs(v) < kNothing; });
-  const BlockScales s = nothing ? BlockScales{} : search_block<Block>(x, w);
-
+  const BlockScales s = all_nothing(x, Block::kWeights) ? BlockScales{} : search_block<Block>(x, w);
   std::uint8_t codes[Block::kWeights];
-  for (int i = 0; i < Block::kWeights; ++i) {
-    const int g = i / Block::kGroup;
-    const float scale = s.d * static_cast<float>(s.sc[g]);
-    const float offset = Block::kHasOffset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f;
-    const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-    codes[i] = levels.code(levels.nearest((x[i] - offset) * inverse));
-  }
+  for (int g = 0; g < Block::kWeights / Block::kGroup; ++g)
+    nearest_codes(levels_of<Block>(), x + g * Block::kGroup, Block::kGroup, s.d * static_cast<float>(s.sc[g]),
+                  Block::kHasOffset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f, codes + g * Block::kGroup);
   Block block;
   store_scales(s, block);
   store_codes(codes, block);
   return block;
-}
-
-// Importance of a block scaled to a mean of 1, so that sums neither overflow nor vanish. Weights whose activations were
-// never seen keep a millionth of the mean: they cost nothing by the measure, but should not become noise.
-void normalize(const float* importance, int n, float* w) {
-  double sum = 0;
-  for (int i = 0; i < n; ++i) sum += static_cast<double>(importance[i]);
-  if (sum <= 0) {
-    std::fill(w, w + n, 1.0f);
-    return;
-  }
-  const double factor = n / sum;
-  for (int i = 0; i < n; ++i) w[i] = static_cast<float>(importance[i] * factor) + 1e-6f;
 }
 
 void check_input(Type type, std::span<const float> weights, std::span<const float> importance,
@@ -115,10 +92,32 @@ void check_input(Type type, std::span<const float> weights, std::span<const floa
 
 }  // namespace
 
+void normalize(const float* importance, int n, float* w) {
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += static_cast<double>(importance[i]);
+  if (sum <= 0) {
+    std::fill(w, w + n, 1.0f);
+    return;
+  }
+  const double factor = n / sum;
+  for (int i = 0; i < n; ++i) w[i] = static_cast<float>(importance[i] * factor) + 1e-6f;
+}
+
+bool all_nothing(const float* x, int n) {
+  return std::all_of(x, x + n, [](float v) { return std::fabs(v) < 0x1p-25f; });
+}
+
 void encode_row(Type type, std::span<const float> weights, std::span<const float> importance,
                 std::span<std::byte> row) {
   check_input(type, weights, importance, row);
   if (!info(type).quantized) return encode_plain_row(type, weights, row.data());
+  if (group_format(type)) {
+    constexpr float kMost = 65504.0f;  // with a scale, and an offset, of f16, at the smallest level
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      if (std::fabs(weights[i]) > kMost)
+        fail("[encode] weight ", i, " of the row is ", weights[i], ": ", info(type).name, " holds at most ", kMost);
+    return encode_group_row(type, weights, importance, row.data());
+  }
   const bool known = with_block(type, [&]<class Block>() {
     for (std::size_t i = 0; i < weights.size(); ++i)
       if (std::fabs(weights[i]) > max_magnitude<Block>())

@@ -50,25 +50,26 @@ void decode_grid_row(Type type, const std::byte* row, std::span<float> out) {
 
 RowGrid read_grid(Type type, ByteView row, std::uint64_t weights) {
   check_row("read_grid", type, row.size(), weights);
+  const std::uint64_t width = block_weights(type, weights), group = group_weights(type, weights);
+  const bool has_offset = info(type).grid.has_offset;
   RowGrid grid;
-  with_block(type, [&]<class Block>() {
-    grid.scale.reserve(weights / Block::kGroup);
-    grid.offset.reserve(weights / Block::kGroup);
-    for (std::size_t b = 0; b * Block::kWeights < weights; ++b) {
-      BlockScales s;
-      load_scales(block_at<Block>(row.data(), b), s);
-      for (int g = 0; g < Block::kWeights / Block::kGroup; ++g) {
-        grid.scale.push_back(s.d * static_cast<float>(s.sc[g]));
-        grid.offset.push_back(Block::kHasOffset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f);
-      }
+  for (const BlockScales& s : read_scales(type, row, weights)) {
+    for (std::size_t g = 0; g < width / group; ++g) {
+      grid.scale.push_back(s.d * static_cast<float>(s.sc[g]));
+      grid.offset.push_back(has_offset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f);
     }
-  });
+  }
   return grid;
 }
 
 std::vector<BlockScales> read_scales(Type type, ByteView row, std::uint64_t weights) {
   check_row("read_scales", type, row.size(), weights);
-  std::vector<BlockScales> blocks(weights / static_cast<std::uint64_t>(info(type).block_weights));
+  if (weights == 0) return {};
+  std::vector<BlockScales> blocks(weights / block_weights(type, weights));
+  if (group_format(type)) {
+    read_group_scales(type, row.data(), weights, blocks);
+    return blocks;
+  }
   with_block(type, [&]<class Block>() {
     for (std::size_t b = 0; b < blocks.size(); ++b) load_scales(block_at<Block>(row.data(), b), blocks[b]);
   });
@@ -76,7 +77,14 @@ std::vector<BlockScales> read_scales(Type type, ByteView row, std::uint64_t weig
 }
 
 void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std::byte> row) {
-  check_row("write_scales", type, row.size(), blocks.size() * static_cast<std::size_t>(info(type).block_weights));
+  const std::uint64_t weights = blocks.size() * static_cast<std::size_t>(info(type).block_weights);
+  if (info(type).grid.whole_row) {  // how long the row is does not matter to its one scale
+    if (blocks.size() != 1 || row.size() < row_bytes(type, weights))
+      fail("[write_scales] ", blocks.size(), " blocks for ", row.size(), " bytes of ", info(type).name, ", whose block is the row");
+  } else {
+    check_row("write_scales", type, row.size(), weights);
+  }
+  if (group_format(type)) return write_group_scales(type, blocks, weights, row.data());
   with_block(type, [&]<class Block>() {
     for (std::size_t b = 0; b < blocks.size(); ++b) {
       Block block = block_at<Block>(row.data(), b);
@@ -88,6 +96,7 @@ void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std:
 
 void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes) {
   check_row("read_codes", type, row.size(), codes.size());
+  if (group_format(type)) return read_group_codes(type, row.data(), codes);
   with_block(type, [&]<class Block>() {
     for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b)
       load_codes(block_at<Block>(row.data(), b), codes.data() + b * Block::kWeights);
@@ -99,6 +108,7 @@ void write_codes(Type type, std::span<const std::uint8_t> codes, std::span<std::
   const int levels = info(type).grid.levels;
   for (const int code : codes)
     if (code >= levels) fail("[write_codes] code ", code, " does not fit ", info(type).name, ": it has ", levels);
+  if (group_format(type)) return write_group_codes(type, codes, row.data());
   with_block(type, [&]<class Block>() {
     for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b) {
       Block block = block_at<Block>(row.data(), b);

@@ -40,6 +40,7 @@ void decode_plain_row(Type type, const std::byte* row, std::span<float> out) {
     case Type::kI16: return decode_as<std::int16_t>(row, out, kCast);
     case Type::kI32: return decode_as<std::int32_t>(row, out, kCast);
     case Type::kI64: return decode_as<std::int64_t>(row, out, kCast);
+    case Type::kU32: return decode_as<std::uint32_t>(row, out, kCast);
     default: fail("[decode] ", info(type).name, " is not a plain type");
   }
 }

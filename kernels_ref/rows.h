@@ -11,6 +11,14 @@ namespace attar {
 // Types with a grid (grid.cc).
 void decode_grid_row(Type type, const std::byte* row, std::span<float> out);
 
+// Plain groups (groups.cc); the ones that follow grid.cc's functions of the same names.
+void decode_group_row(Type type, const std::byte* row, std::span<float> out);
+void encode_group_row(Type type, std::span<const float> weights, std::span<const float> importance, std::byte* row);
+void read_group_scales(Type type, const std::byte* row, std::uint64_t weights, std::span<BlockScales> groups);
+void write_group_scales(Type type, std::span<const BlockScales> groups, std::uint64_t weights, std::byte* row);
+void read_group_codes(Type type, const std::byte* row, std::span<std::uint8_t> codes);
+void write_group_codes(Type type, std::span<const std::uint8_t> codes, std::byte* row);
+
 // F32, F16, ... (plain.cc).
 void decode_plain_row(Type type, const std::byte* row, std::span<float> out);
 void encode_plain_row(Type type, std::span<const float> weights, std::byte* row);

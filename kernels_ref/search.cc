@@ -24,7 +24,7 @@ AffineStep refit_affine(const AffineSums& s, float scale, float offset, float ma
   return {scale + ds, max_offset, rr - ds * rq};
 }
 
-AffineFit fit_affine(float top, const float* x, const float* w, int n, float max_offset) {
+AffineFit fit_affine(float top, const float* x, const float* w, int n, float max_offset, const AffineSearch& search) {
   const auto [low_it, high_it] = std::minmax_element(x, x + n);
   const float low = std::min(*low_it, max_offset), high = std::max(*high_it, low);
   AffineFit best{0, low, 0, measure_affine(top, x, w, n, 0, low)};
@@ -36,12 +36,13 @@ AffineFit fit_affine(float top, const float* x, const float* w, int n, float max
   if (!(range >= 0x1p-30f)) return best;
 
   // The share of the range that the levels span, and which end the rest is cut from.
-  constexpr int kShares = 14;
+  const float per_cut = 1.0f / static_cast<float>(search.cuts);
   AffineStep start{0, 0, best.error};
-  for (int step = 0; step < kShares; ++step) {
+  for (int step = 0;; ++step) {
     const float share = 1.08f - 0.035f * static_cast<float>(step);
-    for (int cut = 0; cut <= 2; ++cut) {
-      const float offset = std::min(low + (1 - share) * range * 0.5f * static_cast<float>(cut), max_offset);
+    if (share < search.least_share) break;
+    for (int cut = 0; cut <= search.cuts; ++cut) {
+      const float offset = std::min(low + (1 - share) * range * per_cut * static_cast<float>(cut), max_offset);
       const float scale = share * range / top;
       const AffineStep refit = refit_affine(measure_affine(top, x, w, n, scale, offset), scale, offset, max_offset);
       if (refit.error < start.error && refit.scale > 0) start = refit;

@@ -175,6 +175,11 @@ struct AffineFit {
   AffineSums sums;
 };
 
-AffineFit fit_affine(float top, const float* x, const float* w, int n, float max_offset);
+// Where the search starts from.
+struct AffineSearch {
+  float least_share = 0.62f;  // of the range of x, the part that the levels span at least; the rest is clipped
+  int cuts = 2;               // in so many steps the clipped part moves from the top to the bottom
+};
+AffineFit fit_affine(float top, const float* x, const float* w, int n, float max_offset, const AffineSearch& search = {});
 
 }  // namespace attar::search

@@ -74,8 +74,8 @@ BlockScales search_scale(const Levels& levels, const BlockTask& task, std::span<
   return best;
 }
 
-BlockScales search_affine(float top, const BlockTask& task) {
-  const AffineFit fit = fit_affine(top, task.x, task.w, task.weights, kInfinity);
+BlockScales search_affine(float top, const BlockTask& task, const search::AffineSearch& search) {
+  const AffineFit fit = fit_affine(top, task.x, task.w, task.weights, kInfinity, search);
   BlockScales best;  // zero, unless something is better
   best.sc[0] = best.m[0] = 1;
   float error = measure_affine(top, task.x, task.w, task.weights, 0, 0).rr;

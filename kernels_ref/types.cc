@@ -2,6 +2,7 @@
 #include "kernels_ref/types.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 
 #include "base/checked.h"
@@ -10,6 +11,8 @@
 
 namespace attar {
 namespace {
+
+constexpr int kRowUnit = 32;  // the length of a row that is one group is a multiple of it
 
 constexpr TypeInfo plain(Type type, const char* name, std::uint32_t id, int bytes) {
   return {type, name, id, 1, bytes, false, {}};
@@ -28,7 +31,7 @@ constexpr TypeInfo decode_only(Type type, const char* name, std::uint32_t id, in
 }
 
 // Names and ids of ggml (include/ggml.h, enum ggml_type), in the order of enum Type.
-constexpr TypeInfo kTypes[] = {
+constexpr TypeInfo kNamed[] = {
     plain(Type::kF32, "f32", 0, 4),
     plain(Type::kF16, "f16", 1, 2),
     plain(Type::kBF16, "bf16", 30, 2),
@@ -37,6 +40,7 @@ constexpr TypeInfo kTypes[] = {
     plain(Type::kI16, "i16", 25, 2),
     plain(Type::kI32, "i32", 26, 4),
     plain(Type::kI64, "i64", 27, 8),
+    {Type::kU32, "u32", {}, 1, 4, false, {}},
     gridded<BlockQ4_0>(Type::kQ4_0, "q4_0", 2),
     gridded<BlockQ4_1>(Type::kQ4_1, "q4_1", 3),
     gridded<BlockQ5_0>(Type::kQ5_0, "q5_0", 6),
@@ -63,12 +67,62 @@ constexpr TypeInfo kTypes[] = {
     decode_only<BlockMXFP4>(Type::kMXFP4, "mxfp4", 39, 32),
 };
 
+// --- plain groups ----------------------------------------------------------------------------------------------------
+
+constexpr int kBits[] = {2, 3, 4, 5, 6, 8};
+constexpr int kGroups[] = {32, 64, 128, 0};
+constexpr std::size_t kGroupTypes = 2 * std::size(kBits) * std::size(kGroups);
+
+constexpr GroupFormat format_at(std::size_t index) {
+  return {index / std::size(kGroups) / std::size(kBits) == 1, kBits[index / std::size(kGroups) % std::size(kBits)],
+          kGroups[index % std::size(kGroups)]};
+}
+
+struct Name {
+  char text[16] = {};
+};
+constexpr Name name_of(const GroupFormat& format) {
+  Name name;
+  std::size_t at = 0;
+  const auto add = [&](std::string_view part) {
+    for (const char c : part) name.text[at++] = c;
+  };
+  add(format.affine ? "affine" : "int");
+  name.text[at++] = static_cast<char>('0' + format.bits);
+  add(format.group == 0 ? "_row" : format.group == 32 ? "_g32" : format.group == 64 ? "_g64" : "_g128");
+  return name;
+}
+constexpr auto kGroupNames = [] {
+  std::array<Name, kGroupTypes> names;
+  for (std::size_t i = 0; i < kGroupTypes; ++i) names[i] = name_of(format_at(i));
+  return names;
+}();
+
+constexpr TypeInfo group_info(std::size_t index) {
+  const GroupFormat format = format_at(index);
+  GridInfo grid;
+  grid.group = format.group == 0 ? kRowUnit : format.group;
+  grid.levels = 1 << format.bits;
+  grid.level_min = format.affine ? 0 : -grid.levels / 2;
+  grid.has_offset = format.affine;
+  grid.whole_row = format.group == 0;
+  const int codes = grid.group * format.bits / 8, scales = grid.whole_row ? 0 : format.affine ? 4 : 2;
+  return {static_cast<Type>(std::size(kNamed) + index), kGroupNames[index].text, {}, grid.group, scales + codes, true, grid};
+}
+
+constexpr auto kTypes = [] {
+  std::array<TypeInfo, std::size(kNamed) + kGroupTypes> types{};
+  std::copy(std::begin(kNamed), std::end(kNamed), types.begin());
+  for (std::size_t i = 0; i < kGroupTypes; ++i) types[std::size(kNamed) + i] = group_info(i);
+  return types;
+}();
+
 constexpr bool in_enum_order() {
   for (std::size_t i = 0; i < std::size(kTypes); ++i)
     if (static_cast<std::size_t>(kTypes[i].type) != i) return false;
   return true;
 }
-static_assert(in_enum_order() && std::size(kTypes) == static_cast<std::size_t>(Type::kMXFP4) + 1);
+static_assert(in_enum_order() && std::size(kNamed) == static_cast<std::size_t>(Type::kMXFP4) + 1);
 
 }  // namespace
 
@@ -98,13 +152,39 @@ std::vector<std::string> quantizable_type_names() {
   return names;
 }
 
+std::optional<Type> group_type(const GroupFormat& format) {
+  for (std::size_t i = 0; i < kGroupTypes; ++i) {
+    const GroupFormat known = format_at(i);
+    if (known.affine == format.affine && known.bits == format.bits && known.group == format.group)
+      return static_cast<Type>(std::size(kNamed) + i);
+  }
+  return std::nullopt;
+}
+
+std::optional<GroupFormat> group_format(Type type) {
+  const auto index = static_cast<std::size_t>(type);
+  if (index < std::size(kNamed)) return std::nullopt;
+  return format_at(index - std::size(kNamed));
+}
+
+std::uint64_t block_weights(Type type, std::uint64_t weights) {
+  const TypeInfo& entry = info(type);
+  return entry.grid.whole_row ? weights : static_cast<std::uint64_t>(entry.block_weights);
+}
+
+std::uint64_t group_weights(Type type, std::uint64_t weights) {
+  const GridInfo& grid = info(type).grid;
+  return grid.whole_row ? weights : static_cast<std::uint64_t>(grid.group);
+}
+
 std::uint64_t row_bytes(Type type, std::uint64_t weights) {
   const TypeInfo& entry = info(type);
   const auto block = static_cast<std::uint64_t>(entry.block_weights);
   if (weights % block != 0)
     fail("[", entry.name, "] a row of ", weights, " weights does not divide into blocks of ", block,
-         block > 32 ? "; try a type with blocks of 32, such as q8_0 or q4_0" : "; try a plain type, such as f16");
-  return checked_mul(weights / block, static_cast<std::uint64_t>(entry.block_bytes), "row size");
+         block > 32 ? "; try a type with blocks of 32, such as q8_0, q4_0 or int4_g32" : "; try a plain type, such as f16");
+  const std::uint64_t bytes = checked_mul(weights / block, static_cast<std::uint64_t>(entry.block_bytes), "row size");
+  return entry.grid.whole_row && weights > 0 ? checked_add(bytes, entry.grid.has_offset ? 4 : 2, "row size") : bytes;
 }
 
 void decode_row(Type type, ByteView row, std::span<float> out) {
@@ -112,6 +192,7 @@ void decode_row(Type type, ByteView row, std::span<float> out) {
   if (const std::uint64_t wanted = row_bytes(type, out.size()); row.size() != wanted)
     fail("[decode] a row of ", out.size(), " weights in ", entry.name, " is ", wanted, " bytes, not ", row.size());
   if (!entry.quantized) return decode_plain_row(type, row.data(), out);
+  if (group_format(type)) return decode_group_row(type, row.data(), out);
   if (entry.grid.group != 0) return decode_grid_row(type, row.data(), out);
   if (type >= Type::kIQ2_XXS && type <= Type::kIQ1_M) return decode_i_quant_row(type, row.data(), out);
   decode_other_row(type, row.data(), out);

@@ -13,7 +13,7 @@ namespace {
 
 class Descent {
  public:
-  Descent(PackedRow& row, const float* H, std::span<float> g) : row_(row), H_(H), g_(g), n_(row.columns()), moved_(g.size()) {}
+  Descent(PackedRow& row, const float* H, std::span<float> g) : row_(row), H_(H), g_(g), n_(row.columns()), v_(at(row.block_weights())), vH_(v_), moved_(g.size()) {}
 
   // With all others fixed the best q_j is the grid's value nearest to q_j + g_j / H_jj.
   bool codes(std::span<const std::int64_t> order) {
@@ -35,14 +35,14 @@ class Descent {
   // q is linear in each number that a block stores: q = theta v + rest. The best theta is theta + (g v^T) / (v H v^T).
   bool scales() {
     const GridInfo& grid = row_.grid();
-    const std::int64_t width = row_.block_weights();
-    const int groups = static_cast<int>(width / grid.group);
+    const std::int64_t width = row_.block_weights(), group = row_.group_weights();
+    const int groups = static_cast<int>(width / group);
     const bool many = grid.scale_max > grid.scale_min;
     bool changed = false;
     for (std::int64_t b = 0; b * width < n_; ++b) {
       const std::int64_t begin = b * width;
       for (int k = 0; many && k < groups; ++k) {
-        const std::int64_t from = begin + k * grid.group, to = from + grid.group;
+        const std::int64_t from = begin + k * group, to = from + group;
         changed |= stored_integer(b, from, to, [k](BlockScales& s) -> int& { return s.sc[k]; }, grid.scale_min, grid.scale_max,
                                   [&](const BlockScales& s, std::int64_t j) { return s.d * code_level(j); });
         if (grid.has_offset)
@@ -50,11 +50,11 @@ class Descent {
                                     [&](const BlockScales& s, std::int64_t) { return -s.dmin; });
       }
       changed |= stored_half(b, &BlockScales::d, [&](const BlockScales& s, std::int64_t j) {
-        return static_cast<float>(s.sc[(j - begin) / grid.group]) * code_level(j);
+        return static_cast<float>(s.sc[(j - begin) / group]) * code_level(j);
       });
       if (grid.has_offset)
         changed |= stored_half(b, &BlockScales::dmin, [&](const BlockScales& s, std::int64_t j) {
-          return -static_cast<float>(s.m[(j - begin) / grid.group]);
+          return -static_cast<float>(s.m[(j - begin) / group]);
         });
     }
     return changed;
@@ -94,8 +94,8 @@ class Descent {
   template <class Direction>
   float best_step(std::int64_t from, std::int64_t to, const Direction& direction) {
     const std::int64_t width = to - from;
-    float v[256], vH[256] = {};
-    for (std::int64_t j = 0; j < width; ++j) v[j] = direction(from + j);
+    float *v = v_.data(), *vH = vH_.data();
+    for (std::int64_t j = 0; j < width; ++j) v[j] = direction(from + j), vH[j] = 0;
     for (std::int64_t j = 0; j < width; ++j) {
       const float* line = H_ + (from + j) * n_ + from;
       for (std::int64_t i = 0; i < width; ++i) vH[i] += v[j] * line[i];
@@ -111,7 +111,7 @@ class Descent {
   // Takes the block's new scales if they lower the loss.
   bool accept(std::int64_t b, const BlockScales& scales, std::int64_t from, std::int64_t to) {
     const BlockScales before = row_.blocks()[at(b)];
-    float d[256];
+    float* d = v_.data();
     for (std::int64_t j = from; j < to; ++j) d[j - from] = -row_.value(j);
     row_.set_block(b, scales);
     for (std::int64_t j = from; j < to; ++j) d[j - from] += row_.value(j);
@@ -136,7 +136,8 @@ class Descent {
   const float* H_;
   std::span<float> g_;
   std::int64_t n_;
-  std::vector<float> moved_;
+  std::vector<float> v_, vH_;  // (block) scratch
+  std::vector<float> moved_;   // (columns) scratch
 };
 
 }  // namespace

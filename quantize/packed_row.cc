@@ -3,9 +3,11 @@
 namespace attar {
 
 PackedRow::PackedRow(Type type, ByteView row, std::int64_t columns)
-    : type_(type), grid_(info(type).grid), block_weights_(info(type).block_weights),
+    : type_(type), grid_(info(type).grid),
+      block_weights_(static_cast<std::int64_t>(attar::block_weights(type, static_cast<std::uint64_t>(columns)))),
+      group_weights_(static_cast<std::int64_t>(attar::group_weights(type, static_cast<std::uint64_t>(columns)))),
       blocks_(read_scales(type, row, static_cast<std::uint64_t>(columns))),
-      scale_(static_cast<std::size_t>(columns / grid_.group)), offset_(scale_.size()),
+      scale_(static_cast<std::size_t>(columns / group_weights_)), offset_(scale_.size()),
       codes_(static_cast<std::size_t>(columns)) {
   read_codes(type, row, codes_);
   for (std::size_t b = 0; b < blocks_.size(); ++b) decode_scales(b);
@@ -13,7 +15,7 @@ PackedRow::PackedRow(Type type, ByteView row, std::int64_t columns)
 
 void PackedRow::decode_scales(std::size_t block) {
   const BlockScales& s = blocks_[block];
-  const auto groups = static_cast<std::size_t>(block_weights_ / grid_.group);
+  const auto groups = static_cast<std::size_t>(block_weights_ / group_weights_);
   for (std::size_t g = 0; g < groups; ++g) {
     scale_[block * groups + g] = s.d * static_cast<float>(s.sc[g]);
     offset_[block * groups + g] = grid_.has_offset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f;

@@ -31,6 +31,7 @@ class PackedRow {
 
   const GridInfo& grid() const { return grid_; }
   std::int64_t block_weights() const { return block_weights_; }
+  std::int64_t group_weights() const { return group_weights_; }
   std::span<const BlockScales> blocks() const { return blocks_; }
   void set_block(std::int64_t block, const BlockScales& scales);
 
@@ -38,12 +39,12 @@ class PackedRow {
   void write(std::span<std::byte> row) const;
 
  private:
-  std::size_t group(std::int64_t column) const { return static_cast<std::size_t>(column / grid_.group); }
+  std::size_t group(std::int64_t column) const { return static_cast<std::size_t>(column / group_weights_); }
   void decode_scales(std::size_t block);
 
   Type type_;
   const GridInfo& grid_;
-  std::int64_t block_weights_;
+  std::int64_t block_weights_, group_weights_;
   std::vector<BlockScales> blocks_;
   std::vector<float> scale_, offset_;  // by group, with the decoder's own float operations
   std::vector<std::uint8_t> codes_;

@@ -13,7 +13,7 @@
 namespace attar {
 namespace {
 
-constexpr std::array kPresets = {
+constexpr std::array kLlamaPresets = {
     Preset{"f32", Type::kF32, 0},       Preset{"f16", Type::kF16, 1},       Preset{"bf16", Type::kBF16, 32},
     Preset{"q4_0", Type::kQ4_0, 2},     Preset{"q4_1", Type::kQ4_1, 3},     Preset{"q5_0", Type::kQ5_0, 8},
     Preset{"q5_1", Type::kQ5_1, 9},     Preset{"q8_0", Type::kQ8_0, 7},     Preset{"q2_k", Type::kQ2_K, 10},
@@ -22,6 +22,13 @@ constexpr std::array kPresets = {
     Preset{"q5_k_m", Type::kQ5_K, 17},  Preset{"q6_k", Type::kQ6_K, 18},    Preset{"iq4_nl", Type::kIQ4_NL, 25},
     Preset{"iq4_xs", Type::kIQ4_XS, 30},
 };
+
+const std::vector<Preset> kPresets = [] {
+  std::vector<Preset> presets(kLlamaPresets.begin(), kLlamaPresets.end());
+  for (const TypeInfo& entry : all_types())
+    if (group_format(entry.type)) presets.push_back({entry.name, entry.type, 0});
+  return presets;
+}();
 
 struct RoleName {
   Role role;
@@ -79,6 +86,7 @@ struct Mix {
 };
 
 Type head_type(const Mix& mix, std::int64_t columns) {
+  if (const auto format = group_format(mix.type)) return *group_type({format->affine, 8, format->group});
   if (columns % info(mix.type).block_weights != 0 || mix.type == Type::kQ8_0) return Type::kQ8_0;
   return Type::kQ6_K;
 }
@@ -178,6 +186,11 @@ TypeOverride parse_override(const std::string& text) {
 Type fitting_type(Type type, std::int64_t columns) {
   const auto fits = [&](Type candidate) { return columns % info(candidate).block_weights == 0; };
   if (fits(type)) return type;
+  if (const auto format = group_format(type)) {
+    for (int group = format->group / 2; group >= 32; group /= 2)
+      if (const Type smaller = *group_type({format->affine, format->bits, group}); fits(smaller)) return smaller;
+    return Type::kF16;
+  }
   Type smaller = Type::kF16;  // also where not even blocks of 32 fit
   switch (type) {
     case Type::kQ2_K:

@@ -1,4 +1,4 @@
-// Which type each tensor of a model gets: llama.cpp's presets and mixes, overrides, and what a shape does to them.
+// Which type each tensor of a model gets: llama.cpp's presets and mixes, plain groups, overrides, and what a shape does to them.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,9 @@
 namespace attar {
 
 struct Preset {
-  const char* name;         // llama.cpp's, lower case: "q4_k_m"
+  const char* name;         // llama.cpp's, lower case: "q4_k_m"; or that of a plain group
   Type type;                // what a tensor gets unless the mix says otherwise
-  std::uint32_t file_type;  // general.file_type
+  std::uint32_t file_type;  // general.file_type; 0 for plain groups, which GGUF does not know
 };
 
 std::span<const Preset> all_presets();
@@ -65,7 +65,8 @@ std::vector<TensorPlan> plan_types(const ModelConfig& config, std::span<const Pa
 
 std::vector<TensorPlan> plan_types(const Checkpoint& model, const PlanOptions& options);
 
-// The type llama.cpp uses where `type`'s blocks do not divide a row of `columns` weights; `type` itself where they do.
+// What takes the place of `type` where its blocks do not divide a row of `columns` weights: llama.cpp's choice, or the largest
+// plain group that does, else f16. `type` itself where they do.
 Type fitting_type(Type type, std::int64_t columns);
 
 }  // namespace attar

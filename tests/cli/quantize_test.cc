@@ -49,6 +49,40 @@ TEST_F(QuantizeCommand, WritesAGgufWithTheTypesItSays) {
   EXPECT_EQ(json["tensors"].size(), 2u * 7 + 2);
 }
 
+TEST_F(QuantizeCommand, WritesAFolderOfPlainGroups) {
+  const fs::path out = folder_ / "packed";
+  const test::RunResult result =
+      run_on(model_, out, "--type int3_g64 --override ffn_up=affine4_g32 --calibration builtin:calibration --samples 8 --context 64");
+  ASSERT_EQ(result.code, 0) << result.output;
+  const Checkpoint written = open_checkpoint(out);
+  const auto type = [&](const char* name) { return std::string(info(written.at(name).type).name); };
+  EXPECT_EQ(type("model.layers.1.self_attn.q_proj.weight"), "affine3_g64");
+  EXPECT_EQ(type("model.layers.0.mlp.up_proj.weight"), "affine4_g32");
+  EXPECT_EQ(type("lm_head.weight"), "affine8_g64");
+  EXPECT_EQ(type("model.norm.weight"), "f16");
+  for (const std::string& command : {"inspect " + out.string(), "eval " + out.string() + " --reference " + model_.string() +
+                                    " --data builtin:heldout --context 32 --chunks 2", "convert " + out.string() + " -o " +
+                                    (folder_ / "decoded.gguf").string() + " --type f16"}) {
+    const test::RunResult used = test::run_attar(command);
+    EXPECT_EQ(used.code, 0) << used.output;
+  }
+  EXPECT_EQ(run_on(model_, out, "--target-bpw 5 --calibration builtin:calibration --samples 8 --context 64").code, 0);
+}
+
+TEST_F(QuantizeCommand, TypesHaveTheirHomes) {
+  expect_refused("--type int3_g64", "which a .gguf cannot hold; give -o a folder");
+  expect_refused("--type q4_0 --override ffn_up=affine4_g64", "mlp.up_proj.weight is to be affine4_g64");
+  const test::RunResult result = run_on(model_, folder_ / "out", "--type int3_g64 --override ffn_up=q8_0");
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.output.find("is to be q8_0, which only a .gguf can hold"), std::string::npos) << result.output;
+  // Said before the work, not after.
+  write_text_file(folder_ / "notes.txt", "mine");
+  const test::RunResult busy = run_on(model_, folder_.path(), "--type int3_g64 --override nothing_here=f16");
+  EXPECT_EQ(busy.code, 2);
+  EXPECT_NE(busy.output.find("holds something else than a model"), std::string::npos) << busy.output;
+  expect_nothing_written();
+}
+
 TEST_F(QuantizeCommand, GptqFromBuiltInTextIsTheSameAtAnyNumberOfThreads) {
   const std::string options = "--type q4_1 --calibration builtin:calibration --samples 8 --context 64 --seed 3";
   ASSERT_EQ(run(options + " --threads 1").code, 0);

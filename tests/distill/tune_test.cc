@@ -98,7 +98,7 @@ TEST_P(Tune, LowersTheDivergenceAndMovesNoCode) {
   EXPECT_GT(moved, 12) << "matrices, norms and biases should all have moved";
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Tune, ::testing::Values("q4_0", "q4_1", "iq4_nl", "q3_k", "q4_k"),
+INSTANTIATE_TEST_SUITE_P(Types, Tune, ::testing::Values("q4_0", "q4_1", "iq4_nl", "q3_k", "q4_k", "int3_g64", "affine4_row"),
                          [](const auto& tested) { return std::string(tested.param); });
 
 TEST_F(TuneOnce, SameSeedSameBytes) {

@@ -43,6 +43,7 @@ class Dot : public ::testing::TestWithParam<Type> {};
 // dmin set to 1 the scale of a group is sc and its offset -m.
 TEST_P(Dot, IntegerSumsAreExact) {
   const TypeInfo& entry = info(GetParam());
+  if (activation_type(entry.type) == Type::kF32) return;  // no integers
   const auto n = static_cast<std::size_t>(entry.block_weights);
   const auto group = static_cast<std::size_t>(entry.grid.group);
   // Where d and the second f16 (dmin or m; none: same place) lie in the block.

@@ -18,13 +18,14 @@ class Scales : public ::testing::TestWithParam<Type> {
     row.resize(row_bytes(GetParam(), kWeights));
     encode_row(GetParam(), weights, {}, row);
   }
+  std::size_t blocks() const { return kWeights / block_weights(GetParam(), kWeights); }
   Bytes row;
 };
 
 // The formula in types.h, with these float operations, is what decode_row computes.
 TEST_P(Scales, AreWhatTheDecoderUses) {
   const GridInfo& grid = info(GetParam()).grid;
-  const auto width = static_cast<std::size_t>(info(GetParam()).block_weights), group = static_cast<std::size_t>(grid.group);
+  const std::size_t width = block_weights(GetParam(), kWeights), group = group_weights(GetParam(), kWeights);
   const std::vector<BlockScales> blocks = read_scales(GetParam(), row, kWeights);
   ASSERT_EQ(blocks.size(), kWeights / width);
   std::vector<std::uint8_t> codes(kWeights);
@@ -75,7 +76,7 @@ TEST_P(Scales, EveryValueInRangeSurvives) {
 
 TEST_P(Scales, WrongLengthIsRefused) {
   EXPECT_THROW(read_scales(GetParam(), ByteView(row).first(row.size() - 1), kWeights), Error);
-  EXPECT_THROW(write_scales(GetParam(), std::vector<BlockScales>(1), row), Error);
+  EXPECT_THROW(write_scales(GetParam(), std::vector<BlockScales>(blocks() + 1), row), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Scales, ::testing::ValuesIn(test::gridded_types()), test::TypeName());

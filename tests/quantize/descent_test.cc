@@ -104,7 +104,7 @@ TEST_P(Rows, EndsWhereNothingSingleHelps) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Rows, ::testing::ValuesIn(test::gridded_types()), test::TypeName());
+INSTANTIATE_TEST_SUITE_P(All, Rows, ::testing::ValuesIn(test::sample_types()), test::TypeName());
 
 }  // namespace
 }  // namespace attar

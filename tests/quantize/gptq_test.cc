@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "model/decoder.h"
+#include "tests/kernels_ref/gridded_types.h"
 #include "tests/quantize/support.h"
 
 namespace attar {
@@ -96,11 +97,7 @@ TEST_P(GptqTypes, DescentAndOrderPay) {
   EXPECT_LT(descended, left_to_right);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GptqTypes,
-                         ::testing::Values(Type::kQ4_0, Type::kQ4_1, Type::kQ5_0, Type::kQ5_1, Type::kQ8_0, Type::kQ2_K,
-                                           Type::kQ3_K, Type::kQ4_K, Type::kQ5_K, Type::kQ6_K, Type::kIQ4_NL,
-                                           Type::kIQ4_XS),
-                         [](const ::testing::TestParamInfo<Type>& tested) { return attar::info(tested.param).name; });
+INSTANTIATE_TEST_SUITE_P(All, GptqTypes, ::testing::ValuesIn(test::sample_types()), test::TypeName());
 
 // From left to right and without descent, codes must be those of the paper's Algorithm 1, written here as it stands there:
 // the error is pushed ahead by rows of the upper Cholesky factor of the inverse.

@@ -133,6 +133,25 @@ TEST(Presets, ShapesThatSuperBlocksDoNotDivide) {
   }
 }
 
+TEST(Presets, PlainGroupsShrinkUntilTheyFit) {
+  const Type g128 = *type_from_name("int3_g128");
+  EXPECT_EQ(fitting_type(g128, 256), g128);
+  EXPECT_STREQ(info(fitting_type(g128, 320)).name, "int3_g64");
+  EXPECT_STREQ(info(fitting_type(g128, 288)).name, "int3_g32");
+  EXPECT_EQ(fitting_type(g128, 100), Type::kF16);
+  EXPECT_STREQ(info(fitting_type(*type_from_name("affine4_row"), 288)).name, "affine4_row");
+  EXPECT_EQ(fitting_type(*type_from_name("affine4_row"), 100), Type::kF16);
+}
+
+TEST(Presets, PlainGroupsGiveTheHeadEightBits) {
+  const ModelConfig config = config_of(256, 512, 2, 4, 4, false);
+  const auto types = types_by_name(plan_of(config, "int3_g64"));
+  EXPECT_EQ(types.at("output"), "int8_g64");
+  for (const char* name : {"token_embd", "attn_v", "attn_output", "ffn_down", "ffn_up"}) EXPECT_EQ(types.at(name), "int3_g64") << name;
+  EXPECT_EQ(types_by_name(plan_of(config_of(256, 512, 2, 4, 4, true), "affine4_row")).at("token_embd"), "affine8_row");
+  EXPECT_EQ(types_by_name(plan_of(config, "int3_g64", {}, true)).at("output"), "int3_g64");
+}
+
 TEST(Presets, RowsThatNotEvenSmallBlocksDivide) {
   EXPECT_EQ(fitting_type(Type::kQ4_0, 100), Type::kF16);
   EXPECT_EQ(fitting_type(Type::kQ4_K, 100), Type::kF16);
