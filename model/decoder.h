@@ -48,6 +48,9 @@ class Decoder : public torch::nn::Module {
   // leaves cache->length alone: add the time once all layers are through.
   at::Tensor embed(const at::Tensor& ids);
   at::Tensor layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache = nullptr);
+  // A layer is mlp_half(attention_half(hidden)); each adds its output to what came in.
+  at::Tensor attention_half(std::int64_t index, const at::Tensor& hidden, KvCache* cache = nullptr);
+  at::Tensor mlp_half(std::int64_t index, const at::Tensor& hidden);
   at::Tensor final_norm(const at::Tensor& hidden);
   at::Tensor logits(const at::Tensor& normed);  // output projection and soft cap
   // embed, all layers, final_norm: what logits() takes.
@@ -65,9 +68,6 @@ class Decoder : public torch::nn::Module {
   std::uint64_t weight_bytes() const;  // held in memory, packed or not
 
   LinearObserver observer;  // empty: none
-  // The same for the residual stream: x is what the output of the linear `name` will be added to. Not called where a norm
-  // stands between the two.
-  LinearObserver residual_observer;
 
  private:
   struct Linear;
