@@ -89,11 +89,16 @@ void Progress::advance(std::uint64_t units, std::string_view extra) {
   if (Clock::now() - shown_ >= interval) show(false);
 }
 
+void Progress::skip(std::uint64_t units) {
+  done_ += units;
+  skipped_ += units;
+}
+
 void Progress::show(bool final) {
   shown_ = Clock::now();
   if (g_verbosity == Verbosity::kQuiet) return;
   const double elapsed = std::chrono::duration<double>(shown_ - start_).count();
-  const double rate = elapsed > 0 ? static_cast<double>(done_) / elapsed : 0;
+  const double rate = elapsed > 0 ? static_cast<double>(done_ - skipped_) / elapsed : 0;
   std::ostringstream line;
   line << label_ << ' ';
   if (terminal_) {

@@ -32,12 +32,13 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void advance(std::uint64_t units, std::string_view extra = {});  // extra: shown at the end of the line
+  void skip(std::uint64_t units);  // done already, or of another kind: no part of the rate
 
  private:
   using Clock = std::chrono::steady_clock;
   void show(bool final);
   std::string label_, unit_, extra_;
-  std::uint64_t total_, done_ = 0;
+  std::uint64_t total_, done_ = 0, skipped_ = 0;
   Clock::time_point start_, shown_;
   bool terminal_;
 };

@@ -20,6 +20,18 @@ class Interrupted : public Error {
   using Error::Error;
 };
 
+// The disk does not take what is written: it is full, gone, or over a limit. The same command may succeed once there is room.
+class WriteError : public Error {
+ public:
+  using Error::Error;
+};
+
+// An earlier run has left something that this one cannot or may not go on with. It is the user's to keep or remove.
+class ResumeError : public Error {
+ public:
+  using Error::Error;
+};
+
 // "a", 1, 'b' -> "a1b"; everything that std::ostream prints.
 template <class... Parts>
 std::string cat(const Parts&... parts) {

@@ -16,6 +16,11 @@ constexpr std::size_t kWriteBuffer = std::size_t{1} << 20;
 
 std::string reason() { return std::strerror(errno); }
 
+template <class... Parts>
+[[noreturn]] void fail_to_write(const fs::path& path, const Parts&... parts) {
+  throw WriteError(cat("cannot write ", path.string(), parts..., ": ", reason()));
+}
+
 fs::path partial_name(const fs::path& path) {
   fs::path name = path.has_filename() ? path : path.parent_path();
   name += cat(".partial-", ::getpid());
@@ -72,7 +77,7 @@ void OutputFile::flush() {
   while (!rest.empty()) {
     const ssize_t written = ::write(fd_, rest.data(), rest.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) fail("cannot write ", path_.string(), " after ", size_ - rest.size(), " bytes: ", reason());
+    if (written <= 0) fail_to_write(path_, " after ", size_ - rest.size(), " bytes");
     rest = rest.subspan(static_cast<std::size_t>(written));
   }
   buffer_.clear();
@@ -90,13 +95,14 @@ void OutputFile::write(ByteView bytes) {
 
 void OutputFile::commit() {
   flush();
-  if (::fsync(fd_) != 0 && errno != EINVAL && errno != EROFS) fail("cannot write ", path_.string(), ": ", reason());
+  if (::fsync(fd_) != 0 && errno != EINVAL && errno != EROFS) fail_to_write(path_);
   const int closed = ::close(fd_);
   fd_ = -1;
   if (closed != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
-    const std::string why = reason();
+    const int why = errno;
     ::unlink(partial_.c_str());
-    fail("cannot write ", path_.string(), ": ", why);
+    errno = why;
+    fail_to_write(path_);
   }
 }
 
@@ -122,6 +128,51 @@ void OutputFolder::commit() {
   if (!error) fs::rename(partial_, path_, error);
   if (error) fail("cannot write folder ", path_.string(), ": ", error.message());
   committed_ = true;
+}
+
+ScratchFile::ScratchFile() : path_("memory"), fd_(::memfd_create("attar", MFD_CLOEXEC)) {
+  if (fd_ < 0) fail("cannot make a file in memory: ", reason());
+}
+
+ScratchFile::ScratchFile(fs::path path, int flags) : path_(std::move(path)), fd_(::open(path_.c_str(), flags | O_CLOEXEC, 0666)) {
+  if (fd_ < 0) fail("cannot open ", path_.string(), ": ", reason());
+}
+
+ScratchFile::ScratchFile(const fs::path& path) : ScratchFile(path, O_RDWR | O_CREAT | O_TRUNC) {}
+ScratchFile ScratchFile::open(const fs::path& path) { return {path, O_RDWR}; }
+
+ScratchFile::~ScratchFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void ScratchFile::write(std::uint64_t offset, ByteView bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) fail_to_write(path_, " at byte ", offset);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    offset += static_cast<std::uint64_t>(written);
+  }
+}
+
+void ScratchFile::read(std::uint64_t offset, std::span<std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t got = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) fail("cannot read ", path_.string(), " at byte ", offset, ": ", got == 0 ? "it ends there" : reason());
+    bytes = bytes.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+}
+
+std::uint64_t ScratchFile::size() const {
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0) fail("cannot read ", path_.string(), ": ", reason());
+  return static_cast<std::uint64_t>(info.st_size);
+}
+
+void ScratchFile::sync() {
+  if (::fsync(fd_) != 0 && errno != EINVAL && errno != EROFS) fail_to_write(path_);
 }
 
 std::string read_text_file(const fs::path& path) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "base/bytes.h"
 
@@ -32,7 +33,7 @@ class MappedFile {
 };
 
 // A file being written. Data goes to `PATH.partial-PID`; commit() syncs and renames it to PATH. Destroyed without
-// commit() it removes the partial file. Every failure (no such folder, not writable, disk full) throws an Error.
+// commit() it removes the partial file. Every failure throws an Error: no such folder, not writable; a disk that is full: a WriteError.
 class OutputFile {
  public:
   explicit OutputFile(const fs::path& path);
@@ -68,6 +69,28 @@ class OutputFolder {
  private:
   fs::path path_, partial_;
   bool committed_ = false;
+};
+
+// A file read and written at any place, from any thread. It is not mapped: what the system holds of it is cache, which it can take
+// back, and no memory of the program.
+class ScratchFile {
+ public:
+  ScratchFile();                                       // without a name, in memory
+  explicit ScratchFile(const fs::path& path);          // made anew; throws Error
+  static ScratchFile open(const fs::path& path);       // one that is there; throws Error
+  ~ScratchFile();
+  ScratchFile(ScratchFile&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+  ScratchFile& operator=(ScratchFile&&) = delete;
+
+  void write(std::uint64_t offset, ByteView bytes);              // throws WriteError
+  void read(std::uint64_t offset, std::span<std::byte> bytes) const;  // throws Error, also past the end
+  std::uint64_t size() const;
+  void sync();  // to the disk; throws WriteError
+
+ private:
+  ScratchFile(fs::path path, int flags);
+  fs::path path_;
+  int fd_ = -1;
 };
 
 std::string read_text_file(const fs::path& path);                     // throws Error

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -15,6 +16,7 @@
 #include "distill/tune.h"
 #include "quantize/allocate.h"
 #include "quantize/pipeline.h"
+#include "quantize/work_folder.h"
 
 namespace attar::cli {
 namespace {
@@ -23,12 +25,13 @@ struct QuantizeCommand {
   Common common;
   std::string model, output, type, method, imatrix;
   Calibration calibration;
-  std::string target_size, allowed;
+  std::string max_memory, target_size, allowed;
   double target_bpw = 0;
   std::vector<std::string> overrides;
   double damping = GptqOptions{}.damping;
+  std::int64_t fisher_samples = QuantizeOptions{}.fisher_samples;
   TuneOptions tune;
-  bool pure = false, no_act_order = false, no_correction = false;
+  bool pure = false, no_act_order = false, no_correction = false, resume = false;
 };
 
 // What is chosen from for a target size, unless --types says otherwise.
@@ -146,13 +149,13 @@ void say_what_was_hard(const QuantizeReport& report) {
 }
 
 // "9300000", "9.3MB", "1.5GB".
-std::uint64_t parse_size(const std::string& text) {
+std::uint64_t parse_size(const std::string& option, const std::string& text) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
   const double factor = unit == "GB" ? 1e9 : unit == "MB" ? 1e6 : unit == "kB" ? 1e3 : unit.empty() ? 1.0 : 0.0;
   if (error != std::errc() || !(number > 0) || factor == 0.0)
-    fail("--target-size ", text, ": expected bytes, such as 9300000, 9.3MB or 1.5GB");
+    fail(option, " ", text, ": expected bytes, such as 9300000, 9.3MB or 1.5GB");
   return static_cast<std::uint64_t>(number * factor);
 }
 
@@ -190,7 +193,7 @@ void allocate_types(const QuantizeCommand& command, const Checkpoint& model, con
     if (tensor.shape.size() >= 2) weights += element_count(tensor.shape);
   const std::uint64_t budget = command.target_bpw > 0
                                    ? static_cast<std::uint64_t>(command.target_bpw / 8 * static_cast<double>(weights))
-                                   : matrix_budget(model, command.output, parse_size(command.target_size));
+                                   : matrix_budget(model, command.output, parse_size("--target-size", command.target_size));
   const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kChunks, chunks.size())));
   const std::vector<Type> types =
       parse_types(!command.allowed.empty() ? command.allowed : is_gguf(command.output) ? kGgufTypes : kFolderTypes);
@@ -209,6 +212,31 @@ void allocate_types(const QuantizeCommand& command, const Checkpoint& model, con
     if (preset.type == most->first) plan.preset = &preset;
 }
 
+// Runs `work`, which keeps what it has finished in `folder`. The folder stays if the same command could go on with it.
+void keeping(const fs::path& folder, const std::function<void()>& work) {
+  const auto kept = [&](const Error& stop) {
+    return cat(stop.what(), "; what is finished is kept in ", folder.string(), ", the same command with --resume goes on");
+  };
+  std::error_code ignored;
+  try {
+    work();
+  } catch (const Interrupted& stop) {
+    if (finished_parts(folder) > 0) throw Interrupted(kept(stop));
+    fs::remove_all(folder, ignored);
+    throw;
+  } catch (const WriteError& stop) {
+    if (finished_parts(folder) > 0) throw WriteError(kept(stop));
+    fs::remove_all(folder, ignored);
+    throw;
+  } catch (const ResumeError&) {
+    throw;
+  } catch (const Error&) {  // the same command would meet it again
+    fs::remove_all(folder, ignored);
+    throw;
+  }
+  fs::remove_all(folder, ignored);
+}
+
 int run_quantize(const QuantizeCommand& command) {
   fs::path output = command.output;
   if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
@@ -225,7 +253,11 @@ int run_quantize(const QuantizeCommand& command) {
   options.gptq.damping = command.damping;
   options.gptq.act_order = !command.no_act_order;
   options.corrected_target = !command.no_correction;
+  options.fisher_samples = command.fisher_samples;
   options.strict = command.common.strict;
+  options.folder = output.string() + ".quantizing";
+  options.resume = command.resume;
+  if (!command.max_memory.empty()) options.max_memory = parse_size("--max-memory", command.max_memory);
 
   const Checkpoint model = open_checkpoint(command.model);
   look_at_source(model, options.strict);
@@ -240,20 +272,23 @@ int run_quantize(const QuantizeCommand& command) {
     options.importance = read_imatrix(command.imatrix);
   }
   QuantizeReport report;
-  Checkpoint result = quantize(model, options, report);
   TuneReport tuned;
-  if (methods.tune) {
-    TuneOptions tuning = command.tune;
-    tuning.seed = command.common.seed;
-    result = tune(model, result, chunks, tuning, tuned);
-  }
-  if (is_gguf(output)) {
-    GgufOptions gguf;
-    gguf.file_type = options.plan.preset->file_type;
-    write_gguf(result, output, gguf);
-  } else {
-    write_hf(result, output);
-  }
+  Checkpoint result;
+  keeping(options.folder, [&] {
+    result = quantize(model, options, report);
+    if (methods.tune) {
+      TuneOptions tuning = command.tune;
+      tuning.seed = command.common.seed;
+      result = tune(model, result, chunks, tuning, tuned);
+    }
+    if (is_gguf(output)) {
+      GgufOptions gguf;
+      gguf.file_type = options.plan.preset->file_type;
+      write_gguf(result, output, gguf);
+    } else {
+      write_hf(result, output);
+    }
+  });
   say_what_was_hard(report);
   print_summary(report, open_checkpoint(output));
   nlohmann::json json = to_json(report);
@@ -319,9 +354,19 @@ void add_quantize(CLI::App& app) {
                   "Peak learning rate of tuning, relative to the size of scales and norms; matrices of 8 bits get a tenth, absolute")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  sub->add_option("--max-memory", command.max_memory,
+                  "Most memory that quantizing with --calibration may take (800MB, 4GB): less is held at a time, or it is refused at "
+                  "once. Without it a Llama of 1.1 B parameters takes 1.3 GB, one of 7 B 4.5 GB, however much text: hidden states are on disk "
+                  "beside the output")
+      ->type_name("SIZE");
+  sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after its last finished layer");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");
   sub->add_option("--damp", command.damping, "GPTQ: share of the mean diagonal added to the Hessian")
       ->check(CLI::Range(1e-8, 1.0))
+      ->capture_default_str();
+  sub->add_option("--fisher-samples", command.fisher_samples,
+                  "GPTQ: chunks of calibration text whose gradients tell how much each output matters; 0: all alike")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   sub->add_flag("--no-act-order", command.no_act_order, "GPTQ: visit columns from left to right");
   sub->add_flag("--no-correction", command.no_correction,

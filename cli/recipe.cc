@@ -117,7 +117,8 @@ class Planner {
     if (student != plan_.teacher) plan_.student = student;
     if (const auto* quantize = table("quantize")) {
       plan_.quantized = out("student.gguf");
-      add("quantize", "quantize", *quantize, {student, "-o", plan_.quantized}, {"output"}, plan_.quantized);
+      add("quantize", "quantize", *quantize, {student, "-o", plan_.quantized}, {"output", "resume"}, plan_.quantized);
+      plan_.stages.back().resumable = true;
     }
     if (const auto* eval = table("eval")) plan_eval(*eval);
     return std::move(plan_);

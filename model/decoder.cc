@@ -148,6 +148,12 @@ std::uint64_t Decoder::weight_bytes() const {
 
 at::Tensor Decoder::apply(const Linear& linear, const at::Tensor& x) const {
   if (observer) observer(linear.name, x);
+  const at::Tensor y = product(linear, x);
+  if (output_observer) output_observer(linear.name, y);
+  return y;
+}
+
+at::Tensor Decoder::product(const Linear& linear, const at::Tensor& x) const {
   if (linear.packed != nullptr) {
     const at::Tensor y = packed_linear(*linear.packed, x);
     return linear.bias != nullptr ? y + *linear.bias : y;
@@ -227,17 +233,21 @@ at::Tensor Decoder::mlp(const Layer& l, const at::Tensor& x) const {
   return apply(l.down, gate * up);
 }
 
+at::Tensor Decoder::attention_half(std::int64_t index, const at::Tensor& hidden, KvCache* cache) {
+  const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
+  const at::Tensor x = attention(index, norm(hidden, l.attention_norm), cache);
+  return hidden + (l.after_attention != nullptr ? norm(x, l.after_attention) : x);
+}
+
+at::Tensor Decoder::mlp_half(std::int64_t index, const at::Tensor& hidden) {
+  const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
+  const at::Tensor x = mlp(l, norm(hidden, l.mlp_norm));
+  return hidden + (l.after_mlp != nullptr ? norm(x, l.after_mlp) : x);
+}
+
 at::Tensor Decoder::layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache) {
   const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
-  const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
-  if (residual_observer && l.after_attention == nullptr) residual_observer(l.o.name, hidden);
-  at::Tensor x = attention(index, norm(hidden, l.attention_norm), cache);
-  if (l.after_attention != nullptr) x = norm(x, l.after_attention);
-  const at::Tensor middle = hidden + x;
-  if (residual_observer && l.after_mlp == nullptr) residual_observer(l.down.name, middle);
-  x = mlp(l, norm(middle, l.mlp_norm));
-  if (l.after_mlp != nullptr) x = norm(x, l.after_mlp);
-  return middle + x;
+  return mlp_half(index, attention_half(index, hidden, cache));
 }
 
 at::Tensor Decoder::final_norm(const at::Tensor& hidden) { return norm(hidden, parts_->final_norm); }

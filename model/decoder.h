@@ -48,6 +48,9 @@ class Decoder : public torch::nn::Module {
   // leaves cache->length alone: add the time once all layers are through.
   at::Tensor embed(const at::Tensor& ids);
   at::Tensor layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache = nullptr);
+  // A layer is mlp_half(attention_half(hidden)); each adds its output to what came in.
+  at::Tensor attention_half(std::int64_t index, const at::Tensor& hidden, KvCache* cache = nullptr);
+  at::Tensor mlp_half(std::int64_t index, const at::Tensor& hidden);
   at::Tensor final_norm(const at::Tensor& hidden);
   at::Tensor logits(const at::Tensor& normed);  // output projection and soft cap
   // embed, all layers, final_norm: what logits() takes.
@@ -65,15 +68,14 @@ class Decoder : public torch::nn::Module {
   std::uint64_t weight_bytes() const;  // held in memory, packed or not
 
   LinearObserver observer;  // empty: none
-  // The same for the residual stream: x is what the output of the linear `name` will be added to. Not called where a norm
-  // stands between the two.
-  LinearObserver residual_observer;
+  LinearObserver output_observer;  // the same for what every linear gives, (..., out_features)
 
  private:
   struct Linear;
   struct Layer;
   struct Parts;
   at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
+  at::Tensor product(const Linear& linear, const at::Tensor& x) const;
   at::Tensor norm(const at::Tensor& x, const at::Tensor* weight) const;
   at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);
   at::Tensor mlp(const Layer& layer, const at::Tensor& x) const;

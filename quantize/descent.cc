@@ -1,32 +1,39 @@
-// Symbols: e = t - q  error of the row; g = e H  (half the negative gradient of the loss L = e H e^T).
+// Symbols: e = t - q  error of a row; g = e H  (half the negative gradient of the loss L = e H e^T).
 // Moving q by d changes the loss by  d H d^T - 2 g d^T  and g by  -d H.
+//
+// What moves in one chunk of columns is felt there at once and by all other columns when the chunk is left, for all rows in one
+// matrix product: H, which is larger than any cache, is then read once for all of them.
 #include "quantize/descent.h"
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "base/half.h"
 
 namespace attar {
 namespace {
 
-class Descent {
+constexpr std::int64_t kChunk = 256;  // columns; a block that does not divide this, such as a whole row, is a chunk of its own
+
+// The part of one row that lies in one chunk: columns [begin, begin + width). Indices i, j count from begin.
+class Chunk {
  public:
-  Descent(PackedRow& row, const float* H, std::span<float> g) : row_(row), H_(H), g_(g), n_(row.columns()), v_(at(row.block_weights())), vH_(v_), moved_(g.size()) {}
+  // H: (width, width) contiguous; g: (width), kept up to date; scratch: (2 * width).
+  Chunk(PackedRow& row, const float* H, float* g, std::int64_t begin, std::int64_t width, float* scratch)
+      : row_(row), H_(H), g_(g), begin_(begin), width_(width), v_(scratch), vH_(scratch + width) {}
 
   // With all others fixed the best q_j is the grid's value nearest to q_j + g_j / H_jj.
   bool codes(std::span<const std::int64_t> order) {
     bool changed = false;
-    for (const std::int64_t j : order) {
-      const float Hjj = H_[j * n_ + j], q = row_.value(j);
-      const int code = row_.nearest(j, q + g_[at(j)] / Hjj);
-      if (code == row_.code(j)) continue;
-      const float d = row_.value(j, code) - q;
-      if (!(d * (d * Hjj - 2.0f * g_[at(j)]) < 0.0f)) continue;
-      const float* line = H_ + j * n_;
-      for (std::int64_t i = 0; i < n_; ++i) g_[at(i)] -= d * line[i];
-      row_.set_code(j, code);
+    for (const std::int64_t column : order) {
+      const std::int64_t j = column - begin_;
+      const float Hjj = H_[j * width_ + j], q = row_.value(column);
+      const int code = row_.nearest(column, q + g_[j] / Hjj);
+      if (code == row_.code(column)) continue;
+      const float d = row_.value(column, code) - q;
+      if (!(d * (d * Hjj - 2.0f * g_[j]) < 0.0f)) continue;
+      row_.set_code(column, code);
+      move(j, d);
       changed = true;
     }
     return changed;
@@ -35,119 +42,146 @@ class Descent {
   // q is linear in each number that a block stores: q = theta v + rest. The best theta is theta + (g v^T) / (v H v^T).
   bool scales() {
     const GridInfo& grid = row_.grid();
-    const std::int64_t width = row_.block_weights(), group = row_.group_weights();
-    const int groups = static_cast<int>(width / group);
+    const std::int64_t block = row_.block_weights(), group = row_.group_weights();
+    const int groups = static_cast<int>(block / group);
     const bool many = grid.scale_max > grid.scale_min;
     bool changed = false;
-    for (std::int64_t b = 0; b * width < n_; ++b) {
-      const std::int64_t begin = b * width;
+    for (std::int64_t from = 0; from < width_; from += block) {
       for (int k = 0; many && k < groups; ++k) {
-        const std::int64_t from = begin + k * group, to = from + group;
-        changed |= stored_integer(b, from, to, [k](BlockScales& s) -> int& { return s.sc[k]; }, grid.scale_min, grid.scale_max,
+        const std::int64_t begin = from + k * group;
+        changed |= stored_integer(from, begin, [k](BlockScales& s) -> int& { return s.sc[k]; }, grid.scale_min, grid.scale_max,
                                   [&](const BlockScales& s, std::int64_t j) { return s.d * code_level(j); });
         if (grid.has_offset)
-          changed |= stored_integer(b, from, to, [k](BlockScales& s) -> int& { return s.m[k]; }, 0, grid.scale_max,
+          changed |= stored_integer(from, begin, [k](BlockScales& s) -> int& { return s.m[k]; }, 0, grid.scale_max,
                                     [&](const BlockScales& s, std::int64_t) { return -s.dmin; });
       }
-      changed |= stored_half(b, &BlockScales::d, [&](const BlockScales& s, std::int64_t j) {
-        return static_cast<float>(s.sc[(j - begin) / group]) * code_level(j);
+      changed |= stored_half(from, &BlockScales::d, [&](const BlockScales& s, std::int64_t j) {
+        return static_cast<float>(s.sc[(j - from) / group]) * code_level(j);
       });
       if (grid.has_offset)
-        changed |= stored_half(b, &BlockScales::dmin, [&](const BlockScales& s, std::int64_t j) {
-          return -static_cast<float>(s.m[(j - begin) / group]);
+        changed |= stored_half(from, &BlockScales::dmin, [&](const BlockScales& s, std::int64_t j) {
+          return -static_cast<float>(s.m[(j - from) / group]);
         });
     }
     return changed;
   }
 
  private:
-  static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-  float code_level(std::int64_t j) const { return level(row_.grid(), row_.code(j)); }
+  float code_level(std::int64_t j) const { return level(row_.grid(), row_.code(begin_ + j)); }
 
+  void move(std::int64_t j, float d) {
+    const float* line = H_ + j * width_;
+    for (std::int64_t i = 0; i < width_; ++i) g_[i] -= d * line[i];
+  }
+
+  // Both take the number at `from`'s block: an integer that rules the group of columns [begin, begin + group), or a half that
+  // rules the whole block. direction(s, j): v_j.
   template <class Field, class Direction>
-  bool stored_integer(std::int64_t b, std::int64_t from, std::int64_t to, const Field& field, int low, int high,
-                      const Direction& direction) {
-    BlockScales s = row_.blocks()[at(b)];
+  bool stored_integer(std::int64_t from, std::int64_t begin, const Field& field, int low, int high, const Direction& direction) {
+    BlockScales s = row_.blocks()[block(from)];
     int& theta = field(s);
-    const float step = best_step(from, to, [&](std::int64_t j) { return direction(s, j); });
-    if (!std::isfinite(step)) return false;
-    const float wanted = std::clamp(static_cast<float>(theta) + step, static_cast<float>(low), static_cast<float>(high));
-    const int next = static_cast<int>(std::nearbyint(wanted));
-    if (next == theta) return false;
+    const Slope slope = along(begin, row_.group_weights(), [&](std::int64_t j) { return direction(s, j); });
+    const float wanted = static_cast<float>(theta) + slope.best();
+    if (!std::isfinite(wanted)) return false;
+    const int next = static_cast<int>(std::nearbyint(std::clamp(wanted, static_cast<float>(low), static_cast<float>(high))));
+    if (!slope.lowers(next - theta)) return false;
     theta = next;
-    return accept(b, s, from, to);
+    return take(from, s, begin, row_.group_weights());
   }
 
   template <class Direction>
-  bool stored_half(std::int64_t b, float BlockScales::*field, const Direction& direction) {
-    BlockScales s = row_.blocks()[at(b)];
-    const std::int64_t from = b * row_.block_weights(), to = from + row_.block_weights();
-    const float step = best_step(from, to, [&](std::int64_t j) { return direction(s, j); });
-    if (!std::isfinite(step)) return false;
-    const float next = round_to_f16(std::clamp(s.*field + step, -65504.0f, 65504.0f));
-    if (next == s.*field) return false;
+  bool stored_half(std::int64_t from, float BlockScales::*field, const Direction& direction) {
+    BlockScales s = row_.blocks()[block(from)];
+    const Slope slope = along(from, row_.block_weights(), [&](std::int64_t j) { return direction(s, j); });
+    const float wanted = s.*field + slope.best();
+    if (!std::isfinite(wanted)) return false;
+    const float next = round_to_f16(std::clamp(wanted, -65504.0f, 65504.0f));
+    if (!slope.lowers(static_cast<double>(next) - s.*field)) return false;
     s.*field = next;
-    return accept(b, s, from, to);
+    return take(from, s, from, row_.block_weights());
   }
 
-  // (g v^T) / (v H v^T) for a v that is zero outside [from, to); NaN if v is.
+  // The loss along theta, which moves q by v: L(theta + d) = L + d^2 vHv - 2 d gv.
+  struct Slope {
+    double gv = 0, vHv = 0;
+    float best() const { return vHv > 0 ? static_cast<float>(gv / vHv) : std::nanf(""); }
+    bool lowers(double d) const { return d * (d * vHv - 2.0 * gv) < 0; }
+  };
   template <class Direction>
-  float best_step(std::int64_t from, std::int64_t to, const Direction& direction) {
-    const std::int64_t width = to - from;
-    float *v = v_.data(), *vH = vH_.data();
-    for (std::int64_t j = 0; j < width; ++j) v[j] = direction(from + j), vH[j] = 0;
-    for (std::int64_t j = 0; j < width; ++j) {
-      const float* line = H_ + (from + j) * n_ + from;
-      for (std::int64_t i = 0; i < width; ++i) vH[i] += v[j] * line[i];
+  Slope along(std::int64_t begin, std::int64_t count, const Direction& direction) const {
+    float *v = v_, *vH = vH_;
+    for (std::int64_t j = 0; j < count; ++j) v[j] = direction(begin + j), vH[j] = 0;
+    for (std::int64_t j = 0; j < count; ++j) {
+      const float* line = H_ + (begin + j) * width_ + begin;
+      for (std::int64_t i = 0; i < count; ++i) vH[i] += v[j] * line[i];
     }
-    double slope = 0, curvature = 0;
-    for (std::int64_t j = 0; j < width; ++j) {
-      curvature += static_cast<double>(v[j]) * vH[j];
-      slope += static_cast<double>(v[j]) * g_[at(from + j)];
+    Slope slope;
+    for (std::int64_t j = 0; j < count; ++j) {
+      slope.vHv += static_cast<double>(v[j]) * vH[j];
+      slope.gv += static_cast<double>(v[j]) * g_[begin + j];
     }
-    return curvature > 0 ? static_cast<float>(slope / curvature) : std::nanf("");
+    return slope;
   }
 
-  // Takes the block's new scales if they lower the loss.
-  bool accept(std::int64_t b, const BlockScales& scales, std::int64_t from, std::int64_t to) {
-    const BlockScales before = row_.blocks()[at(b)];
-    float* d = v_.data();
-    for (std::int64_t j = from; j < to; ++j) d[j - from] = -row_.value(j);
-    row_.set_block(b, scales);
-    for (std::int64_t j = from; j < to; ++j) d[j - from] += row_.value(j);
-    std::fill(moved_.begin(), moved_.end(), 0.0f);  // d H
-    for (std::int64_t j = from; j < to; ++j) {
-      const float* line = H_ + j * n_;
-      const float dj = d[j - from];
-      for (std::int64_t i = 0; i < n_; ++i) moved_[at(i)] += dj * line[i];
-    }
-    double change = 0;
-    for (std::int64_t j = from; j < to; ++j)
-      change += static_cast<double>(d[j - from]) * (moved_[at(j)] - 2.0 * g_[at(j)]);
-    if (!(change < 0)) {
-      row_.set_block(b, before);
-      return false;
-    }
-    for (std::int64_t i = 0; i < n_; ++i) g_[at(i)] -= moved_[at(i)];
+  // The block at `from` gets these scales; only columns [begin, begin + count) feel it.
+  bool take(std::int64_t from, const BlockScales& scales, std::int64_t begin, std::int64_t count) {
+    float* d = v_;
+    for (std::int64_t j = 0; j < count; ++j) d[j] = -row_.value(begin_ + begin + j);
+    row_.set_block(static_cast<std::int64_t>(block(from)), scales);
+    for (std::int64_t j = 0; j < count; ++j) move(begin + j, d[j] + row_.value(begin_ + begin + j));
     return true;
   }
 
+  std::size_t block(std::int64_t from) const { return static_cast<std::size_t>((begin_ + from) / row_.block_weights()); }
+
   PackedRow& row_;
   const float* H_;
-  std::span<float> g_;
-  std::int64_t n_;
-  std::vector<float> v_, vH_;  // (block) scratch
-  std::vector<float> moved_;   // (columns) scratch
+  float* g_;
+  std::int64_t begin_, width_;
+  float *v_, *vH_;
 };
 
 }  // namespace
 
-void descend(PackedRow& row, const float* H, std::span<float> gradient, std::span<const std::int64_t> order, int passes) {
-  Descent descent(row, H, gradient);
-  if (passes > 0) descent.codes(order);
-  for (int pass = 1; pass < passes; ++pass) {
-    const bool scales = descent.scales(), codes = descent.codes(order);
-    if (!scales && !codes) break;
+void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order, int passes) {
+  if (rows.empty()) return;
+  const std::int64_t n = H.size(0), size = kChunk % rows.front().block_weights() == 0 ? kChunk : n;
+  std::vector<std::vector<std::int64_t>> orders(static_cast<std::size_t>((n + size - 1) / size));
+  for (const std::int64_t column : order) orders[static_cast<std::size_t>(column / size)].push_back(column);
+  std::vector<float> scratch(static_cast<std::size_t>(3 * std::min(size, n)));
+  std::vector<bool> done(rows.size()), moved(rows.size());
+  for (int pass = 0; pass < passes; ++pass) {
+    std::fill(moved.begin(), moved.end(), false);
+    for (std::size_t c = 0; c < orders.size(); ++c) {
+      const std::int64_t begin = static_cast<std::int64_t>(c) * size, width = std::min(size, n - begin);
+      const at::Tensor lines = H.narrow(0, begin, width), own = lines.narrow(1, begin, width).contiguous();
+      at::Tensor D = at::empty({static_cast<std::int64_t>(rows.size()), width});
+      std::int64_t changed = 0;  // rows of D in use
+      std::vector<std::int64_t> row_of;
+      for (std::size_t r = 0; r < rows.size(); ++r) {
+        if (done[r]) continue;
+        float *g = scratch.data(), *d = D.data_ptr<float>() + changed * width;
+        std::copy_n(gradient.data_ptr<float>() + static_cast<std::int64_t>(r) * n + begin, width, g);
+        for (std::int64_t j = 0; j < width; ++j) d[j] = -rows[r].value(begin + j);
+        Chunk chunk(rows[r], own.data_ptr<float>(), g, begin, width, g + width);
+        const bool scales = pass > 0 && chunk.scales(), codes = chunk.codes(orders[c]);
+        if (!scales && !codes) continue;
+        for (std::int64_t j = 0; j < width; ++j) d[j] += rows[r].value(begin + j);
+        moved[r] = true;
+        row_of.push_back(static_cast<std::int64_t>(r));
+        ++changed;
+      }
+      if (changed == 0) continue;
+      const at::Tensor felt = at::mm(D.narrow(0, 0, changed), lines);
+      for (std::int64_t k = 0; k < changed; ++k) {
+        float* g = gradient.data_ptr<float>() + row_of[static_cast<std::size_t>(k)] * n;
+        const float* f = felt.data_ptr<float>() + k * n;
+        for (std::int64_t i = 0; i < n; ++i) g[i] -= f[i];
+      }
+    }
+    if (pass == 0) continue;  // nothing moved yet but codes
+    for (std::size_t r = 0; r < rows.size(); ++r) done[r] = done[r] || !moved[r];
+    if (std::all_of(done.begin(), done.end(), [](bool row) { return row; })) break;
   }
 }
 

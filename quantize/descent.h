@@ -1,16 +1,21 @@
-// Coordinate descent on a row's error e H e^T, e = t - q, over everything the row stores: codes, scales and offsets, each in
+// Coordinate descent on the error e H e^T, e = t - q, of each row over everything the row stores: codes, scales and offsets, each in
 // turn set to the best value the format has for it while all others stay. docs/methods/gptq.md.
 #pragma once
 
+#include <torch/torch.h>
+
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "quantize/packed_row.h"
 
 namespace attar {
 
-// H: (columns, columns) symmetric, positive diagonal. gradient: e H of the row as it comes, kept up to date. order: in which
-// columns are visited. At most `passes` times over codes, and over scales in between; ends when nothing moves. Never makes the row worse.
-void descend(PackedRow& row, const float* H, std::span<float> gradient, std::span<const std::int64_t> order, int passes);
+// H: (columns, columns) float32, symmetric, positive diagonal. gradient: (rows, columns) float32, e H of each row as it comes, kept
+// up to date. order: all columns; those of one chunk of 256 are visited in this order, chunks from left to right. At most `passes`
+// times over codes, and over scales in between; a row is done when nothing in it moves. Never makes a row worse. Rows do not see each
+// other, but the sums' rounding depends on which rows come together.
+void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order, int passes);
 
 }  // namespace attar

@@ -18,6 +18,8 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
+#include "quantize/cholesky.h"
+#include "quantize/coupling.h"
 #include "quantize/descent.h"
 #include "quantize/rtn.h"
 
@@ -38,17 +40,16 @@ struct Rows {
 };
 
 // T = W + (W drift + residual) H^-1: the weights that, on the quantized model's inputs, best repeat what W gave on the
-// original's and make up for what the residual stream has lost (with lambda pulling towards W). Without a residual the same
+// original's or make up for what the residual stream has lost (with lambda pulling towards W). With a drift alone the same
 // as (W X_fp^T X_q + lambda W) (X_q^T X_q + lambda I)^-1. W: rows [begin, ...) of the matrix.
 at::Tensor corrected_target(const at::Tensor& W, const Curvature& c, std::int64_t begin) {
-  if (!c.drift.defined()) return W;
+  if (!c.L.defined()) return W;
   const auto reversed = torch::tensor(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
-  at::Tensor moved = at::mm(W, c.drift);
+  at::Tensor moved = c.drift.defined() ? at::mm(W, c.drift) : at::zeros_like(W);
   if (c.residual.defined()) moved += c.residual.narrow(0, begin, W.size(0));
-  moved = moved.index_select(1, reversed).to(at::kDouble).t().contiguous();
-  const at::Tensor solved = at::cholesky_solve(moved, c.L).t().to(at::kFloat);
+  moved = cholesky_divide(moved.index_select(1, reversed).to(at::kDouble), c.L).to(at::kFloat);
   at::Tensor T = W.clone();
-  T.index_add_(1, reversed, solved);
+  T.index_add_(1, reversed, moved);
   return T;
 }
 
@@ -86,15 +87,8 @@ void visit_columns(Rows& rows, const Curvature& c) {
 
 // Returns (T - Q) H of the final rows.
 at::Tensor descend(Rows& rows, const Curvature& c, int passes) {
-  const std::int64_t count = rows.T.size(0), columns = rows.T.size(1);
-  const at::Tensor gradient = at::mm(rows.T - rows.Q, c.H);
-  for (std::int64_t r = 0; r < count; ++r) {
-    PackedRow& row = rows.packed[static_cast<std::size_t>(r)];
-    descend(row, c.H.data_ptr<float>(), values(gradient).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
-            c.order, passes);
-    float* q = rows.Q.data_ptr<float>() + r * columns;
-    for (std::int64_t j = 0; j < columns; ++j) q[j] = row.value(j);
-  }
+  at::Tensor gradient = at::mm(rows.T - rows.Q, c.H);
+  descend(rows.packed, c.H, gradient, c.order, passes);
   return gradient;
 }
 
@@ -103,101 +97,153 @@ struct Sums {
   std::int64_t clipped = 0;
 };
 
-Sums measure(const Rows& rows, const Curvature& c, const at::Tensor& gradient) {
+// Q: quantized rows of W; E = T - Q; G = E H.
+Sums measure(const at::Tensor& W, std::span<const PackedRow> Q, const at::Tensor& E, const at::Tensor& G, const Curvature& c) {
   const auto total = [](const at::Tensor& t) { return t.to(at::kDouble).sum().item<double>(); };
+  const std::int64_t columns = W.size(1);
+  at::Tensor T = E.clone();
   Sums sums;
-  const at::Tensor E = rows.T - rows.Q;
-  sums.weight_error = total((rows.W - rows.Q).square());
-  sums.weight = total(rows.W.square());
-  sums.output_error = total(E * gradient) - c.lambda * total(E.square());
-  sums.output = total(rows.T * at::mm(rows.T, c.H)) - c.lambda * total(rows.T.square());
-  const std::int64_t columns = rows.T.size(1);
-  const float* target = rows.T.data_ptr<float>();
-  for (std::int64_t i = 0; i < rows.T.numel(); ++i)
-    sums.clipped += rows.packed[static_cast<std::size_t>(i / columns)].clips(i % columns, target[i]);
+  for (std::int64_t i = 0; i < T.numel(); ++i) {
+    const PackedRow& row = Q[static_cast<std::size_t>(i / columns)];
+    float& t = T.data_ptr<float>()[i];
+    t += row.value(i % columns);
+    sums.clipped += row.clips(i % columns, t);
+  }
+  sums.weight_error = total((W - (T - E)).square());
+  sums.weight = total(W.square());
+  sums.output_error = total(E * G) - c.lambda * total(E.square());
+  sums.output = total(T * at::mm(T, c.H)) - c.lambda * total(T.square());
   return sums;
+}
+
+// H = V V^T with V upper triangular is the Cholesky factorisation of H with its columns in reverse, turned around. This is what
+// it starts from: the lower triangle of H + lambda I in reversed visiting order, float64.
+at::Tensor reversed_lower(const at::Tensor& H, const std::vector<std::int64_t>& order, double lambda) {
+  const std::int64_t n = H.size(0);
+  at::Tensor A = at::empty({n, n}, at::kDouble);
+  const float* from = H.data_ptr<float>();
+  double* to = A.data_ptr<double>();
+  parallel_for(n, [&](std::int64_t i) {
+    const float* line = from + order[static_cast<std::size_t>(n - 1 - i)] * n;
+    for (std::int64_t j = 0; j <= i; ++j) to[i * n + j] = line[order[static_cast<std::size_t>(n - 1 - j)]];
+    to[i * n + i] += lambda;
+  });
+  return A;
+}
+
+// U = V D^-1 in visiting order.
+at::Tensor unit_upper(const at::Tensor& L) {
+  const std::int64_t n = L.size(0);
+  at::Tensor U = at::zeros({n, n});
+  const double* from = L.data_ptr<double>();
+  float* to = U.data_ptr<float>();
+  parallel_for(n, [&](std::int64_t i) {
+    const double* line = from + (n - 1 - i) * n;
+    for (std::int64_t j = i; j < n; ++j)
+      to[i * n + j] = static_cast<float>(line[n - 1 - j] / from[(n - 1 - j) * (n + 1)]);
+  });
+  return U;
 }
 
 }  // namespace
 
 Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string_view name) {
   const at::NoGradGuard no_grad;
-  const at::Tensor& XtX = sums.XtX;
-  const std::int64_t n = XtX.size(0);
-  const double mean = XtX.diagonal().to(at::kDouble).mean().item<double>();
-  if (!std::isfinite(XtX.to(at::kDouble).abs().sum().item<double>()))
+  const std::int64_t n = sums.XtX.size(0);
+  const double mean = sums.XtX.diagonal().to(at::kDouble).mean().item<double>();
+  if (!std::isfinite(sums.XtX.min().item<float>()) || !std::isfinite(sums.XtX.max().item<float>()))
     fail("gptq: the inputs of ", name, " hold NaN or Inf, or overflow when squared; the model does not compute on this ",
          "calibration text");
   Curvature c;
-  if (sums.cross.defined()) c.drift = sums.cross.sub_(XtX);
+  if (sums.cross.defined()) c.drift = sums.cross.sub_(sums.XtX);
   c.residual = sums.residual;
-  std::vector<float> diagonal(static_cast<std::size_t>(n));
-  for (std::int64_t j = 0; j < n; ++j) diagonal[static_cast<std::size_t>(j)] = XtX.data_ptr<float>()[j * n + j];
-  c.dead_columns = std::count(diagonal.begin(), diagonal.end(), 0.0f);
+  c.H = std::move(sums.XtX);
+  const at::Tensor diagonal = c.H.diagonal().clone();
+  const std::span<const float> d = values(diagonal);
+  c.dead_columns = std::count(d.begin(), d.end(), 0.0f);
   c.order.resize(static_cast<std::size_t>(n));
   std::iota(c.order.begin(), c.order.end(), 0);
   if (options.act_order)
     std::stable_sort(c.order.begin(), c.order.end(), [&](std::int64_t a, std::int64_t b) {
-      return diagonal[static_cast<std::size_t>(a)] > diagonal[static_cast<std::size_t>(b)];
+      return d[static_cast<std::size_t>(a)] > d[static_cast<std::size_t>(b)];
     });
 
-  // H = V V^T with V upper triangular is the Cholesky factorisation of H with its columns in reverse, turned around.
-  const auto reversed = torch::tensor(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
-  at::Tensor L, failed;
+  at::Tensor L;
   for (c.damping = options.damping;; c.damping *= 10, ++c.damping_raises) {
     // Without any input at all every rounding is as good as another; the nearest is the natural one.
     c.lambda = mean > 0 ? c.damping * mean : 1.0;
-    at::Tensor H = XtX.index_select(0, reversed).index_select(1, reversed).to(at::kDouble);
-    H.diagonal().add_(c.lambda);
-    std::tie(L, failed) = at::linalg_cholesky_ex(H);
-    if (failed.item<int>() == 0) break;
+    L = reversed_lower(c.H, c.order, c.lambda);
+    if (cholesky_in_place(L)) break;
     if (c.damping >= 1.0)
       fail("gptq: the Hessian of ", name, " is not positive definite even with ", c.damping,
            " of its mean diagonal added; give more or other calibration text");
   }
-  const at::Tensor V = L.flip({0, 1});
-  c.pivot = V.diagonal().to(at::kFloat).contiguous();
-  c.U = (V / V.diagonal().unsqueeze(0)).to(at::kFloat).contiguous();
-  if (c.drift.defined()) c.L = L;
-  c.H = XtX;
+  c.pivot = L.diagonal().flip(0).to(at::kFloat).contiguous();
+  c.U = unit_upper(L);
+  if (c.drift.defined() || c.residual.defined()) c.L = L;
   c.H.diagonal().add_(c.lambda);
-  for (float& d : diagonal) d = static_cast<float>(d + c.lambda);
-  c.importance = std::move(diagonal);
+  for (const float value : d) c.importance.push_back(static_cast<float>(value + c.lambda));
   return c;
 }
 
-GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options,
-                std::string_view name) {
+GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options, std::string_view name,
+                const at::Tensor& V) {
+  const at::NoGradGuard no_grad;
   const std::int64_t rows = W.size(0), columns = W.size(1);
   if (curvature.H.size(0) != columns)
     fail("gptq: ", name, " has ", columns, " columns, its calibration statistics ", curvature.H.size(0));
   check_finite(values(W), columns, name);
-  const auto stride = row_bytes(type, static_cast<std::uint64_t>(columns));
+  const auto stride = static_cast<std::size_t>(row_bytes(type, static_cast<std::uint64_t>(columns)));
   GptqResult result;
   result.Q = {type, {rows, columns}, Bytes(stride * static_cast<std::size_t>(rows))};
+  const auto bytes_of = [&](std::int64_t row) {
+    return std::span(result.Q.bytes).subspan(static_cast<std::size_t>(row) * stride, stride);
+  };
+  const bool coupled = V.defined() && V.size(1) > 0;
+  at::Tensor E, G;  // of the whole matrix, if its rows are tied
+  if (coupled) E = at::empty({rows, columns}), G = at::empty({rows, columns});
   const std::int64_t steps = (rows + kRows - 1) / kRows;
   std::vector<Sums> sums(static_cast<std::size_t>(steps));
   parallel_for(steps, [&](std::int64_t step) {
     check_interrupt();
-    const at::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad_here;
     const std::int64_t begin = step * kRows, count = std::min(kRows, rows - begin);
     Rows part;
     part.W = W.narrow(0, begin, count);
     part.T = corrected_target(part.W, curvature, begin);
     part.Q = at::empty_like(part.T);
-    const auto row = [&](std::int64_t r) {
-      return std::span(result.Q.bytes).subspan(static_cast<std::size_t>(begin + r) * stride, stride);
-    };
     for (std::int64_t r = 0; r < count; ++r) {
       encode_row(type, values(part.T).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
-                 curvature.importance, row(r));
-      part.packed.emplace_back(type, row(r), columns);
+                 curvature.importance, bytes_of(begin + r));
+      part.packed.emplace_back(type, bytes_of(begin + r), columns);
     }
     visit_columns(part, curvature);
     const at::Tensor gradient = descend(part, curvature, options.descent_passes);
-    for (std::int64_t r = 0; r < count; ++r) part.packed[static_cast<std::size_t>(r)].write(row(r));
-    sums[static_cast<std::size_t>(step)] = measure(part, curvature, gradient);
+    for (std::int64_t r = 0; r < count; ++r) {
+      const PackedRow& row = part.packed[static_cast<std::size_t>(r)];
+      row.write(bytes_of(begin + r));
+      float* q = part.Q.data_ptr<float>() + r * columns;
+      for (std::int64_t j = 0; j < columns; ++j) q[j] = row.value(j);
+    }
+    const at::Tensor error = part.T - part.Q;
+    if (!coupled) {
+      sums[static_cast<std::size_t>(step)] = measure(part.W, part.packed, error, gradient, curvature);
+      return;
+    }
+    E.narrow(0, begin, count).copy_(error);
+    G.narrow(0, begin, count).copy_(gradient);
   });
+  if (coupled) {
+    descend_coupled(result.Q, E, G, V, curvature, options.coupled_sweeps);
+    parallel_for(steps, [&](std::int64_t step) {
+      const at::NoGradGuard no_grad_here;
+      const std::int64_t begin = step * kRows, count = std::min(kRows, rows - begin);
+      std::vector<PackedRow> packed;
+      for (std::int64_t r = 0; r < count; ++r) packed.emplace_back(type, bytes_of(begin + r), columns);
+      sums[static_cast<std::size_t>(step)] =
+          measure(W.narrow(0, begin, count), packed, E.narrow(0, begin, count), G.narrow(0, begin, count), curvature);
+    });
+  }
   Sums total;
   for (const Sums& part : sums) {
     total.weight_error += part.weight_error;

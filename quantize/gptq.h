@@ -22,6 +22,7 @@ struct GptqOptions {
   double damping = 0.1;
   bool act_order = true;       // visit the columns with the largest diagonal first
   int descent_passes = 8;      // at most this many passes of coordinate descent after the columns are done
+  int coupled_sweeps = 4;      // and this many over all rows together, if it is known what outputs mean
 };
 
 // What the inputs of a matrix say about it. Prepared once, used for every matrix that sees the same inputs.
@@ -29,9 +30,10 @@ struct Curvature {
   at::Tensor H;          // (columns, columns) float32, damped: X_q^T X_q + lambda I
   at::Tensor U;          // (columns, columns) float32, in visiting order: unit upper triangular factor, H = U D^2 U^T
   at::Tensor pivot;      // (columns) float32, in visiting order: D
-  at::Tensor L;          // (columns, columns) float64: Cholesky factor of H in reversed visiting order; only with a drift
-  at::Tensor drift;      // (columns, columns) float32: X_fp^T X_q - X_q^T X_q; undefined: the target is W itself
-  at::Tensor residual;   // (rows, columns) float32: (h_fp - h_q)^T X_q, what the residual stream lost; undefined: nothing
+  // What moves the target away from W; both undefined: nothing does.
+  at::Tensor drift;      // (columns, columns) float32: X_fp^T X_q - X_q^T X_q
+  at::Tensor residual;   // (rows, columns) float32: as in InputSums
+  at::Tensor L;          // (columns, columns) float64, lower triangle: Cholesky factor of H in reversed visiting order; only with these
   std::vector<float> importance;       // mean square input by column; never zero
   std::vector<std::int64_t> order;     // order[k]: the column visited k-th
   double lambda = 0;                   // what was added to the diagonal
@@ -43,9 +45,9 @@ struct Curvature {
 // Sums over calibration tokens of the inputs x of one linear; _q of the model quantized so far, _fp of the original.
 struct InputSums {
   at::Tensor XtX;    // (columns, columns) float32: sum of x_q x_q^T
-  at::Tensor cross;  // (columns, columns) float32: sum of x_fp x_q^T; undefined: the target is W itself
-  // (rows, columns) float32: sum of (h_fp - h_q) x_q^T, h the residual stream that the output is added to. Undefined where
-  // that is not so; defined: the sums are of use for that one matrix only.
+  at::Tensor cross;  // (columns, columns) float32: sum of x_fp x_q^T; undefined: inputs have not drifted, or `residual` has it
+  // (rows, columns) float32: sum of r x_q^T, r (rows) what the matrix should give beyond W x_q for its output, or the stream that the
+  // output is added to, to be the original's. Undefined: nothing; defined: the sums are of use for that one matrix only.
   at::Tensor residual;
 };
 
@@ -59,9 +61,10 @@ struct GptqResult {
   double clipped = 0;       // share of weights whose target lies beyond the grid's ends by more than half a step
 };
 
-// W: (rows, columns) float32, contiguous. Rows are independent: same bytes at any number of threads. The caller sees to it that
-// LibTorch and its BLAS use one thread (set_up_torch(1)), since their sums depend on it.
-GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options,
-                std::string_view name);
+// W: (rows, columns) float32, contiguous. V: (rows, rank), of the linear's output metric; undefined: every output counts alike, and rows are
+// independent. Same bytes at any number of threads. The caller sees to it that LibTorch and its BLAS use one thread (set_up_torch(1)),
+// since their sums depend on it.
+GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options, std::string_view name,
+                const at::Tensor& V = {});
 
 }  // namespace attar

@@ -94,17 +94,19 @@ ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>
   };
 
   Progress progress("calibrate", static_cast<std::size_t>(model.config.layers), "layers");
-  Streams streams(model, chunks, false);
-  streams.start(read_tensor(model.at("model.embed_tokens.weight")));
+  Streams streams(model, chunks, {});
+  streams.start(model.at("model.embed_tokens.weight"));
   for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
-    streams.enter_layer(layer);
     int input = -1;
     std::vector<float> mean_squares;
-    for (const std::string& name : streams.linear_weights()) {
-      if (const int own = input_of(plan.at(name).role); own != std::exchange(input, own)) mean_squares = streams.mean_squares(name);
-      add(name, mean_squares);
+    for (const Half half : {Half::kAttention, Half::kMlp}) {
+      streams.enter(layer, half);
+      for (const std::string& name : streams.linear_weights()) {
+        if (const int own = input_of(plan.at(name).role); own != std::exchange(input, own)) mean_squares = streams.mean_squares(name);
+        add(name, mean_squares);
+      }
+      streams.leave();
     }
-    streams.leave_layer();
     progress.advance(1);
   }
   if (plan.contains("lm_head.weight")) add("lm_head.weight", streams.final_mean_squares());

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/files.h"
 #include "convert/checkpoint.h"
 #include "datasets/tokenizer.h"
 #include "quantize/gptq.h"
@@ -21,9 +22,15 @@ struct QuantizeOptions {
   Method method = Method::kRtn;
   GptqOptions gptq;
   bool corrected_target = true;    // GPTQ repeats the original's outputs, not those of the drifted inputs
+  std::int64_t fisher_samples = 0;  // chunks that tell GPTQ how much each output matters (output_metric.h); 0: all alike
   std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance
   std::optional<ImportanceMatrix> importance;  // for RTN without calibration
   bool strict = false;             // an Error where otherwise the report says so
+  // Where finished layers and hidden states are kept, so that they need no memory and a stopped run can go on; the caller removes it
+  // once the result is written. Empty: in memory.
+  fs::path folder;
+  std::uint64_t max_memory = 0;    // bytes; 0: what it takes. Decides how much is held at a time, not what comes out
+  bool resume = false;             // go on with what `folder` holds, if there is anything
 };
 
 struct TensorReport {
@@ -48,7 +55,7 @@ struct QuantizeReport {
 nlohmann::json to_json(const QuantizeReport& report);
 
 // Same model, options and calibration give the same bytes at any number of threads. Throws Error naming the tensor for NaN
-// and Inf; with `strict` also for a type that does not fit, a Hessian that needs more damping and columns never reached.
+// and Inf, and naming what differs for a folder of another run; with `strict` also for a type that does not fit, a Hessian that needs more damping and columns never reached.
 Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report);
 
 }  // namespace attar

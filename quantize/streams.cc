@@ -4,232 +4,296 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "base/threads.h"
 #include "quantize/tensors.h"
 
 namespace attar {
 namespace {
 
-constexpr std::int64_t kWaveTokens = 8192;  // inputs held at a time; fixed, so that sums do not depend on the threads
-constexpr const char* kFinalNorm = "model.norm.weight";
-constexpr std::int64_t kTile = 128;         // columns of X^T X per parallel step
+constexpr std::int64_t kSumTokens = 2048;  // summed at a time; fixed, so that sums depend neither on waves nor on threads
+constexpr const char *kEmbedding = "model.embed_tokens.weight", *kFinalNorm = "model.norm.weight";
+constexpr std::int64_t kTile = 128;        // rows of A^T B per parallel step
 
-struct Seen {};  // thrown by the observer: the rest of the layer is not needed
+struct Seen {};  // thrown by the observer: the rest of the half is not needed
 
-// sum_i A_i^T B_i over rows i of A and B, added to `sum`. symmetric: A is B, and only the upper blocks are computed.
-void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::Tensor& sum) {
+// sum_i A_i^T B_i over rows i of A and B, `unit` of them at a time, added to `sum`. symmetric: A is B, and only the upper blocks are
+// computed.
+void add_products(const at::Tensor& A, const at::Tensor& B, std::int64_t unit, bool symmetric, at::Tensor& sum) {
   const std::int64_t rows = A.size(1), columns = B.size(1);
   parallel_for((rows + kTile - 1) / kTile, [&](std::int64_t tile) {
     const at::NoGradGuard no_grad;
     const std::int64_t begin = tile * kTile, width = std::min(kTile, rows - begin), from = symmetric ? begin : 0;
     at::Tensor part = sum.narrow(0, begin, width).narrow(1, from, columns - from);
-    part.add_(at::mm(A.narrow(1, begin, width).t(), B.narrow(1, from, columns - from)));
+    for (std::int64_t token = 0; token < A.size(0); token += unit) {
+      const std::int64_t count = std::min(unit, A.size(0) - token);
+      part.addmm_(A.narrow(0, token, count).narrow(1, begin, width).t(),
+                  B.narrow(0, token, count).narrow(1, from, columns - from));
+    }
   });
 }
 
-// add_products left out the blocks under the diagonal; within a diagonal block both halves are there.
-void mirror(at::Tensor& sum) { sum = at::triu(sum) + at::triu(sum, 1).t(); }
+// add_products left out the blocks under the diagonal.
+void mirror(at::Tensor& sum) {
+  const std::int64_t n = sum.size(0);
+  float* values = sum.data_ptr<float>();
+  parallel_for((n + kTile - 1) / kTile, [&](std::int64_t tile) {
+    for (std::int64_t i = tile * kTile; i < std::min(n, (tile + 1) * kTile); ++i)
+      for (std::int64_t j = 0; j < i; ++j) values[i * n + j] = values[j * n + i];
+  });
+}
+
+bool is_in(Half half, const Tensor& tensor) {
+  return tensor.shape.size() < 2 || (tensor.name.find(".mlp.") != std::string::npos) == (half == Half::kMlp);
+}
 
 }  // namespace
 
-// A decoder of its own for every thread: its tables grow as it runs. It holds no weights but those it is lent.
-struct Streams::Worker {
-  explicit Worker(const ModelConfig& config) : decoder(config) {
-    for (const std::string& name : decoder.parameter_names()) lend(name, at::empty({0}));
-  }
-  void lend(const std::string& name, const at::Tensor& value) { decoder.parameter(name).set_data(value); }
-  Decoder decoder;
-};
-
-Streams::Streams(const Checkpoint& model, const std::vector<Ids>& chunks, bool with_original)
+Streams::Streams(const Checkpoint& model, const std::vector<Ids>& chunks, StreamsOptions options)
     : model_(model), length_(chunks.empty() ? 0 : static_cast<std::int64_t>(chunks.front().size())),
-      with_original_(with_original) {
+      options_(std::move(options)), chunks_(chunks), decoders_(model.config) {
   if (length_ == 0) fail("calibration: no text");
-  for (const Ids& chunk : chunks) ids_.push_back(torch::tensor(chunk).unsqueeze(0));
 }
 
-Streams::~Streams() = default;
+at::Tensor Streams::load(const ScratchFile& file, Stream stream, std::size_t chunk) const {
+  at::Tensor hidden = at::empty({1, length_, model_.config.hidden_size});
+  file.read((stream * chunks_.size() + chunk) * chunk_bytes(), {static_cast<std::byte*>(hidden.data_ptr()), chunk_bytes()});
+  return hidden;
+}
+
+void Streams::save(ScratchFile& file, Stream stream, std::size_t chunk, const at::Tensor& hidden) const {
+  const at::Tensor whole = hidden.contiguous();
+  file.write((stream * chunks_.size() + chunk) * chunk_bytes(), {static_cast<const std::byte*>(whole.data_ptr()), chunk_bytes()});
+}
 
 void Streams::with_worker(const Weights& weights, const std::function<void(Decoder&)>& work) {
   const at::NoGradGuard no_grad;
-  std::unique_ptr<Worker> worker;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!idle_.empty()) {
-      worker = std::move(idle_.back());
-      idle_.pop_back();
-    }
-  }
-  if (!worker) worker = std::make_unique<Worker>(model_.config);
-  for (const auto& [name, value] : weights) worker->lend(name, value);
-  work(worker->decoder);
-  for (const auto& [name, value] : weights) worker->lend(name, at::empty({0}));
-  const std::lock_guard lock(mutex_);
-  idle_.push_back(std::move(worker));
+  decoders_.with(weights, work);
 }
+
+std::int64_t Streams::unit() const { return std::max<std::int64_t>(1, kSumTokens / length_) * length_; }
 
 void Streams::for_each_wave(const std::function<void(std::size_t, std::size_t)>& work) {
-  const auto step = static_cast<std::size_t>(std::max<std::int64_t>(1, kWaveTokens / length_));
-  for (std::size_t begin = 0; begin < ids_.size(); begin += step) {
+  const auto step = static_cast<std::size_t>(std::max<std::int64_t>(1, options_.wave_tokens / unit()) * unit() / length_);
+  for (std::size_t begin = 0; begin < chunks_.size(); begin += step) {
     check_interrupt();
-    work(begin, std::min(ids_.size(), begin + step));
+    work(begin, std::min(chunks_.size(), begin + step));
   }
 }
 
-void Streams::start(const at::Tensor& embedding) {
-  const std::string name = "model.embed_tokens.weight";
-  const auto embed = [&](const at::Tensor& values, std::vector<at::Tensor>& hidden) {
-    hidden.resize(ids_.size());
-    with_worker({{name, values}}, [&](Decoder& decoder) {
-      for (std::size_t i = 0; i < ids_.size(); ++i) hidden[i] = decoder.embed(ids_[i]);
-    });
+void Streams::start(const Tensor& embedding) {
+  input_ = options_.folder.empty() ? std::make_shared<ScratchFile>() : std::make_shared<ScratchFile>(hidden_file(0));
+  const auto embed = [&](const Tensor& table, Stream stream) {
+    for (std::size_t i = 0; i < chunks_.size(); ++i) {
+      // The table of those tokens that occur in the chunk, and the chunk in its numbers.
+      Ids used = chunks_[i], ids = chunks_[i];
+      std::sort(used.begin(), used.end());
+      used.erase(std::unique(used.begin(), used.end()), used.end());
+      if (used.front() < 0 || used.back() >= table.rows())
+        fail("calibration: token id ", used.front() < 0 ? used.front() : used.back(), " is outside the vocabulary of ", table.rows());
+      at::Tensor rows = at::empty({static_cast<std::int64_t>(used.size()), table.columns()});
+      for (std::size_t k = 0; k < used.size(); ++k) {
+        const std::vector<float> row = read_floats(table, used[k], used[k] + 1);
+        std::copy(row.begin(), row.end(), rows.data_ptr<float>() + static_cast<std::int64_t>(k) * table.columns());
+      }
+      for (std::int64_t& id : ids) id = std::lower_bound(used.begin(), used.end(), id) - used.begin();
+      with_worker({{kEmbedding, rows}}, [&](Decoder& decoder) {
+        save(*input_, stream, i, decoder.embed(torch::tensor(ids).unsqueeze(0)));
+      });
+    }
   };
-  embed(embedding, hidden_);
-  if (!with_original_) return;
-  embed(read_tensor(model_.at(name)), original_);
+  embed(embedding, kQuantized);
+  if (options_.with_original) embed(model_.at(kEmbedding), kOriginal);
+  output_ = input_;
 }
 
-void Streams::enter_layer(std::int64_t index) {
-  layer_ = index;
+std::string Streams::seal() {
+  input_->sync();
+  ContentHash hash;
+  for (std::size_t i = 0; i < chunks_.size(); ++i)
+    for (const Stream stream : {kQuantized, kOriginal}) {
+      if (stream == kOriginal && !options_.with_original) continue;
+      const at::Tensor hidden = load(*input_, stream, i);
+      hash.add({static_cast<const std::byte*>(hidden.data_ptr()), chunk_bytes()});
+    }
+  return hash.hex();
+}
+
+void Streams::resume(std::int64_t index, const std::string& hash) {
+  const auto damaged = [&](std::string_view what) {
+    throw ResumeError(cat("cannot resume: ", hidden_file(index).string(), " is ", what, "; remove the folder to start again"));
+  };
+  if (!fs::exists(hidden_file(index))) damaged("missing");
+  input_ = std::make_shared<ScratchFile>(ScratchFile::open(hidden_file(index)));
+  const std::uint64_t expected = chunk_bytes() * chunks_.size() * (options_.with_original ? 2 : 1);
+  if (input_->size() != expected || seal() != hash)
+    damaged("damaged");
+}
+
+void Streams::enter(std::int64_t layer, Half half) {
+  if (!options_.folder.empty() && half == Half::kAttention) {
+    std::error_code ignored;
+    fs::remove(hidden_file(layer - 1), ignored);
+    output_ = std::make_shared<ScratchFile>(hidden_file(layer + 1));
+  }
+  layer_ = layer, half_ = half, original_ahead_ = false;
   weights_.clear();
   original_weights_.clear();
-  const std::string prefix = cat("model.layers.", index, ".");
+  const std::string prefix = cat("model.layers.", layer, ".");
   for (const Tensor& tensor : model_.tensors) {
-    if (!tensor.name.starts_with(prefix)) continue;
+    if (!tensor.name.starts_with(prefix) || !is_in(half, tensor)) continue;
     at::Tensor weight = read_tensor(tensor);
     if (!at::isfinite(weight).all().item<bool>())
       fail("quantize: ", tensor.name, " holds NaN or Inf; the checkpoint is damaged or overflowed its type");
     original_weights_.emplace(tensor.name, std::move(weight));
   }
   weights_ = original_weights_;
-}
-
-std::vector<std::string> Streams::linear_weights() {
-  std::vector<std::string> names;
-  with_worker({}, [&](Decoder& decoder) { names = decoder.linear_weights(layer_); });
-  return names;
+  with_worker({}, [&](Decoder& decoder) { linears_ = decoder.linear_weights(layer); });
+  std::erase_if(linears_, [&](const std::string& name) { return !weights_.contains(name); });
 }
 
 const at::Tensor& Streams::weight(const std::string& name) const { return original_weights_.at(name); }
 
 void Streams::replace(const std::string& name, const at::Tensor& quantized) {
   weights_[name] = quantized;
-  if (!with_original_) original_weights_.erase(name);
+  if (!options_.with_original || original_ahead_) original_weights_.erase(name);
 }
 
-Streams::Captured Streams::capture(const std::string& linear, const Weights& weights,
-                                   const std::vector<at::Tensor>& hidden, std::size_t begin, std::size_t end) {
-  const std::string wanted = linear.substr(0, linear.size() - std::string_view(".weight").size());
-  const at::Tensor& W = weights.at(linear);
-  const std::int64_t tokens = static_cast<std::int64_t>(end - begin) * length_;
-  Captured captured{at::empty({tokens, W.size(1)}), {}};
-  std::vector<at::Tensor> residual(end - begin);
-  parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
-    with_worker(weights, [&](Decoder& decoder) {
-      decoder.residual_observer = [&](const std::string& name, const at::Tensor& h) {
-        if (name == wanted) residual[static_cast<std::size_t>(i)] = h.reshape({length_, -1});
-      };
-      decoder.observer = [&](const std::string& name, const at::Tensor& x) {
-        if (name != wanted) return;
-        captured.X.narrow(0, i * length_, length_).copy_(x.reshape({length_, W.size(1)}));
-        throw Seen{};
-      };
-      try {
-        decoder.layer(layer_, hidden[begin + static_cast<std::size_t>(i)]);
-      } catch (const Seen&) {
-      }
-      decoder.observer = nullptr;
-      decoder.residual_observer = nullptr;
-    });
+void Streams::run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see) {
+  with_worker(stream == kQuantized ? weights_ : original_weights_, [&](Decoder& decoder) {
+    decoder.observer = [&](const std::string& name, const at::Tensor& x) {
+      if (name + ".weight" != linear) return;
+      see(x.reshape({length_, -1}));
+      if (!through) throw Seen{};
+    };
+    try {
+      const at::Tensor hidden = load(*input_, stream, chunk);
+      const at::Tensor out = half_ == Half::kAttention ? decoder.attention_half(layer_, hidden) : decoder.mlp_half(layer_, hidden);
+      save(*output_, stream, chunk, out);
+    } catch (const Seen&) {
+    }
+    decoder.observer = nullptr;
   });
-  if (residual.front().defined()) captured.residual = at::cat(residual);
-  return captured;
+}
+
+at::Tensor Streams::capture(Stream stream, const std::string& linear, bool through, std::size_t begin, std::size_t end) {
+  const auto count = static_cast<std::int64_t>(end - begin);
+  at::Tensor X = at::empty({count * length_, weights_.at(linear).size(1)});
+  parallel_for(count, [&](std::int64_t i) {
+    run(stream, begin + static_cast<std::size_t>(i), linear, through,
+        [&](const at::Tensor& x) { X.narrow(0, i * length_, length_).copy_(x); });
+  });
+  return X;
+}
+
+// What the original's residual stream has more than the quantized one, if the output of the linear stays what it is: (tokens, rows)
+// W x_fp + h_fp - (W x_q + h_q). Carries the original's stream through the half.
+at::Tensor Streams::lacking(const std::string& linear, const at::Tensor& X, std::size_t begin, std::size_t end) {
+  const at::Tensor& W = original_weights_.at(linear);
+  const auto count = static_cast<std::int64_t>(end - begin);
+  at::Tensor R = at::empty({count * length_, W.size(0)});
+  parallel_for(count, [&](std::int64_t i) {
+    const at::NoGradGuard no_grad;
+    const std::size_t chunk = begin + static_cast<std::size_t>(i);
+    const at::Tensor lost = load(*input_, kOriginal, chunk) - load(*input_, kQuantized, chunk);
+    at::Tensor r = R.narrow(0, i * length_, length_).copy_(lost.view({length_, -1}));
+    run(kOriginal, chunk, linear, true,
+        [&](const at::Tensor& x) { r.addmm_(x - X.narrow(0, i * length_, length_), W.t()); });
+  });
+  return R;
 }
 
 InputSums Streams::input_sums(const std::string& linear) {
   const at::NoGradGuard no_grad;
   const at::Tensor& W = weights_.at(linear);
+  // The last linear's input is known when the original's stream has nothing left to wait for.
+  const bool last = linear == linears_.back(), into_stream = last && !model_.config.post_norms;
   InputSums sums{at::zeros({W.size(1), W.size(1)}), {}, {}};
-  if (with_original_) sums.cross = at::zeros_like(sums.XtX);
+  if (options_.with_original) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
   for_each_wave([&](std::size_t begin, std::size_t end) {
-    const auto [X, h] = capture(linear, weights_, hidden_, begin, end);
-    add_products(X, X, true, sums.XtX);
-    if (!with_original_) return;
-    const auto [X_fp, h_fp] = capture(linear, original_weights_, original_, begin, end);
-    add_products(X_fp, X, false, sums.cross);
-    if (!h.defined()) return;
-    if (!sums.residual.defined()) sums.residual = at::zeros(W.sizes());
-    add_products(h_fp - h, X, false, sums.residual);
+    const at::Tensor X = capture(kQuantized, linear, false, begin, end);
+    add_products(X, X, unit(), true, sums.XtX);
+    if (!options_.with_original) return;
+    if (into_stream)
+      add_products(lacking(linear, X, begin, end), X, unit(), false, sums.residual);
+    else
+      add_products(capture(kOriginal, linear, last, begin, end), X, unit(), false, sums.cross);
   });
   mirror(sums.XtX);
+  if (options_.with_original && last) {
+    original_ahead_ = true;
+    std::erase_if(original_weights_, [&](const auto& entry) { return entry.first != linear; });
+  }
   return sums;
 }
 
 std::vector<float> Streams::mean_squares(const std::string& linear) {
-  const at::NoGradGuard no_grad;
-  at::Tensor sum = at::zeros({weights_.at(linear).size(1)}, at::kDouble);
-  for_each_wave([&](std::size_t begin, std::size_t end) {
-    sum += capture(linear, weights_, hidden_, begin, end).X.square().sum(0).to(at::kDouble);
-  });
-  return mean_of(sum);
+  return mean_squares_of(weights_.at(linear).size(1),
+                         [&](std::size_t begin, std::size_t end) { return capture(kQuantized, linear, false, begin, end); });
 }
 
-double Streams::leave_layer() {
-  const at::NoGradGuard no_grad;
-  std::vector<double> error(ids_.size(), 0.0), energy(ids_.size(), 0.0);
+double Streams::leave() {
+  std::vector<double> error(chunks_.size(), 0.0), energy(chunks_.size(), 0.0);
   for_each_wave([&](std::size_t begin, std::size_t end) {
     parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t step) {
       const std::size_t i = begin + static_cast<std::size_t>(step);
-      with_worker(weights_, [&](Decoder& decoder) { hidden_[i] = decoder.layer(layer_, hidden_[i]); });
-      if (!with_original_) return;
-      with_worker(original_weights_, [&](Decoder& decoder) { original_[i] = decoder.layer(layer_, original_[i]); });
-      const at::NoGradGuard no_grad_here;
-      error[i] = (hidden_[i] - original_[i]).square().sum().item<double>();
-      energy[i] = original_[i].square().sum().item<double>();
+      run(kQuantized, i, {}, true, {});
+      if (!options_.with_original) return;
+      if (!original_ahead_) run(kOriginal, i, {}, true, {});
+      const at::NoGradGuard no_grad;
+      const at::Tensor original = load(*output_, kOriginal, i);
+      error[i] = (load(*output_, kQuantized, i) - original).square().sum().item<double>();
+      energy[i] = original.square().sum().item<double>();
     });
   });
+  input_ = output_;
+  weights_.clear();
+  original_weights_.clear();
   double errors = 0, energies = 0;
   for (std::size_t i = 0; i < error.size(); ++i) errors += error[i], energies += energy[i];
   return energies > 0 ? errors / energies : 0;
 }
 
 // The final norm of chunks [begin, end): (tokens, hidden).
-at::Tensor Streams::normed(const at::Tensor& norm, const std::vector<at::Tensor>& hidden, std::size_t begin, std::size_t end) {
-  std::vector<at::Tensor> X(end - begin);
-  parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
+at::Tensor Streams::normed(const at::Tensor& norm, Stream stream, std::size_t begin, std::size_t end) {
+  const auto count = static_cast<std::int64_t>(end - begin);
+  at::Tensor X = at::empty({count * length_, norm.numel()});
+  parallel_for(count, [&](std::int64_t i) {
     with_worker({{kFinalNorm, norm}}, [&](Decoder& decoder) {
-      X[static_cast<std::size_t>(i)] = decoder.final_norm(hidden[begin + static_cast<std::size_t>(i)]).reshape({length_, -1});
+      X.narrow(0, i * length_, length_)
+          .copy_(decoder.final_norm(load(*input_, stream, begin + static_cast<std::size_t>(i))).view({length_, -1}));
     });
   });
-  return at::cat(X);
+  return X;
 }
 
 InputSums Streams::final_sums() {
   const at::NoGradGuard no_grad;
   const at::Tensor norm = read_tensor(model_.at(kFinalNorm));
   InputSums sums{at::zeros({norm.numel(), norm.numel()}), {}, {}};
-  if (with_original_) sums.cross = at::zeros_like(sums.XtX);
+  if (options_.with_original) sums.cross = at::zeros_like(sums.XtX);
   for_each_wave([&](std::size_t begin, std::size_t end) {
-    const at::Tensor X = normed(norm, hidden_, begin, end);
-    add_products(X, X, true, sums.XtX);
-    if (with_original_) add_products(normed(norm, original_, begin, end), X, false, sums.cross);
+    const at::Tensor X = normed(norm, kQuantized, begin, end);
+    add_products(X, X, unit(), true, sums.XtX);
+    if (options_.with_original) add_products(normed(norm, kOriginal, begin, end), X, unit(), false, sums.cross);
   });
   mirror(sums.XtX);
   return sums;
 }
 
 std::vector<float> Streams::final_mean_squares() {
-  const at::NoGradGuard no_grad;
   const at::Tensor norm = read_tensor(model_.at(kFinalNorm));
-  at::Tensor sum = at::zeros({norm.numel()}, at::kDouble);
-  for_each_wave([&](std::size_t begin, std::size_t end) {
-    sum += normed(norm, hidden_, begin, end).square().sum(0).to(at::kDouble);
-  });
-  return mean_of(sum);
+  return mean_squares_of(norm.numel(), [&](std::size_t begin, std::size_t end) { return normed(norm, kQuantized, begin, end); });
 }
 
-std::vector<float> Streams::mean_of(const at::Tensor& sum) const {
-  const at::Tensor mean = (sum / static_cast<double>(length_ * static_cast<std::int64_t>(ids_.size()))).to(at::kFloat);
+std::vector<float> Streams::mean_squares_of(std::int64_t columns,
+                                            const std::function<at::Tensor(std::size_t, std::size_t)>& inputs) {
+  const at::NoGradGuard no_grad;
+  at::Tensor sum = at::zeros({columns}, at::kDouble);
+  for_each_wave([&](std::size_t begin, std::size_t end) {
+    for (const at::Tensor& X : inputs(begin, end).split(unit())) sum += X.square().sum(0).to(at::kDouble);
+  });
+  const at::Tensor mean = (sum / static_cast<double>(length_ * static_cast<std::int64_t>(chunks_.size()))).to(at::kFloat);
   return {mean.data_ptr<float>(), mean.data_ptr<float>() + mean.numel()};
 }
 

@@ -1,74 +1,93 @@
-// A model run layer by layer over calibration text, twice side by side: as it was, and with what is quantized so far.
+// A model run half a layer at a time over calibration text, twice side by side: as it was, and with what is quantized so far.
 //
-// Only one layer's weights are in memory, and the hidden states of all chunks between two layers.
+// In memory are the weights of one half and the inputs of one wave of tokens. Hidden states are kept in files: in a folder, from
+// which a run that was stopped goes on, or without a name.
 #pragma once
 
 #include <torch/torch.h>
 
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "base/files.h"
 #include "datasets/tokenizer.h"
 #include "model/decoder.h"
+#include "quantize/decoder_pool.h"
 #include "quantize/gptq.h"
 
 namespace attar {
 
+enum class Half { kAttention, kMlp };
+
+struct StreamsOptions {
+  bool with_original = false;  // keep the original's stream too
+  fs::path folder;             // for hidden states; empty: nowhere to resume from
+  // Inputs of one linear held in memory at a time. Results do not depend on it.
+  std::int64_t wave_tokens = 8192;
+};
+
 class Streams {
  public:
-  // with_original: keep the original's stream too. All chunks have one length. LibTorch must be set to one thread
-  // (set_up_torch(1)): chunks run in parallel here, and results do not depend on the number of threads.
-  Streams(const Checkpoint& model, const std::vector<Ids>& chunks, bool with_original);
-  ~Streams();
+  // All chunks have one length. LibTorch must be set to one thread (set_up_torch(1)): chunks run in parallel here, and results do
+  // not depend on the number of threads.
+  Streams(const Checkpoint& model, const std::vector<Ids>& chunks, StreamsOptions options);
 
-  // embedding: (vocab, hidden) float32, quantized and decoded.
-  void start(const at::Tensor& embedding);
+  // embedding: (vocab, hidden), quantized; only the rows of tokens that occur are read.
+  void start(const Tensor& embedding);
+  // Hidden states before layer `index` reach the disk. Returns their hash, by which resume() knows them again.
+  std::string seal();
+  void resume(std::int64_t index, const std::string& hash);  // throws ResumeError: missing, damaged
 
-  // Reads the parameters of layer `index` into memory, for both streams, and forgets the ones before.
-  void enter_layer(std::int64_t index);
-  std::vector<std::string> linear_weights();     // of this layer, in the order their inputs come up
+  // Reads the parameters of half a layer into memory, for both streams, and forgets the ones before. Hidden states that were sealed
+  // stay what they are until the attention half of the layer after is entered.
+  void enter(std::int64_t layer, Half half);
+  const std::vector<std::string>& linear_weights() const { return linears_; }  // in the order their inputs come up
   const at::Tensor& weight(const std::string& name) const;  // original, float32
   void replace(const std::string& name, const at::Tensor& quantized);
 
   // linear: its weight's name. Runs every chunk as far as this linear.
   InputSums input_sums(const std::string& linear);
   std::vector<float> mean_squares(const std::string& linear);  // of x_q, by column
-  // Carries all streams through the layer. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out; 0 with one stream.
-  double leave_layer();
+  // Carries all streams through the half. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out; 0 with one stream.
+  double leave();
 
   // Of the output head's inputs; call after the last layer.
   InputSums final_sums();
   std::vector<float> final_mean_squares();
 
  private:
-  struct Worker;
-  using Weights = std::map<std::string, at::Tensor>;
+  using Weights = DecoderPool::Weights;
+  enum Stream { kQuantized, kOriginal };
+  using See = std::function<void(const at::Tensor& x)>;
 
-  // What `linear` meets in chunks [begin, end).
-  struct Captured {
-    at::Tensor X;         // inputs (tokens, columns)
-    at::Tensor residual;  // (tokens, rows); undefined where the output is not added to the residual stream directly
-  };
-  at::Tensor normed(const at::Tensor& norm, const std::vector<at::Tensor>& hidden, std::size_t begin, std::size_t end);
-  Captured capture(const std::string& linear, const Weights& weights, const std::vector<at::Tensor>& hidden,
-                   std::size_t begin, std::size_t end);
-  std::vector<float> mean_of(const at::Tensor& sum) const;  // over all tokens
-  void for_each_wave(const std::function<void(std::size_t begin, std::size_t end)>& work);
   void with_worker(const Weights& weights, const std::function<void(Decoder&)>& work);
+  // Runs a chunk from input_ as far as `linear` and shows its input; `through`: on to the end, into output_.
+  void run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see);
+  at::Tensor capture(Stream stream, const std::string& linear, bool through, std::size_t begin, std::size_t end);
+  at::Tensor lacking(const std::string& linear, const at::Tensor& X, std::size_t begin, std::size_t end);
+  at::Tensor normed(const at::Tensor& norm, Stream stream, std::size_t begin, std::size_t end);
+  void for_each_wave(const std::function<void(std::size_t begin, std::size_t end)>& work);
+  std::vector<float> mean_squares_of(std::int64_t columns, const std::function<at::Tensor(std::size_t, std::size_t)>& inputs);
+  std::int64_t unit() const;  // tokens summed at a time
+
+  at::Tensor load(const ScratchFile& file, Stream stream, std::size_t chunk) const;  // (1, length, hidden)
+  void save(ScratchFile& file, Stream stream, std::size_t chunk, const at::Tensor& hidden) const;
+  std::uint64_t chunk_bytes() const { return static_cast<std::uint64_t>(length_ * model_.config.hidden_size) * sizeof(float); }
+  fs::path hidden_file(std::int64_t layer) const { return options_.folder / cat("hidden-", layer); }
 
   const Checkpoint& model_;
   std::int64_t length_;
-  bool with_original_;
-  std::vector<at::Tensor> ids_;                // (1, length) int64 each
-  std::vector<at::Tensor> hidden_, original_;  // (1, length, hidden) each
-  std::int64_t layer_ = -1;
-  Weights weights_, original_weights_;         // of this layer
-  std::vector<std::unique_ptr<Worker>> idle_;
-  std::mutex mutex_;
+  StreamsOptions options_;
+  const std::vector<Ids>& chunks_;
+  std::shared_ptr<ScratchFile> input_, output_;  // of this half; the same where nothing has to be kept
+  std::int64_t layer_ = 0;
+  Half half_ = Half::kAttention;
+  std::vector<std::string> linears_;
+  Weights weights_, original_weights_;
+  bool original_ahead_ = false;                  // the original's stream has left this half already
+  DecoderPool decoders_;
 };
 
 }  // namespace attar

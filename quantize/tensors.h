@@ -3,18 +3,33 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
+#include "base/threads.h"
 #include "quantize/rtn.h"
 
 namespace attar {
 
 // (shape of the tensor) float32, a copy.
 inline at::Tensor read_tensor(const Tensor& tensor) {
-  const std::vector<float> values = read_floats(tensor);
-  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(tensor.shape);
+  constexpr std::int64_t kSliceWeights = std::int64_t{1} << 22;  // held twice
+  at::Tensor values = at::empty(tensor.shape);
+  const std::int64_t columns = tensor.columns(), step = std::max<std::int64_t>(1, kSliceWeights / std::max<std::int64_t>(1, columns));
+  for (std::int64_t begin = 0; begin < tensor.rows(); begin += step) {
+    const std::vector<float> slice = read_floats(tensor, begin, std::min(tensor.rows(), begin + step));
+    std::copy(slice.begin(), slice.end(), values.data_ptr<float>() + begin * columns);
+  }
+  return values;
 }
 inline at::Tensor decoded(const QuantizedTensor& Q) {
-  const std::vector<float> values = decode(Q);
-  return torch::tensor(at::ArrayRef<float>(values.data(), values.size())).view(Q.shape);
+  at::Tensor values = at::empty(Q.shape);
+  const std::int64_t columns = Q.columns();
+  const std::size_t stride = row_bytes(Q.type, static_cast<std::uint64_t>(columns));
+  parallel_for(Q.rows(), [&](std::int64_t r) {
+    decode_row(Q.type, ByteView(Q.bytes).subspan(static_cast<std::size_t>(r) * stride, stride),
+               {values.data_ptr<float>() + r * columns, static_cast<std::size_t>(columns)});
+  });
+  return values;
 }
 
 }  // namespace attar

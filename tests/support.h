@@ -47,10 +47,7 @@ struct RunResult {
   std::string output;  // stdout and stderr together
 };
 
-// Runs `attar ARGUMENTS` through the shell.
-inline RunResult run_attar(const std::string& arguments, const std::string& redirect = "2>&1") {
-  const char* program = std::getenv("ATTAR_PROGRAM");
-  const std::string command = std::string(program != nullptr ? program : "./attar") + " " + arguments + " " + redirect;
+inline RunResult run_shell(const std::string& command) {
   RunResult result;
   FILE* pipe = ::popen(command.c_str(), "r");
   if (pipe == nullptr) return result;
@@ -59,6 +56,12 @@ inline RunResult run_attar(const std::string& arguments, const std::string& redi
   const int status = ::pclose(pipe);
   result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
+}
+
+// Runs `attar ARGUMENTS` through the shell.
+inline RunResult run_attar(const std::string& arguments, const std::string& redirect = "2>&1") {
+  const char* program = std::getenv("ATTAR_PROGRAM");
+  return run_shell(std::string(program != nullptr ? program : "./attar") + " " + arguments + " " + redirect);
 }
 
 }  // namespace attar::test

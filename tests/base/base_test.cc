@@ -12,6 +12,7 @@
 #include "base/data.h"
 #include "base/files.h"
 #include "base/half.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "base/threads.h"
@@ -107,6 +108,37 @@ TEST(OutputFile, FullDiskIsAnErrorAndLeavesNothing) {
   setrlimit(RLIMIT_FSIZE, &before);
   EXPECT_NE(message.find("cannot write"), std::string::npos) << message;
   EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(ScratchFile, HoldsWhatIsWrittenAnywhere) {
+  const test::TempFolder folder;
+  ScratchFile memory, file(folder / "scratch");
+  for (ScratchFile* scratch : {&memory, &file}) {
+    scratch->write(100'000, as_bytes("later"));
+    scratch->write(3, as_bytes("early"));
+    EXPECT_EQ(scratch->size(), 100'005u);
+    Bytes read(5);
+    scratch->read(3, read);
+    EXPECT_EQ(as_text(read), "early");
+    scratch->read(100'000, read);
+    EXPECT_EQ(as_text(read), "later");
+    EXPECT_NE(message_of([&] { scratch->read(100'001, read); }).find("it ends there"), std::string::npos);
+  }
+  file.sync();
+  Bytes again(5);
+  ScratchFile::open(folder / "scratch").read(100'000, again);
+  EXPECT_EQ(as_text(again), "later");
+  EXPECT_THROW(ScratchFile::open(folder / "missing"), Error);
+  EXPECT_THROW(ScratchFile(folder / "no" / "folder"), Error);
+}
+
+TEST(PeakMemory, GrowsWithWhatIsUsed) {
+  const std::uint64_t before = peak_memory();
+  constexpr std::size_t kBytes = std::size_t{64} << 20;
+  const std::string used(kBytes, 'x');
+  EXPECT_GE(peak_memory(), before + kBytes / 2);
+  EXPECT_LT(before, std::uint64_t{1} << 32);
+  EXPECT_EQ(used.back(), 'x');
 }
 
 TEST(OutputFolder, ReplacesOnlyModels) {

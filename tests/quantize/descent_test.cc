@@ -36,7 +36,7 @@ class Rows : public ::testing::TestWithParam<Type> {
   // Descends from the encoded row; returns e H as descend() left it.
   at::Tensor run(PackedRow& row, int passes) const {
     at::Tensor gradient = at::mm(w - values(row), H);
-    descend(row, H.data_ptr<float>(), {gradient.data_ptr<float>(), static_cast<std::size_t>(kColumns)}, order, passes);
+    descend({&row, 1}, H, gradient, order, passes);
     return gradient;
   }
   at::Tensor w, X, H;

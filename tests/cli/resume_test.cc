@@ -1,0 +1,77 @@
+// Quantizing with calibration text, stopped in the middle: by kill -9, by Ctrl-C, by a full disk. What is finished stays, and --resume
+// ends with the bytes of a run that was never stopped.
+#include <gtest/gtest.h>
+
+#include "base/files.h"
+#include "tests/cli/interrupt.h"
+
+namespace attar {
+namespace {
+
+class Resume : public ::testing::Test {
+ protected:
+  // Long enough to be stopped after the first layer. change: {from, to}.
+  std::string command(const std::string& options = "", std::pair<std::string, std::string> change = {}) const {
+    std::string text = "quantize builtin:teacher -o " + (folder_ / "out.gguf").string() +
+                       " --type q4_0 --calibration builtin:calibration --samples 96 --context 256 --damp 0.1 --seed 0 " + options;
+    if (!change.first.empty()) text.replace(text.find(change.first), change.first.size(), change.second);
+    return text;
+  }
+  int stop(int signal) const { return test::interrupt(command(), part(0), 0, signal); }
+  fs::path part(int layer) const { return work_ / ("layer-" + std::to_string(layer) + ".part"); }
+  void expect_refused(const std::string& options, const std::string& message, std::pair<std::string, std::string> change = {}) const {
+    const test::RunResult result = test::run_attar(command(options, std::move(change)));
+    EXPECT_EQ(result.code, 2) << result.output;
+    EXPECT_NE(result.output.find(message), std::string::npos) << result.output;
+    EXPECT_TRUE(fs::exists(part(0)));
+    EXPECT_FALSE(fs::exists(folder_ / "out.gguf"));
+  }
+  void expect_the_same_bytes(const std::string& options) const {
+    const test::RunResult rest = test::run_attar(command(options)), whole = test::run_attar(command("", {"out.gguf", "whole.gguf"}));
+    ASSERT_EQ(rest.code, 0) << rest.output;
+    ASSERT_EQ(whole.code, 0) << whole.output;
+    EXPECT_EQ(read_text_file(folder_ / "out.gguf"), read_text_file(folder_ / "whole.gguf"));
+    EXPECT_FALSE(fs::exists(work_));
+  }
+  test::TempFolder folder_;
+  fs::path work_ = folder_ / "out.gguf.quantizing";
+};
+
+TEST_F(Resume, AfterAKillTheBytesAreTheSame) {
+  ASSERT_EQ(stop(SIGKILL), 128 + SIGKILL) << "it was over before it could be killed";
+  ASSERT_FALSE(fs::exists(folder_ / "out.gguf"));
+  expect_refused("", "add --resume to go on with it, or remove the folder");
+  expect_refused("--resume", "is of another run: --damp was 0.1, now it is 0.2; ask for the same, or remove the folder", {"0.1", "0.2"});
+  expect_refused("--resume", "is of another run: --type was \"q4_0\", now it is \"q5_0\"", {"q4_0", "q5_0"});
+  expect_refused("--resume", "is of another run: the calibration text was", {"--seed 0", "--seed 5"});
+  expect_the_same_bytes("--resume --threads 1");
+}
+
+TEST_F(Resume, AfterCtrlCItSaysHow) {
+  EXPECT_EQ(stop(SIGINT), 130);
+  ASSERT_TRUE(fs::exists(part(0)));
+  const std::string whole = read_text_file(part(0));
+  write_text_file(part(0), whole.substr(0, whole.size() / 2));
+  expect_refused("--resume", "layer-0.part is damaged; remove the folder to start again");
+  write_text_file(part(0), whole);
+  expect_the_same_bytes("--resume");
+}
+
+TEST_F(Resume, AfterAFullDiskItGoesOn) {
+  // Room for the hidden states, but not for all of the output.
+  const char* program = std::getenv("ATTAR_PROGRAM");
+  const std::string attar = program != nullptr ? program : "./attar";
+  const std::pair<std::string, std::string> small = {"--type q4_0 --calibration builtin:calibration --samples 96",
+                                                     "--type q8_0 --calibration builtin:calibration --samples 1"};
+  const test::RunResult full = test::run_shell("(trap '' XFSZ; ulimit -f 4096; " + attar + " " + command("", small) + ") 2>&1");
+  EXPECT_EQ(full.code, 2) << full.output;
+  EXPECT_NE(full.output.find("the same command with --resume goes on"), std::string::npos) << full.output;
+  EXPECT_FALSE(fs::exists(folder_ / "out.gguf"));
+  const test::RunResult rest = test::run_attar(command("--resume", small));
+  EXPECT_EQ(rest.code, 0) << rest.output;
+  EXPECT_TRUE(fs::exists(folder_ / "out.gguf"));
+  EXPECT_FALSE(fs::exists(work_));
+}
+
+}  // namespace
+}  // namespace attar

@@ -1,0 +1,64 @@
+#include "quantize/cholesky.h"
+
+#include <gtest/gtest.h>
+
+#include "base/threads.h"
+#include "model/decoder.h"
+#include "tests/quantize/support.h"
+
+namespace attar {
+namespace {
+
+at::Tensor positive(std::int64_t n) {
+  const at::Tensor X = test::normal(2 * n, n, 3).to(at::kDouble);
+  return at::mm(X.t(), X);
+}
+
+// Sizes below, at, and beyond one tile, and with a last tile that is not full.
+TEST(Cholesky, IsLapacksFactor) {
+  const OneTorchThread one_thread;
+  for (const std::int64_t n : {1, 7, 256, 300, 700}) {
+    const at::Tensor A = positive(n);
+    at::Tensor L = A.clone();
+    ASSERT_TRUE(cholesky_in_place(L)) << n;
+    const at::Tensor expected = at::linalg_cholesky(A);
+    EXPECT_LT((at::tril(L) - expected).abs().max().item<double>(), 1e-10 * expected.abs().max().item<double>()) << n;
+    const at::Tensor B = test::normal(5, n, 4).to(at::kDouble);
+    EXPECT_LT((at::mm(cholesky_divide(B, L), A) - B).abs().max().item<double>(), 1e-8) << n;
+  }
+}
+
+TEST(Cholesky, ReadsTheLowerTriangleOnly) {
+  const at::Tensor A = positive(300);
+  at::Tensor clean = A.clone(), dirty = at::tril(A) + at::triu(at::full_like(A, 1e300), 1);
+  ASSERT_TRUE(cholesky_in_place(clean));
+  ASSERT_TRUE(cholesky_in_place(dirty));
+  EXPECT_TRUE(at::equal(at::tril(clean), at::tril(dirty)));
+  const at::Tensor B = test::normal(5, 300, 4).to(at::kDouble);
+  EXPECT_TRUE(at::equal(cholesky_divide(B, clean), cholesky_divide(B, dirty)));
+}
+
+TEST(Cholesky, SaysWhenThereIsNone) {
+  for (const std::int64_t at : {0, 299, 599}) {
+    at::Tensor A = positive(600);
+    A[at][at] = -1.0;
+    EXPECT_FALSE(cholesky_in_place(A)) << at;
+  }
+}
+
+TEST(Cholesky, SameAtAnyNumberOfThreads) {
+  const OneTorchThread one_thread;
+  const int before = thread_count();
+  std::vector<at::Tensor> all;
+  for (const int threads : {1, 2, 5}) {
+    set_thread_count(threads);
+    all.push_back(positive(900));
+    ASSERT_TRUE(cholesky_in_place(all.back()));
+  }
+  set_thread_count(before);
+  EXPECT_TRUE(at::equal(all[0], all[1]));
+  EXPECT_TRUE(at::equal(all[0], all[2]));
+}
+
+}  // namespace
+}  // namespace attar
