@@ -355,9 +355,8 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   sub->add_option("--max-memory", command.max_memory,
-                  "Most memory that quantizing with --calibration may take (800MB, 4GB): less is held at a time, or it is refused at "
-                  "once. Without it a Llama of 1.1 B parameters takes 1.3 GB, one of 7 B 4.5 GB, however much text: hidden states are on disk "
-                  "beside the output")
+                  "Refuse at once if quantizing with --calibration may take more memory (800MB, 4GB). A Llama of 1.1 B parameters takes "
+                  "1.4 GB at most, one of 7 B 4 GB, however much text there is: hidden states are on disk beside the output")
       ->type_name("SIZE");
   sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after its last finished layer");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");

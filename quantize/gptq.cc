@@ -27,7 +27,7 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kBlock = 128;  // columns per block: the paper's B
-constexpr std::int64_t kRows = 32;    // rows per parallel step; fixed, so that sums do not depend on the threads
+constexpr std::int64_t kRows = 64;    // rows per parallel step; fixed, so that sums do not depend on the threads
 
 std::span<float> values(const at::Tensor& tensor) {
   return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};

@@ -102,15 +102,13 @@ class Pipeline {
     check_vectors();
     const bool gptq = options_.method == Method::kGptq, calibrated = !options_.calibration.empty();
     const auto length = calibrated ? static_cast<std::int64_t>(options_.calibration.front().size()) : 0;
-    if (calibrated) streams_options_.wave_tokens = fitting_wave(model_.config, length, thread_count(), options_.max_memory);
+    if (calibrated && options_.max_memory > 0) check_memory(length);
     if (!options_.folder.empty()) folder_.emplace(options_.folder, run_identity(model_, options_), options_.resume);
     const OneTorchThread one_thread;
     const at::NoGradGuard no_grad;
     if (calibrated) {
       report_.calibration_tokens = length * static_cast<std::int64_t>(options_.calibration.size());
-      StreamsOptions both = streams_options_;
-      both.with_original = gptq && options_.corrected_target, both.folder = options_.folder;
-      streams_.emplace(model_, options_.calibration, std::move(both));
+      streams_.emplace(model_, options_.calibration, StreamsOptions{gptq && options_.corrected_target, options_.folder});
     }
     if (gptq && options_.fisher_samples > 0) measure_outputs();
     Progress progress(gptq ? "gptq" : "rtn", report_.tensors.size(), "tensors");
@@ -140,6 +138,13 @@ class Pipeline {
   void check_vectors() const {
     for (const Tensor& tensor : model_.tensors)
       if (tensor.shape.size() < 2) check_finite(read_floats(tensor), tensor.columns(), tensor.name);
+  }
+
+  void check_memory(std::int64_t length) const {
+    const std::uint64_t needed = calibrated_memory(model_.config, length, thread_count());
+    if (needed > options_.max_memory)
+      fail("quantize: --max-memory allows ", size_text(options_.max_memory), ", calibrating this model may take ", size_text(needed),
+           " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");
   }
 
   // What is finished, and kept, together: a table, or the matrices of a layer.
@@ -286,7 +291,7 @@ class Pipeline {
   }
 
   InputSums original_final_sums() {
-    Streams streams(model_, options_.calibration, streams_options_);
+    Streams streams(model_, options_.calibration, {});
     Progress progress("original ahead", static_cast<std::uint64_t>(model_.config.layers), "layers");
     streams.start(model_.at(kEmbedding));
     for (std::int64_t layer = 0; layer < model_.config.layers; ++layer) {
@@ -360,7 +365,6 @@ class Pipeline {
   QuantizeReport& report_;
   std::map<std::string, std::size_t> index_;
   std::optional<WorkFolder> folder_;
-  StreamsOptions streams_options_;               // of one stream alone
   std::optional<Streams> streams_;
   bool streams_ready_ = true;
   std::string sealed_;                           // hash of the hidden states behind the last part restored

@@ -29,7 +29,7 @@ struct QuantizeOptions {
   // Where finished layers and hidden states are kept, so that they need no memory and a stopped run can go on; the caller removes it
   // once the result is written. Empty: in memory.
   fs::path folder;
-  std::uint64_t max_memory = 0;    // bytes; 0: what it takes. Decides how much is held at a time, not what comes out
+  std::uint64_t max_memory = 0;    // bytes: an Error at once if calibrating may take more; 0: whatever it takes
   bool resume = false;             // go on with what `folder` holds, if there is anything
 };
 

@@ -11,25 +11,19 @@
 namespace attar {
 namespace {
 
-constexpr std::int64_t kSumTokens = 2048;  // summed at a time; fixed, so that sums depend neither on waves nor on threads
 constexpr const char *kEmbedding = "model.embed_tokens.weight", *kFinalNorm = "model.norm.weight";
-constexpr std::int64_t kTile = 128;        // rows of A^T B per parallel step
+constexpr std::int64_t kTile = 128;  // rows of A^T B per parallel step
 
 struct Seen {};  // thrown by the observer: the rest of the half is not needed
 
-// sum_i A_i^T B_i over rows i of A and B, `unit` of them at a time, added to `sum`. symmetric: A is B, and only the upper blocks are
-// computed.
-void add_products(const at::Tensor& A, const at::Tensor& B, std::int64_t unit, bool symmetric, at::Tensor& sum) {
+// sum_i A_i^T B_i over rows i of A and B, added to `sum`. symmetric: A is B, and only the upper blocks are computed.
+void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::Tensor& sum) {
   const std::int64_t rows = A.size(1), columns = B.size(1);
   parallel_for((rows + kTile - 1) / kTile, [&](std::int64_t tile) {
     const at::NoGradGuard no_grad;
     const std::int64_t begin = tile * kTile, width = std::min(kTile, rows - begin), from = symmetric ? begin : 0;
     at::Tensor part = sum.narrow(0, begin, width).narrow(1, from, columns - from);
-    for (std::int64_t token = 0; token < A.size(0); token += unit) {
-      const std::int64_t count = std::min(unit, A.size(0) - token);
-      part.addmm_(A.narrow(0, token, count).narrow(1, begin, width).t(),
-                  B.narrow(0, token, count).narrow(1, from, columns - from));
-    }
+    part.addmm_(A.narrow(1, begin, width).t(), B.narrow(1, from, columns - from));
   });
 }
 
@@ -71,10 +65,8 @@ void Streams::with_worker(const Weights& weights, const std::function<void(Decod
   decoders_.with(weights, work);
 }
 
-std::int64_t Streams::unit() const { return std::max<std::int64_t>(1, kSumTokens / length_) * length_; }
-
 void Streams::for_each_wave(const std::function<void(std::size_t, std::size_t)>& work) {
-  const auto step = static_cast<std::size_t>(std::max<std::int64_t>(1, options_.wave_tokens / unit()) * unit() / length_);
+  const auto step = static_cast<std::size_t>(std::max<std::int64_t>(1, kWaveTokens / length_));
   for (std::size_t begin = 0; begin < chunks_.size(); begin += step) {
     check_interrupt();
     work(begin, std::min(chunks_.size(), begin + step));
@@ -212,12 +204,12 @@ InputSums Streams::input_sums(const std::string& linear) {
   if (options_.with_original) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
   for_each_wave([&](std::size_t begin, std::size_t end) {
     const at::Tensor X = capture(kQuantized, linear, false, begin, end);
-    add_products(X, X, unit(), true, sums.XtX);
+    add_products(X, X, true, sums.XtX);
     if (!options_.with_original) return;
     if (into_stream)
-      add_products(lacking(linear, X, begin, end), X, unit(), false, sums.residual);
+      add_products(lacking(linear, X, begin, end), X, false, sums.residual);
     else
-      add_products(capture(kOriginal, linear, last, begin, end), X, unit(), false, sums.cross);
+      add_products(capture(kOriginal, linear, last, begin, end), X, false, sums.cross);
   });
   mirror(sums.XtX);
   if (options_.with_original && last) {
@@ -274,8 +266,8 @@ InputSums Streams::final_sums() {
   if (options_.with_original) sums.cross = at::zeros_like(sums.XtX);
   for_each_wave([&](std::size_t begin, std::size_t end) {
     const at::Tensor X = normed(norm, kQuantized, begin, end);
-    add_products(X, X, unit(), true, sums.XtX);
-    if (options_.with_original) add_products(normed(norm, kOriginal, begin, end), X, unit(), false, sums.cross);
+    add_products(X, X, true, sums.XtX);
+    if (options_.with_original) add_products(normed(norm, kOriginal, begin, end), X, false, sums.cross);
   });
   mirror(sums.XtX);
   return sums;
@@ -291,7 +283,7 @@ std::vector<float> Streams::mean_squares_of(std::int64_t columns,
   const at::NoGradGuard no_grad;
   at::Tensor sum = at::zeros({columns}, at::kDouble);
   for_each_wave([&](std::size_t begin, std::size_t end) {
-    for (const at::Tensor& X : inputs(begin, end).split(unit())) sum += X.square().sum(0).to(at::kDouble);
+    sum += inputs(begin, end).square().sum(0).to(at::kDouble);
   });
   const at::Tensor mean = (sum / static_cast<double>(length_ * static_cast<std::int64_t>(chunks_.size()))).to(at::kFloat);
   return {mean.data_ptr<float>(), mean.data_ptr<float>() + mean.numel()};

@@ -21,11 +21,12 @@ namespace attar {
 
 enum class Half { kAttention, kMlp };
 
+// Inputs held in memory at a time; fixed, so that sums do not depend on the threads.
+constexpr std::int64_t kWaveTokens = 8192;
+
 struct StreamsOptions {
   bool with_original = false;  // keep the original's stream too
   fs::path folder;             // for hidden states; empty: nowhere to resume from
-  // Inputs of one linear held in memory at a time. Results do not depend on it.
-  std::int64_t wave_tokens = 8192;
 };
 
 class Streams {
@@ -70,7 +71,6 @@ class Streams {
   at::Tensor normed(const at::Tensor& norm, Stream stream, std::size_t begin, std::size_t end);
   void for_each_wave(const std::function<void(std::size_t begin, std::size_t end)>& work);
   std::vector<float> mean_squares_of(std::int64_t columns, const std::function<at::Tensor(std::size_t, std::size_t)>& inputs);
-  std::int64_t unit() const;  // tokens summed at a time
 
   at::Tensor load(const ScratchFile& file, Stream stream, std::size_t chunk) const;  // (1, length, hidden)
   void save(ScratchFile& file, Stream stream, std::size_t chunk, const at::Tensor& hidden) const;
