@@ -34,4 +34,16 @@ std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int t
   return static_cast<std::uint64_t>(kProgram + peak + threads * chunk);
 }
 
+std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threads) {
+  constexpr double kFloat = 4, kLogits = 5;  // logits and what their gradient needs
+  const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), v = static_cast<double>(c.vocab_size),
+               heads = static_cast<double>(c.heads * c.head_dim), kv = static_cast<double>(c.kv_heads * c.head_dim);
+  const double tokens = static_cast<double>(std::min<std::int64_t>(length, 256));
+  const double weights = h * (2 * heads + 2 * kv + 3 * f), A = heads * heads + 2 * kv * kv + 2 * h * h + 2 * f * f;
+  const double chunk = tokens * (6 * (f + h) + 3 * (heads + 2 * kv + 2 * f + 2 * h)) + 4 * static_cast<double>(c.heads) * tokens * tokens;
+  const double backward = kFloat * std::max(weights + A + threads * chunk, h * v + threads * kLogits * tokens * v);
+  const double tied = static_cast<double>(calibrated_memory(c, length, threads)) + kFloat * 3 * h * f;
+  return static_cast<std::uint64_t>(std::max(kProgram + backward, tied));
+}
+
 }  // namespace attar

@@ -11,4 +11,7 @@ namespace attar {
 // number of layers nor that of chunks plays a part: finished layers and hidden states are on disk.
 std::uint64_t calibrated_memory(const ModelConfig& config, std::int64_t length, int threads);
 
+// The same with the outputs' metric (output_metric.h): measuring it, or tying the rows of the largest matrix by it.
+std::uint64_t metric_memory(const ModelConfig& config, std::int64_t length, int threads);
+
 }  // namespace attar

@@ -141,7 +141,8 @@ class Pipeline {
   }
 
   void check_memory(std::int64_t length) const {
-    const std::uint64_t needed = calibrated_memory(model_.config, length, thread_count());
+    const bool metric = options_.method == Method::kGptq && options_.fisher_samples > 0;
+    const std::uint64_t needed = (metric ? metric_memory : calibrated_memory)(model_.config, length, thread_count());
     if (needed > options_.max_memory)
       fail("quantize: --max-memory allows ", size_text(options_.max_memory), ", calibrating this model may take ", size_text(needed),
            " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");

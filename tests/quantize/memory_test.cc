@@ -33,5 +33,12 @@ TEST(Memory, MoreOfAnythingElseCosts) {
   EXPECT_GT(calibrated_memory(wide, 512, 2), base);
 }
 
+TEST(Memory, TheOutputMetricComesOnTop) {
+  EXPECT_GT(metric_memory(llama_7b(), 512, 2), calibrated_memory(llama_7b(), 512, 2));
+  ModelConfig words = llama_7b();
+  words.vocab_size = 1'000'000;  // the head's table alone
+  EXPECT_GT(metric_memory(words, 512, 2), 4u * 4096 * 1'000'000);
+}
+
 }  // namespace
 }  // namespace attar
