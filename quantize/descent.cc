@@ -96,9 +96,13 @@ class Chunk {
     const float wanted = s.*field + slope.best();
     if (!std::isfinite(wanted)) return false;
     const float next = round_to_f16(std::clamp(wanted, -65504.0f, 65504.0f));
-    if (!slope.lowers(static_cast<double>(next) - s.*field)) return false;
+    const float step = next - s.*field;
+    if (!slope.lowers(step)) return false;
     s.*field = next;
-    return take(from, s, from, row_.block_weights());
+    if (row_.block_weights() < width_) return take(from, s, from, row_.block_weights());
+    row_.set_block(static_cast<std::int64_t>(block(from)), s);  // the block is the chunk: v H is all that is felt
+    for (std::int64_t i = 0; i < width_; ++i) g_[i] -= step * vH_[i];
+    return true;
   }
 
   // The loss along theta, which moves q by v: L(theta + d) = L + d^2 vHv - 2 d gv.
@@ -108,16 +112,17 @@ class Chunk {
     bool lowers(double d) const { return d * (d * vHv - 2.0 * gv) < 0; }
   };
   template <class Direction>
-  Slope along(std::int64_t begin, std::int64_t count, const Direction& direction) const {
-    float v[kChunk], vH[kChunk] = {};
+  Slope along(std::int64_t begin, std::int64_t count, const Direction& direction) {
+    float v[kChunk];
+    std::fill_n(vH_, count, 0.0f);
     for (std::int64_t j = 0; j < count; ++j) v[j] = direction(begin + j);
     for (std::int64_t j = 0; j < count; ++j) {
       const float* line = H_ + (begin + j) * width_ + begin;
-      for (std::int64_t i = 0; i < count; ++i) vH[i] += v[j] * line[i];
+      for (std::int64_t i = 0; i < count; ++i) vH_[i] += v[j] * line[i];
     }
     Slope slope;
     for (std::int64_t j = 0; j < count; ++j) {
-      slope.vHv += static_cast<double>(v[j]) * vH[j];
+      slope.vHv += static_cast<double>(v[j]) * vH_[j];
       slope.gv += static_cast<double>(v[j]) * g_[begin + j];
     }
     return slope;
@@ -138,6 +143,7 @@ class Chunk {
   const float* H_;
   float* g_;
   std::int64_t begin_, width_;
+  float vH_[kChunk];  // of the last direction looked along
 };
 
 }  // namespace
