@@ -5,7 +5,6 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
-#include "base/memory.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "cli/describe.h"
@@ -73,7 +72,6 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void write_result(const Common& common, const std::string& command, nlohmann::json result) {
   if (common.json.empty()) return;
-  result["peak_memory"] = peak_memory();
   result["attar"] = ATTAR_VERSION;
   result["command"] = command;
   write_text_file(common.json, result.dump(2) + "\n");

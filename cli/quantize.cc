@@ -10,6 +10,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "cli/calibration.h"
 #include "cli/command.h"
@@ -294,6 +295,7 @@ int run_quantize(const QuantizeCommand& command) {
   nlohmann::json json = to_json(report);
   json["output"] = output.string();
   json["bytes"] = bytes_of(output);
+  json["peak_memory"] = peak_memory();
   json["preset"] = options.plan.preset->name;
   json["method"] = cat(options.method == Method::kGptq ? "gptq" : "rtn", methods.tune ? "+tune" : "");
   if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
@@ -356,7 +358,7 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--max-memory", command.max_memory,
                   "Refuse at once if quantizing with --calibration may take more memory (800MB, 4GB). A Llama of 1.1 B parameters takes "
-                  "1.4 GB at most, one of 7 B 4 GB, however much text there is: hidden states are on disk beside the output")
+                  "1.4 GB, one of 7 B 3.1 GB, however much text there is: hidden states are on disk beside the output")
       ->type_name("SIZE");
   sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after its last finished layer");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");

@@ -7,7 +7,7 @@
 namespace attar {
 namespace {
 
-constexpr double kProgram = 300e6;  // libraries, tokenizer, pages of the model's file on their way in
+constexpr double kProgram = 500e6;  // libraries, tokenizer, pages of the model's file on their way in, what the allocator keeps
 
 }  // namespace
 

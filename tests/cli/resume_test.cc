@@ -73,5 +73,20 @@ TEST_F(Resume, AfterAFullDiskItGoesOn) {
   EXPECT_FALSE(fs::exists(work_));
 }
 
+TEST_F(Resume, MemoryIsReportedAndLimited) {
+  const std::string json = (folder_ / "r.json").string();
+  const test::RunResult small = test::run_attar(command("--max-memory 100MB"));
+  EXPECT_EQ(small.code, 2);
+  EXPECT_NE(small.output.find("--max-memory allows 100.00 MB, calibrating this model may take"), std::string::npos) << small.output;
+  EXPECT_FALSE(fs::exists(work_));
+  const test::RunResult enough = test::run_attar(command("--max-memory 1GB --json " + json, {"--samples 96", "--samples 4"}));
+  ASSERT_EQ(enough.code, 0) << enough.output;
+  const std::string text = read_text_file(json), key = "\"peak_memory\": ";
+  ASSERT_NE(text.find(key), std::string::npos) << text;
+  const double peak = std::stod(text.substr(text.find(key) + key.size()));
+  EXPECT_LT(peak, 1e9);
+  EXPECT_GT(peak, 1e7);
+}
+
 }  // namespace
 }  // namespace attar
