@@ -177,8 +177,8 @@ class Pipeline {
     metrics_ = measure_output_metrics(model_, chunks, 0, options_.folder);
     if (!folder_) return;
     std::map<std::string, QuantizedTensor> kept;
-    for (const auto& [name, V] : metrics_) {
-      const at::Tensor whole = V.contiguous();
+    for (const auto& [name, A] : metrics_) {
+      const at::Tensor whole = A.contiguous();
       const auto* bytes = static_cast<const std::byte*>(whole.data_ptr());
       kept.emplace(name, QuantizedTensor{Type::kF32, whole.sizes().vec(), Bytes(bytes, bytes + whole.nbytes())});
     }
@@ -369,7 +369,7 @@ class Pipeline {
   std::optional<Streams> streams_;
   bool streams_ready_ = true;
   std::string sealed_;                           // hash of the hidden states behind the last part restored
-  std::map<std::string, at::Tensor> metrics_;    // V of every linear
+  std::map<std::string, at::Tensor> metrics_;    // A of every linear
   std::map<std::string, QuantizedTensor> fresh_; // of the part being worked on
   std::map<std::string, Tensor> done_;
 };
