@@ -26,7 +26,6 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kBlock = 128;  // columns per block: the paper's B
-constexpr std::int64_t kRows = 64;    // rows per parallel step if they are not tied; fixed, so that sums do not depend on the threads
 
 std::span<float> values(const at::Tensor& tensor) {
   return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
@@ -206,7 +205,7 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
   const auto bytes_of = [&](std::int64_t row) {
     return std::span(result.Q.bytes).subspan(static_cast<std::size_t>(row) * stride, stride);
   };
-  const std::int64_t together = A.defined() ? A.size(1) : kRows, steps = (rows + together - 1) / together;
+  const std::int64_t together = A.defined() ? A.size(1) : kStepRows, steps = (rows + together - 1) / together;
   std::vector<Sums> sums(static_cast<std::size_t>(steps));
   parallel_for(steps, [&](std::int64_t step) {
     check_interrupt();

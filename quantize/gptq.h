@@ -60,8 +60,9 @@ struct GptqResult {
   double clipped = 0;       // share of weights whose target lies beyond the grid's ends by more than half a step
 };
 
-// Rows whose errors may make up for one another.
-inline const std::int64_t kMetricRows = std::getenv("ATTAR_B") ? std::atol(std::getenv("ATTAR_B")) : 128;
+// Rows that a thread works on at a time, fixed so that sums do not depend on the threads: where rows are independent, and where the errors of
+// this many may make up for one another.
+constexpr std::int64_t kStepRows = 64, kMetricRows = 256;
 
 // W: (rows, columns) float32, contiguous. A: the linear's output metric (output_metric.h); undefined: every output counts alike, and rows
 // are independent. Same bytes at any number of threads. The caller sees to it that LibTorch and its BLAS use one thread (set_up_torch(1)),

@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kTokens = 256;  // of a chunk
 constexpr double kInputDamping = 0.1;       // of H, as a share of its mean diagonal
 // Added to the diagonal of A, as a share of its mean: what is small in A is mostly noise, and two independent sides are a rough model.
-const double kDamping = std::getenv("ATTAR_AD") ? std::atof(std::getenv("ATTAR_AD")) : 1.0;
+constexpr double kDamping = 1.0;
 constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_head.weight", *kFinalNorm = "model.norm.weight";
 
 using Weights = DecoderPool::Weights;
@@ -29,7 +29,7 @@ class Fisher {
     for (const Ids& chunk : chunks) ids_.emplace_back(chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(length_));
   }
 
-  std::map<std::string, at::Tensor> run() {
+  void run(const LayerMetrics& take) {
     const std::int64_t layers = model_.config.layers;
     Progress progress("output metric", static_cast<std::uint64_t>(2 * layers), "layers");
     {
@@ -48,10 +48,9 @@ class Fisher {
     }
     for_each_chunk(head_weights(), [&](Decoder& decoder, std::size_t i) { save(layers, i, head_gradient(decoder, i)); });
     for (std::int64_t layer = layers - 1; layer >= 0; --layer) {
-      metrics_.merge(through(layer));
+      take(layer, through(layer));
       progress.advance(1);
     }
-    return std::move(metrics_);
   }
 
  private:
@@ -243,20 +242,18 @@ class Fisher {
   std::vector<Ids> ids_;
   DecoderPool decoders_;
   ScratchFile file_;
-  std::map<std::string, at::Tensor> metrics_;
 };
 
 }  // namespace
 
-std::map<std::string, at::Tensor> measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed,
-                                                         const fs::path& folder) {
+void measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
+                            const LayerMetrics& take) {
   if (chunks.empty()) fail("output metric: no text");
   const OneTorchThread one_thread;
   const fs::path file = folder.empty() ? fs::path() : folder / "gradients";
-  std::map<std::string, at::Tensor> metrics = Fisher(model, chunks, seed, file).run();
+  Fisher(model, chunks, seed, file).run(take);
   std::error_code ignored;
   if (!file.empty()) fs::remove(file, ignored);
-  return metrics;
 }
 
 }  // namespace attar

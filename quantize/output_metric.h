@@ -13,6 +13,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -24,11 +25,14 @@
 
 namespace attar {
 
-// Of every linear inside the layers, by its weight's name: A (rows, min(kMetricRows, rows)) float32, entry k of row r standing for row
-// r - r % kMetricRows + k; mean of the diagonal 1, then damped. At most the first 256 tokens of each chunk are used. The model runs layer
-// by layer, forwards and backwards: in memory are one layer, A and H of its linears and the table of the output head. Hidden states
-// are kept in a file in `folder`, which is removed; folder empty: in memory too. The same at any number of threads.
-std::map<std::string, at::Tensor> measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed,
-                                                         const fs::path& folder);
+// Of the linears of a layer, by their weights' names: A (rows, min(kMetricRows, rows)) float32, entry k of row r standing for row
+// r - r % kMetricRows + k; mean of the diagonal 1, then damped.
+using LayerMetrics = std::function<void(std::int64_t layer, std::map<std::string, at::Tensor> A)>;
+
+// take is given the layers from the last to the first. At most the first 256 tokens of each chunk are used. The model runs layer by layer,
+// forwards and backwards: in memory are one layer, A and H of its linears and the table of the output head. Hidden states are kept in a
+// file in `folder`, which is removed; folder empty: in memory too. The same at any number of threads.
+void measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
+                            const LayerMetrics& take);
 
 }  // namespace attar
