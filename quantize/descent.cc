@@ -141,47 +141,70 @@ class Chunk {
   float *v_, *vH_;
 };
 
+// sum = weights (rows) times M (rows, width), whose lines are `stride` apart.
+void mix(const float* weights, const float* M, std::int64_t rows, std::int64_t stride, std::int64_t width, float* sum) {
+  std::fill_n(sum, width, 0.0f);
+  for (std::int64_t k = 0; k < rows; ++k)
+    for (std::int64_t j = 0; j < width; ++j) sum[j] += weights[k] * M[k * stride + j];
+}
+
 }  // namespace
 
-void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order, int passes) {
+void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order, int passes,
+             const at::Tensor& A) {
   if (rows.empty()) return;
+  const auto count = static_cast<std::int64_t>(rows.size());
   const std::int64_t n = H.size(0), size = kChunk % rows.front().block_weights() == 0 ? kChunk : n;
   std::vector<std::vector<std::int64_t>> orders(static_cast<std::size_t>((n + size - 1) / size));
   for (const std::int64_t column : order) orders[static_cast<std::size_t>(column / size)].push_back(column);
-  std::vector<float> scratch(static_cast<std::size_t>(3 * std::min(size, n)));
+  const bool tied = A.defined();
+  // What row r feels is the mean of all rows' gradients by this row of weights.
+  const at::Tensor share = tied ? (A / A.diagonal().unsqueeze(1)).contiguous() : at::Tensor();
+  std::vector<float> scratch(static_cast<std::size_t>(4 * std::min(size, n)));
   std::vector<bool> done(rows.size()), moved(rows.size());
   for (int pass = 0; pass < passes; ++pass) {
     std::fill(moved.begin(), moved.end(), false);
     for (std::size_t c = 0; c < orders.size(); ++c) {
-      const std::int64_t begin = static_cast<std::int64_t>(c) * size, width = std::min(size, n - begin);
+      const std::int64_t begin = static_cast<std::int64_t>(c) * size, width = std::min(size, n - begin), end = begin + width;
       const at::Tensor lines = H.narrow(0, begin, width), own = lines.narrow(1, begin, width).contiguous();
-      at::Tensor D = at::empty({static_cast<std::int64_t>(rows.size()), width});
-      std::int64_t changed = 0;  // rows of D in use
-      std::vector<std::int64_t> row_of;
-      for (std::size_t r = 0; r < rows.size(); ++r) {
-        if (done[r]) continue;
-        float *g = scratch.data(), *d = D.data_ptr<float>() + changed * width;
-        std::copy_n(gradient.data_ptr<float>() + static_cast<std::int64_t>(r) * n + begin, width, g);
-        for (std::int64_t j = 0; j < width; ++j) d[j] = -rows[r].value(begin + j);
-        Chunk chunk(rows[r], own.data_ptr<float>(), g, begin, width, g + width);
+      at::Tensor D = at::empty({count, width});
+      std::vector<std::int64_t> row_of;  // of the rows of D in use
+      for (std::int64_t r = 0; r < count; ++r) {
+        const auto at = static_cast<std::size_t>(r);
+        if (done[at]) continue;
+        float *g = scratch.data(), *felt = g + width, *e_H = gradient.data_ptr<float>() + r * n + begin;
+        float* d = D.data_ptr<float>() + static_cast<std::int64_t>(row_of.size()) * width;
+        if (tied)
+          mix(share.data_ptr<float>() + r * count, gradient.data_ptr<float>() + begin, count, n, width, felt);
+        else
+          std::copy_n(e_H, width, felt);
+        std::copy_n(felt, width, g);
+        for (std::int64_t j = 0; j < width; ++j) d[j] = -rows[at].value(begin + j);
+        Chunk chunk(rows[at], own.data_ptr<float>(), g, begin, width, felt + width);
         const bool scales = pass > 0 && chunk.scales(), codes = chunk.codes(orders[c]);
         if (!scales && !codes) continue;
-        for (std::int64_t j = 0; j < width; ++j) d[j] += rows[r].value(begin + j);
-        moved[r] = true;
-        row_of.push_back(static_cast<std::int64_t>(r));
-        ++changed;
+        for (std::int64_t j = 0; j < width; ++j) d[j] += rows[at].value(begin + j);
+        for (std::int64_t j = 0; j < width; ++j) e_H[j] += g[j] - felt[j];
+        moved[at] = true;
+        row_of.push_back(r);
       }
-      if (changed == 0) continue;
-      const at::Tensor felt = at::mm(D.narrow(0, 0, changed), lines);
-      for (std::int64_t k = 0; k < changed; ++k) {
-        float* g = gradient.data_ptr<float>() + row_of[static_cast<std::size_t>(k)] * n;
-        const float* f = felt.data_ptr<float>() + k * n;
-        for (std::int64_t i = 0; i < n; ++i) g[i] -= f[i];
+      if (row_of.empty()) continue;
+      // The columns to the left and to the right of the chunk.
+      for (const auto& [from, to] : {std::pair(std::int64_t{0}, begin), std::pair(end, n)}) {
+        if (from == to) continue;
+        const at::Tensor felt = at::mm(D.narrow(0, 0, static_cast<std::int64_t>(row_of.size())), lines.narrow(1, from, to - from));
+        for (std::size_t k = 0; k < row_of.size(); ++k) {
+          float* g = gradient.data_ptr<float>() + row_of[k] * n + from;
+          const float* f = felt.data_ptr<float>() + static_cast<std::int64_t>(k) * (to - from);
+          for (std::int64_t i = 0; i < to - from; ++i) g[i] -= f[i];
+        }
       }
     }
     if (pass == 0) continue;  // nothing moved yet but codes
-    for (std::size_t r = 0; r < rows.size(); ++r) done[r] = done[r] || !moved[r];
-    if (std::all_of(done.begin(), done.end(), [](bool row) { return row; })) break;
+    const bool still = std::none_of(moved.begin(), moved.end(), [](bool row) { return row; });
+    if (still) break;
+    if (!tied)
+      for (std::size_t r = 0; r < rows.size(); ++r) done[r] = done[r] || !moved[r];
   }
 }
 

@@ -14,8 +14,10 @@ namespace attar {
 
 // H: (columns, columns) float32, symmetric, positive diagonal. gradient: (rows, columns) float32, e H of each row as it comes, kept
 // up to date. order: all columns; those of one chunk of 256 are visited in this order, chunks from left to right. At most `passes`
-// times over codes, and over scales in between; a row is done when nothing in it moves. Never makes a row worse. Rows do not see each
-// other, but the sums' rounding depends on which rows come together.
-void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order, int passes);
+// times over codes, and over scales in between; a row is done when nothing in it moves. A: (rows, rows) float32, symmetric, positive
+// definite; the error is then tr(A E H E^T), each row seeing where the others stand. Undefined: I; rows do not see each
+// other, but the sums' rounding depends on which rows come together. Never makes the error worse.
+void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order, int passes,
+             const at::Tensor& A = {});
 
 }  // namespace attar

@@ -19,7 +19,6 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "quantize/cholesky.h"
-#include "quantize/coupling.h"
 #include "quantize/descent.h"
 #include "quantize/rtn.h"
 
@@ -27,7 +26,6 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kBlock = 128;  // columns per block: the paper's B
-constexpr std::int64_t kRows = 64;    // rows per parallel step; fixed, so that sums do not depend on the threads
 
 std::span<float> values(const at::Tensor& tensor) {
   return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
@@ -37,6 +35,7 @@ std::span<float> values(const at::Tensor& tensor) {
 struct Rows {
   at::Tensor W, T, Q;
   std::vector<PackedRow> packed;
+  at::Tensor A, across;  // (rows, rows), if they are tied: A = V D^2 V^T, V = across unit upper triangular
 };
 
 // T = W + (W drift + residual) H^-1: the weights that, on the quantized model's inputs, best repeat what W gave on the
@@ -53,15 +52,17 @@ at::Tensor corrected_target(const at::Tensor& W, const Curvature& c, std::int64_
   return T;
 }
 
-// Algorithm 1 over all columns, block by block.
+// Algorithm 1 over all columns, block by block. Rows that are tied hear of each other's errors the same way.
 void visit_columns(Rows& rows, const Curvature& c) {
   const std::int64_t count = rows.T.size(0), columns = rows.T.size(1);
   const at::Tensor T = rows.T.index_select(1, torch::tensor(c.order)).contiguous();
   const at::Tensor E = at::zeros_like(T);
   const float* target = T.data_ptr<float>();
   const float* U = c.U.data_ptr<float>();
+  const float* V = rows.across.defined() ? rows.across.data_ptr<float>() : nullptr;
   float* error = E.data_ptr<float>();
   float* quantized = rows.Q.data_ptr<float>();
+  std::vector<float> above(static_cast<std::size_t>(count));  // what the rows above ask of each row in this column
   for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
     const std::int64_t width = std::min(kBlock, columns - begin);
     // What the columns before this block ask of it.
@@ -71,14 +72,19 @@ void visit_columns(Rows& rows, const Curvature& c) {
     for (std::int64_t j = 0; j < width; ++j) {
       const std::int64_t k = begin + j, column = c.order[static_cast<std::size_t>(k)];
       const float* later = U + k * columns + begin;
+      std::fill(above.begin(), above.end(), 0.0f);
       for (std::int64_t r = 0; r < count; ++r) {
         PackedRow& row = rows.packed[static_cast<std::size_t>(r)];
         const float t = target[r * columns + k];
-        const int code = row.nearest(column, t + asked[r * width + j]);
+        const int code = row.nearest(column, t + asked[r * width + j] + above[static_cast<std::size_t>(r)]);
         const float q = row.value(column, code), e = t - q;
         row.set_code(column, code);
         quantized[r * columns + column] = q;
         error[r * columns + k] = e;
+        if (V != nullptr) {
+          const float all = e + asked[r * width + j];  // (E U)_rj
+          for (std::int64_t i = r + 1; i < count; ++i) above[static_cast<std::size_t>(i)] += all * V[r * count + i];
+        }
         for (std::int64_t i = j + 1; i < width; ++i) asked[r * width + i] += e * later[i];
       }
     }
@@ -88,7 +94,7 @@ void visit_columns(Rows& rows, const Curvature& c) {
 // Returns (T - Q) H of the final rows.
 at::Tensor descend(Rows& rows, const Curvature& c, int passes) {
   at::Tensor gradient = at::mm(rows.T - rows.Q, c.H);
-  descend(rows.packed, c.H, gradient, c.order, passes);
+  descend(rows.packed, c.H, gradient, c.order, passes, rows.A);
   return gradient;
 }
 
@@ -187,7 +193,7 @@ Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string
 }
 
 GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options, std::string_view name,
-                const at::Tensor& V) {
+                const at::Tensor& A) {
   const at::NoGradGuard no_grad;
   const std::int64_t rows = W.size(0), columns = W.size(1);
   if (curvature.H.size(0) != columns)
@@ -199,15 +205,12 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
   const auto bytes_of = [&](std::int64_t row) {
     return std::span(result.Q.bytes).subspan(static_cast<std::size_t>(row) * stride, stride);
   };
-  const bool coupled = V.defined() && V.size(1) > 0;
-  at::Tensor E, G;  // of the whole matrix, if its rows are tied
-  if (coupled) E = at::empty({rows, columns}), G = at::empty({rows, columns});
-  const std::int64_t steps = (rows + kRows - 1) / kRows;
+  const std::int64_t together = A.defined() ? A.size(1) : kStepRows, steps = (rows + together - 1) / together;
   std::vector<Sums> sums(static_cast<std::size_t>(steps));
   parallel_for(steps, [&](std::int64_t step) {
     check_interrupt();
     const at::NoGradGuard no_grad_here;
-    const std::int64_t begin = step * kRows, count = std::min(kRows, rows - begin);
+    const std::int64_t begin = step * together, count = std::min(together, rows - begin);
     Rows part;
     part.W = W.narrow(0, begin, count);
     part.T = corrected_target(part.W, curvature, begin);
@@ -217,6 +220,12 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
                  curvature.importance, bytes_of(begin + r));
       part.packed.emplace_back(type, bytes_of(begin + r), columns);
     }
+    if (A.defined()) {
+      part.A = A.narrow(0, begin, count).narrow(1, 0, count).contiguous();
+      at::Tensor L = part.A.flip({0, 1}).to(at::kDouble);
+      if (!cholesky_in_place(L)) fail("gptq: the output metric of ", name, " is not positive definite");
+      part.across = unit_upper(L);
+    }
     visit_columns(part, curvature);
     const at::Tensor gradient = descend(part, curvature, options.descent_passes);
     for (std::int64_t r = 0; r < count; ++r) {
@@ -225,25 +234,8 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
       float* q = part.Q.data_ptr<float>() + r * columns;
       for (std::int64_t j = 0; j < columns; ++j) q[j] = row.value(j);
     }
-    const at::Tensor error = part.T - part.Q;
-    if (!coupled) {
-      sums[static_cast<std::size_t>(step)] = measure(part.W, part.packed, error, gradient, curvature);
-      return;
-    }
-    E.narrow(0, begin, count).copy_(error);
-    G.narrow(0, begin, count).copy_(gradient);
+    sums[static_cast<std::size_t>(step)] = measure(part.W, part.packed, part.T - part.Q, gradient, curvature);
   });
-  if (coupled) {
-    descend_coupled(result.Q, E, G, V, curvature, options.coupled_sweeps);
-    parallel_for(steps, [&](std::int64_t step) {
-      const at::NoGradGuard no_grad_here;
-      const std::int64_t begin = step * kRows, count = std::min(kRows, rows - begin);
-      std::vector<PackedRow> packed;
-      for (std::int64_t r = 0; r < count; ++r) packed.emplace_back(type, bytes_of(begin + r), columns);
-      sums[static_cast<std::size_t>(step)] =
-          measure(W.narrow(0, begin, count), packed, E.narrow(0, begin, count), G.narrow(0, begin, count), curvature);
-    });
-  }
   Sums total;
   for (const Sums& part : sums) {
     total.weight_error += part.weight_error;

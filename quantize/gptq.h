@@ -22,7 +22,6 @@ struct GptqOptions {
   double damping = 0.1;
   bool act_order = true;       // visit the columns with the largest diagonal first
   int descent_passes = 8;      // at most this many passes of coordinate descent after the columns are done
-  int coupled_sweeps = 4;      // and this many over all rows together, if it is known what outputs mean
 };
 
 // What the inputs of a matrix say about it. Prepared once, used for every matrix that sees the same inputs.
@@ -61,10 +60,14 @@ struct GptqResult {
   double clipped = 0;       // share of weights whose target lies beyond the grid's ends by more than half a step
 };
 
-// W: (rows, columns) float32, contiguous. V: (rows, rank), of the linear's output metric; undefined: every output counts alike, and rows are
-// independent. Same bytes at any number of threads. The caller sees to it that LibTorch and its BLAS use one thread (set_up_torch(1)),
+// Rows that a thread works on at a time, fixed so that sums do not depend on the threads: where rows are independent, and where the errors of
+// this many may make up for one another.
+constexpr std::int64_t kStepRows = 64, kMetricRows = 256;
+
+// W: (rows, columns) float32, contiguous. A: the linear's output metric (output_metric.h); undefined: every output counts alike, and rows
+// are independent. Same bytes at any number of threads. The caller sees to it that LibTorch and its BLAS use one thread (set_up_torch(1)),
 // since their sums depend on it.
 GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, const GptqOptions& options, std::string_view name,
-                const at::Tensor& V = {});
+                const at::Tensor& A = {});
 
 }  // namespace attar

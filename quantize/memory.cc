@@ -2,17 +2,17 @@
 
 #include <algorithm>
 
+#include "quantize/gptq.h"
 #include "quantize/streams.h"
 
 namespace attar {
 namespace {
 
+constexpr double kFloat = 4, kDouble = 8;
 constexpr double kProgram = 500e6;  // libraries, tokenizer, pages of the model's file on their way in, what the allocator keeps
 
-}  // namespace
-
-std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int threads) {
-  constexpr double kFloat = 4, kDouble = 8;
+// rows: of a matrix that a thread works on at a time.
+std::uint64_t with_rows(const ModelConfig& c, std::int64_t length, int threads, double rows) {
   const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size),
                heads = static_cast<double>(c.heads * c.head_dim), kv = static_cast<double>(c.kv_heads * c.head_dim);
   const double wave = static_cast<double>(std::max(kWaveTokens, length)), tokens = static_cast<double>(length);
@@ -20,7 +20,7 @@ std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int t
   // Weights of the half, then sums and inputs of a wave, then what solving takes: H, U and the factor, and what moves the target.
   const auto sums = [&](double weights, double in, double out) { return kFloat * (weights + in * in + out * in + wave * (in + out)); };
   const auto solve = [&](double weights, double in, double out) {
-    return kFloat * (weights + 2 * in * in + out * in) + kDouble * in * in + threads * kFloat * 64 * in * 12;
+    return kFloat * (weights + 2 * in * in + out * in) + kDouble * in * in + threads * kFloat * rows * in * 12;
   };
   const double peak = std::max({
       sums(qkv + o, h, h), solve(2 * qkv + o, h, h),                     // into q, k, v: a cross product instead of outputs
@@ -34,16 +34,22 @@ std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int t
   return static_cast<std::uint64_t>(kProgram + peak + threads * chunk);
 }
 
+}  // namespace
+
+std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int threads) { return with_rows(c, length, threads, kStepRows); }
+
 std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threads) {
-  constexpr double kFloat = 4, kLogits = 5;  // logits and what their gradient needs
+  constexpr double kLogits = 5;  // logits and what their gradient needs
   const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), v = static_cast<double>(c.vocab_size),
                heads = static_cast<double>(c.heads * c.head_dim), kv = static_cast<double>(c.kv_heads * c.head_dim);
-  const double tokens = static_cast<double>(std::min<std::int64_t>(length, 256));
-  const double weights = h * (2 * heads + 2 * kv + 3 * f), A = heads * heads + 2 * kv * kv + 2 * h * h + 2 * f * f;
-  const double chunk = tokens * (6 * (f + h) + 3 * (heads + 2 * kv + 2 * f + 2 * h)) + 4 * static_cast<double>(c.heads) * tokens * tokens;
-  const double backward = kFloat * std::max(weights + A + threads * chunk, h * v + threads * kLogits * tokens * v);
-  const double tied = static_cast<double>(calibrated_memory(c, length, threads)) + kFloat * 3 * h * f;
-  return static_cast<std::uint64_t>(std::max(kProgram + backward, tied));
+  const double tokens = static_cast<double>(std::min<std::int64_t>(length, 256)), widest = std::max({h, f, heads});
+  const double outputs = heads + 2 * kv + 2 * f + 2 * h, weights = h * (2 * heads + 2 * kv + 3 * f);
+  const double inputs = 2 * h * h + heads * heads + f * f;  // H of each
+  const double chunk = tokens * (8 * (f + h) + 4 * outputs) + 4 * static_cast<double>(c.heads) * tokens * tokens;
+  const double backward = std::max(kFloat * (weights + inputs + outputs * static_cast<double>(kMetricRows) + threads * chunk) + kDouble * widest * widest,
+                                   kFloat * (h * v + threads * kLogits * tokens * v));
+  const std::uint64_t tied = with_rows(c, length, threads, static_cast<double>(kMetricRows));
+  return std::max(tied, static_cast<std::uint64_t>(kProgram + backward));
 }
 
 }  // namespace attar

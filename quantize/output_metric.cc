@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "quantize/cholesky.h"
 #include "quantize/decoder_pool.h"
 #include "quantize/tensors.h"
 
@@ -13,7 +14,7 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kTokens = 256;  // of a chunk
-constexpr std::int64_t kRank = 64;
+constexpr double kInputDamping = 0.1;       // of H, as a share of its mean diagonal
 // Added to the diagonal of A, as a share of its mean: what is small in A is mostly noise, and two independent sides are a rough model.
 constexpr double kDamping = 1.0;
 constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_head.weight", *kFinalNorm = "model.norm.weight";
@@ -28,7 +29,7 @@ class Fisher {
     for (const Ids& chunk : chunks) ids_.emplace_back(chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(length_));
   }
 
-  std::map<std::string, at::Tensor> run() {
+  void run(const LayerMetrics& take) {
     const std::int64_t layers = model_.config.layers;
     Progress progress("output metric", static_cast<std::uint64_t>(2 * layers), "layers");
     {
@@ -47,10 +48,9 @@ class Fisher {
     }
     for_each_chunk(head_weights(), [&](Decoder& decoder, std::size_t i) { save(layers, i, head_gradient(decoder, i)); });
     for (std::int64_t layer = layers - 1; layer >= 0; --layer) {
-      through(layer);
+      take(layer, through(layer));
       progress.advance(1);
     }
-    return std::move(metrics_);
   }
 
  private:
@@ -87,45 +87,130 @@ class Fisher {
     return h.grad();
   }
 
-  // Carries the gradients through a layer, from its outputs to its inputs, and learns what its linears' outputs mean on the way.
-  void through(std::int64_t layer) {
-    const Weights weights = layer_weights(layer);
-    std::map<std::string, at::Tensor> A;
-    for (const auto& [name, W] : weights)
-      if (W.dim() == 2) A.emplace(name, at::zeros({W.size(0), W.size(0)}));
+  // One chunk at a time of a wave on each thread, then what all of them showed together.
+  void for_each_wave(const Weights& weights, const std::function<void(Decoder&, std::size_t chunk, std::size_t slot)>& work,
+                     const std::function<void(std::size_t slots)>& sum) {
     const auto wave = static_cast<std::size_t>(thread_count());
-    std::vector<std::map<std::string, at::Tensor>> gradients(wave);
     for (std::size_t begin = 0; begin < ids_.size(); begin += wave) {
       check_interrupt();
       const std::size_t count = std::min(wave, ids_.size() - begin);
       parallel_for(static_cast<std::int64_t>(count), [&](std::int64_t k) {
-        const std::size_t i = begin + static_cast<std::size_t>(k);
-        auto& seen = gradients[static_cast<std::size_t>(k)];
-        decoders_.with(weights, [&](Decoder& decoder) {
-          const at::AutoGradMode with_grad(true);
-          decoder.output_observer = [&](const std::string& name, const at::Tensor& y) {
-            at::Tensor& place = seen[name + ".weight"];
-            y.register_hook([&place](const at::Tensor& g) { place = g.reshape({-1, g.size(-1)}).contiguous(); });
-          };
-          const at::Tensor h = load(layer, i).requires_grad_(true);
-          decoder.layer(layer, h).backward(load(layer + 1, i));
-          decoder.output_observer = nullptr;
-          save(layer, i, h.grad());
-        });
+        const auto slot = static_cast<std::size_t>(k);
+        decoders_.with(weights, [&](Decoder& decoder) { work(decoder, begin + slot, slot); });
       });
-      each(A, [&](const std::string& name, at::Tensor& sum) {
-        for (std::size_t k = 0; k < count; ++k) {
-          const at::Tensor& g = gradients[k].at(name);
-          sum.addmm_(g.t(), g);
-        }
-      });
+      sum(count);
     }
+  }
+
+  // L, H = L L^T, of each input in the layer, in the order they come up. Linears that share an input take it one after another.
+  std::vector<at::Tensor> input_factors(const Weights& weights, std::int64_t layer) {
+    std::vector<std::vector<at::Tensor>> seen(static_cast<std::size_t>(thread_count()));
+    std::vector<std::string> names;
+    std::vector<at::Tensor> H;
+    for_each_wave(
+        weights,
+        [&](Decoder& decoder, std::size_t chunk, std::size_t slot) {
+          const at::NoGradGuard no_grad;
+          std::vector<at::Tensor>& inputs = seen[slot];
+          inputs.clear();
+          decoder.observer = [&](const std::string& name, const at::Tensor& x) {
+            if (!inputs.empty() && inputs.back().is_same(x)) return;
+            inputs.push_back(x);
+            if (chunk == 0) names.push_back(name);
+          };
+          decoder.layer(layer, load(layer, chunk));
+          decoder.observer = nullptr;
+        },
+        [&](std::size_t slots) {
+          H.resize(names.size());
+          parallel_for(static_cast<std::int64_t>(H.size()), [&](std::int64_t k) {
+            const at::NoGradGuard no_grad;
+            const auto input = static_cast<std::size_t>(k);
+            for (std::size_t slot = 0; slot < slots; ++slot) {
+              const at::Tensor x = seen[slot][input].reshape({-1, seen[slot][input].size(-1)});
+              if (!H[input].defined()) H[input] = at::zeros({x.size(1), x.size(1)});
+              H[input].addmm_(x.t(), x);
+            }
+          });
+        });
+    for (std::size_t i = 0; i < H.size(); ++i) {
+      at::Tensor L = H[i].to(at::kDouble);
+      L.diagonal().add_(kInputDamping * L.diagonal().mean());
+      if (!cholesky_in_place(L))
+        fail("gptq: the inputs of ", names[i], " hold NaN or Inf, or overflow when squared; the model does not compute on this ",
+             "calibration text");
+      H[i] = L.to(at::kFloat);
+    }
+    return H;
+  }
+
+  // Carries the gradients through a layer, from its outputs to its inputs, and learns what its linears' outputs mean on the way.
+  std::map<std::string, at::Tensor> through(std::int64_t layer) {
+    struct Output {
+      std::size_t input = 0;
+      at::Tensor g, Kg;  // (tokens, rows)
+    };
+    const Weights weights = layer_weights(layer);
+    const std::vector<at::Tensor> factors = input_factors(weights, layer);
+    std::map<std::string, at::Tensor> A;
+    for (const auto& [name, W] : weights)
+      if (W.dim() == 2) A.emplace(name, at::zeros({W.size(0), std::min(kMetricRows, W.size(0))}));
+    std::vector<std::map<std::string, Output>> seen(static_cast<std::size_t>(thread_count()));
+    for_each_wave(
+        weights,
+        [&](Decoder& decoder, std::size_t chunk, std::size_t slot) {
+          const at::AutoGradMode with_grad(true);
+          std::vector<at::Tensor> inputs;
+          std::map<std::string, Output>& outputs = seen[slot];
+          decoder.observer = [&](const std::string&, const at::Tensor& x) {
+            if (inputs.empty() || !inputs.back().is_same(x)) inputs.push_back(x);
+          };
+          decoder.output_observer = [&](const std::string& name, const at::Tensor& y) {
+            Output& output = outputs[name + ".weight"];
+            output.input = inputs.size() - 1;
+            y.register_hook([&output](const at::Tensor& g) { output.g = g.reshape({-1, g.size(-1)}).contiguous(); });
+          };
+          const at::Tensor h = load(layer, chunk).requires_grad_(true);
+          decoder.layer(layer, h).backward(load(layer + 1, chunk));
+          decoder.observer = decoder.output_observer = nullptr;
+          save(layer, chunk, h.grad());
+          const at::NoGradGuard no_grad;
+          for (std::size_t i = 0; i < inputs.size(); ++i) {
+            const at::Tensor x = inputs[i].detach().reshape({-1, inputs[i].size(-1)});
+            const at::Tensor Z = at::linalg_solve_triangular(factors[i].t(), x, /*upper=*/true, /*left=*/false), K = at::mm(Z, Z.t());
+            for (auto& [name, output] : outputs)
+              if (output.input == i) output.Kg = at::mm(K, output.g);
+          }
+        },
+        [&](std::size_t slots) {
+          each(A, [&](const std::string& name, at::Tensor& sum) {
+            const std::int64_t rows = sum.size(0), block = sum.size(1);
+            for (std::size_t slot = 0; slot < slots; ++slot) {
+              const Output& output = seen[slot].at(name);
+              for (std::int64_t begin = 0; begin < rows; begin += block) {
+                const std::int64_t width = std::min(block, rows - begin);
+                sum.narrow(0, begin, width).narrow(1, 0, width).addmm_(output.g.narrow(1, begin, width).t(), output.Kg.narrow(1, begin, width));
+              }
+            }
+          });
+        });
     each(A, [&](const std::string& name, at::Tensor& sum) {
-      if (!at::isfinite(sum.diagonal()).all().item<bool>())
+      if (!at::isfinite(sum).all().item<bool>())
         fail("gptq: the gradients at the output of ", name, " hold NaN or Inf; the model does not compute on this calibration text");
-      sum = leading_part(std::move(sum), kRank);
+      damp(sum);
     });
-    metrics_.merge(A);
+    return A;
+  }
+
+  // Brings the mean of A's diagonal to 1 and adds to it. A of nothing but zeros becomes I.
+  static void damp(at::Tensor& A) {
+    const std::int64_t rows = A.size(0), block = A.size(1);
+    float* values = A.data_ptr<float>();
+    const auto diagonal = [&](std::int64_t r) -> float& { return values[r * block + r % block]; };
+    double sum = 0;
+    for (std::int64_t r = 0; r < rows; ++r) sum += diagonal(r);
+    if (sum > 0) A.mul_(static_cast<double>(rows) / sum);
+    for (std::int64_t r = 0; r < rows; ++r) diagonal(r) += static_cast<float>(sum > 0 ? kDamping : 1.0);
   }
 
   template <class Work>
@@ -157,36 +242,18 @@ class Fisher {
   std::vector<Ids> ids_;
   DecoderPool decoders_;
   ScratchFile file_;
-  std::map<std::string, at::Tensor> metrics_;
 };
 
 }  // namespace
 
-at::Tensor leading_part(at::Tensor A, std::int64_t rank) {
-  constexpr int kIterations = 8;
-  const std::int64_t n = A.size(0), k = std::min(rank, n / 2), width = std::min(n, k + 8);
-  const double mean = A.diagonal().to(at::kDouble).mean().item<double>();
-  if (!(mean > 0) || k == 0) return at::zeros({n, 0});
-  A.div_(mean);
-  Random random(1);
-  at::Tensor Q = at::empty({n, width});
-  for (std::int64_t i = 0; i < Q.numel(); ++i) Q.data_ptr<float>()[i] = static_cast<float>(random.uniform() - 0.5);
-  for (int i = 0; i < kIterations; ++i) Q = std::get<0>(at::linalg_qr(at::mm(A, Q)));
-  const auto [theta, rotation] = at::linalg_eigh(at::mm(Q.t(), at::mm(A, Q)));
-  const at::Tensor top = theta.narrow(0, width - k, k), U = at::mm(Q, rotation.narrow(1, width - k, k));
-  const double rest = std::max(0.0, static_cast<double>(n) - top.sum().item<double>()) / static_cast<double>(n - k);
-  return U * ((top - rest).clamp_min(0) / (rest + kDamping)).sqrt();
-}
-
-std::map<std::string, at::Tensor> measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed,
-                                                         const fs::path& folder) {
+void measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
+                            const LayerMetrics& take) {
   if (chunks.empty()) fail("output metric: no text");
   const OneTorchThread one_thread;
   const fs::path file = folder.empty() ? fs::path() : folder / "gradients";
-  std::map<std::string, at::Tensor> metrics = Fisher(model, chunks, seed, file).run();
+  Fisher(model, chunks, seed, file).run(take);
   std::error_code ignored;
   if (!file.empty()) fs::remove(file, ignored);
-  return metrics;
 }
 
 }  // namespace attar

@@ -5,14 +5,15 @@
 //   Martens, Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015,
 //   https://arxiv.org/abs/1503.05671.
 //
-// To second order, replacing W by W - E raises the KL divergence by  tr(A E H E^T) / 2  if inputs (H) and what outputs mean (A) are
-// taken as independent. A is the second moment of the gradient of -log p(y) with respect to the linear's output, y drawn from the model's
-// own distribution: the output side of the Fisher information.
+// To second order, replacing W by W - E raises the KL divergence by the mean of <G, E>^2 / 2, G the gradient of -log p(y) of a whole chunk of
+// text with respect to W, y drawn from the model's own distribution: the Fisher information. With H given for the inputs, the nearest
+// A in  tr(A E H E^T)  is, up to a factor, the mean of  G H^-1 G^T. Kept of it are blocks on the diagonal.
 #pragma once
 
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,17 +21,18 @@
 #include "base/files.h"
 #include "convert/checkpoint.h"
 #include "datasets/tokenizer.h"
+#include "quantize/gptq.h"
 
 namespace attar {
 
-// Of every linear inside the layers, by its weight's name: V (rows, rank) float32; A is a multiple of I + V V^T, damped. At most the first
-// 256 tokens of each chunk are used. The model runs layer by layer, forwards and backwards: in memory are one layer, A of its linears and
-// the table of the output head. Hidden states are kept in a file in `folder`, which is removed; folder empty: in memory too. The same at any
-// number of threads.
-std::map<std::string, at::Tensor> measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed,
-                                                         const fs::path& folder);
+// Of the linears of a layer, by their weights' names: A (rows, min(kMetricRows, rows)) float32, entry k of row r standing for row
+// r - r % kMetricRows + k; mean of the diagonal 1, then damped.
+using LayerMetrics = std::function<void(std::int64_t layer, std::map<std::string, at::Tensor> A)>;
 
-// A: (rows, rows) float32, symmetric, positive semidefinite; consumed. (rows, rank) as above; no columns if A is zero.
-at::Tensor leading_part(at::Tensor A, std::int64_t rank);
+// take is given the layers from the last to the first. At most the first 256 tokens of each chunk are used. The model runs layer by layer,
+// forwards and backwards: in memory are one layer, A and H of its linears and the table of the output head. Hidden states are kept in a
+// file in `folder`, which is removed; folder empty: in memory too. The same at any number of threads.
+void measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
+                            const LayerMetrics& take);
 
 }  // namespace attar

@@ -165,24 +165,29 @@ class Pipeline {
     return parts;
   }
 
-  // What the outputs of linears mean, from the folder if an earlier run has measured it.
+  // What the outputs of linears mean; in the folder, one part per layer, if there is one.
+  static std::string metric_part(std::int64_t layer) { return cat("output-metric-", layer); }
   void measure_outputs() {
-    constexpr const char* kPart = "output-metric";
-    if (const auto found = folder_ ? folder_->find(kPart) : std::nullopt) {
-      for (const Tensor& tensor : found->tensors) metrics_.emplace(tensor.name, read_tensor(tensor));
-      return;
-    }
+    if (folder_ && folder_->find(metric_part(0))) return;  // the last that is measured
     std::vector<Ids> chunks = options_.calibration;
     chunks.resize(std::min(chunks.size(), static_cast<std::size_t>(options_.fisher_samples)));
-    metrics_ = measure_output_metrics(model_, chunks, 0, options_.folder);
-    if (!folder_) return;
-    std::map<std::string, QuantizedTensor> kept;
-    for (const auto& [name, V] : metrics_) {
-      const at::Tensor whole = V.contiguous();
-      const auto* bytes = static_cast<const std::byte*>(whole.data_ptr());
-      kept.emplace(name, QuantizedTensor{Type::kF32, whole.sizes().vec(), Bytes(bytes, bytes + whole.nbytes())});
-    }
-    folder_->store(kPart, kept, nlohmann::json::object());
+    measure_output_metrics(model_, chunks, 0, options_.folder, [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics) {
+      if (!folder_) return metrics_.merge(metrics);
+      std::map<std::string, QuantizedTensor> kept;
+      for (const auto& [name, A] : metrics) {
+        const auto* bytes = static_cast<const std::byte*>(A.data_ptr());
+        kept.emplace(name, QuantizedTensor{Type::kF32, A.sizes().vec(), Bytes(bytes, bytes + A.nbytes())});
+      }
+      folder_->store(metric_part(layer), kept, nlohmann::json::object());
+    });
+  }
+  void load_metrics(std::int64_t layer) {
+    if (!folder_ || options_.method != Method::kGptq || options_.fisher_samples == 0) return;
+    metrics_.clear();
+    const auto part = folder_->find(metric_part(layer));
+    if (!part)
+      throw ResumeError(cat("cannot resume: ", metric_part(layer), " in ", options_.folder.string(), " is missing; remove the folder to start again"));
+    for (const Tensor& tensor : part->tensors) metrics_.emplace(tensor.name, read_tensor(tensor));
   }
 
   // Takes what an earlier run has finished.
@@ -257,6 +262,7 @@ class Pipeline {
 
   // Inputs taken from the layers before as they are after quantization.
   void calibrate_layer(std::int64_t layer, nlohmann::json& notes, Progress& progress) {
+    load_metrics(layer);
     for (const Half half : {Half::kAttention, Half::kMlp}) {
       streams_->enter(layer, half);
       const std::vector<std::string> names = streams_->linear_weights();
@@ -369,7 +375,7 @@ class Pipeline {
   std::optional<Streams> streams_;
   bool streams_ready_ = true;
   std::string sealed_;                           // hash of the hidden states behind the last part restored
-  std::map<std::string, at::Tensor> metrics_;    // V of every linear
+  std::map<std::string, at::Tensor> metrics_;    // A of linears: of the layer, or without a folder of all
   std::map<std::string, QuantizedTensor> fresh_; // of the part being worked on
   std::map<std::string, Tensor> done_;
 };

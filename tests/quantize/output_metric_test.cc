@@ -5,7 +5,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
-#include "quantize/coupling.h"
+#include "quantize/descent.h"
 #include "tests/kernels_ref/gridded_types.h"
 #include "tests/model/models.h"
 #include "tests/quantize/support.h"
@@ -14,19 +14,6 @@ namespace attar {
 namespace {
 
 using test::normal;
-
-at::Tensor outer(const at::Tensor& V) { return at::mm(V, V.t()); }
-
-TEST(LeadingPart, IsExactForAFewDirectionsOverAFlatRest) {
-  // A = 0.5 I + U U^T with five directions. Damping adds the mean of the diagonal; all that is over the flat part is V V^T times it.
-  const at::Tensor U = normal(60, 5, 3), A = outer(U) + 0.5 * at::eye(60);
-  const double mean = A.diagonal().mean().item<double>(), flat = 0.5 + mean;
-  const at::Tensor V = leading_part(A.clone(), 5);
-  ASSERT_EQ(V.sizes(), (at::IntArrayRef{60, 5}));
-  EXPECT_LT((outer(V) - outer(U) / flat).abs().max().item<double>(), 1e-4);
-}
-
-TEST(LeadingPart, OfNothingIsNothing) { EXPECT_EQ(leading_part(at::zeros({8, 8}), 4).size(1), 0); }
 
 class OutputMetric : public ::testing::Test {
  protected:
@@ -43,21 +30,27 @@ class OutputMetric : public ::testing::Test {
         id = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(model.config.vocab_size)));
   }
   void TearDown() override { set_verbosity(Verbosity::kNormal); }
+  std::map<std::string, at::Tensor> measure(std::uint64_t seed) const {
+    std::map<std::string, at::Tensor> all;
+    measure_output_metrics(model, chunks, seed, {}, [&](std::int64_t, std::map<std::string, at::Tensor> A) { all.merge(A); });
+    return all;
+  }
   std::shared_ptr<Decoder> decoder;
   Checkpoint model;
   std::vector<Ids> chunks;
 };
 
-TEST_F(OutputMetric, IsTheSecondMomentOfTheGradients) {
-  // The whole model at once, under autograd, with the same draws.
-  std::map<std::string, at::Tensor> A, outputs;
-  decoder->output_observer = [&](const std::string& name, const at::Tensor& y) {
-    y.retain_grad();
-    outputs[name + ".weight"] = y;
+// The whole model at once: G is the gradient of W itself, chunk by chunk, by autograd and with the same draws.
+TEST_F(OutputMetric, IsTheSecondMomentOfTheGradientsOfTheWeights) {
+  std::map<std::string, at::Tensor> H, A;
+  std::map<std::string, std::vector<at::Tensor>> gradients;
+  for (auto& parameter : decoder->parameters()) parameter.set_requires_grad(true);
+  decoder->observer = [&](const std::string& name, const at::Tensor& x) {
+    const at::Tensor X = x.detach().reshape({-1, x.size(-1)}).to(at::kDouble), product = at::mm(X.t(), X);
+    at::Tensor& sum = H[name + ".weight"];
+    sum = sum.defined() ? sum + product : product;
   };
   for (std::size_t i = 0; i < chunks.size(); ++i) {
-    const at::AutoGradMode with_grad(true);
-    decoder->parameter("model.embed_tokens.weight").set_requires_grad(true);
     const at::Tensor p = decoder->forward(torch::tensor(chunks[i]).unsqueeze(0)).squeeze(0).softmax(-1);
     Random random(5 + i);
     at::Tensor loss = at::zeros({});
@@ -68,28 +61,35 @@ TEST_F(OutputMetric, IsTheSecondMomentOfTheGradients) {
       loss = loss - p[t][y].log();
     }
     loss.backward();
-    const torch::NoGradGuard no_grad;
-    for (const auto& [name, y] : outputs) {
-      if (!name.starts_with("model.layers.")) continue;
-      const at::Tensor g = y.grad().reshape({-1, y.size(-1)});
-      A[name] = A.contains(name) ? A[name] + at::mm(g.t(), g) : at::mm(g.t(), g);
+    for (const std::string& name : decoder->parameter_names()) {
+      at::Tensor& parameter = decoder->parameter(name);
+      if (H.contains(name) && name.starts_with("model.layers.")) gradients[name].push_back(parameter.grad().to(at::kDouble));
+      parameter.mutable_grad() = at::Tensor();
     }
   }
-  decoder->output_observer = nullptr;
-  const auto metrics = measure_output_metrics(model, chunks, 5, {});
-  ASSERT_EQ(metrics.size(), A.size());
-  for (const auto& [name, V] : metrics) {
-    const at::Tensor expected = outer(leading_part(A.at(name).clone(), 64));
-    EXPECT_LT((outer(V) - expected).abs().max().item<double>(), 0.02 * expected.abs().max().item<double>()) << name;
+  decoder->observer = nullptr;
+  for (auto& parameter : decoder->parameters()) parameter.set_requires_grad(false);
+  const auto metrics = measure(5);
+  ASSERT_EQ(metrics.size(), gradients.size());
+  for (const auto& [name, A_of] : metrics) {
+    at::Tensor damped = H.at(name);
+    damped.diagonal().add_(0.1 * damped.diagonal().mean());
+    const at::Tensor inverse = at::linalg_inv(damped);
+    at::Tensor expected = at::zeros({A_of.size(0), A_of.size(0)}, at::kDouble);
+    for (const at::Tensor& G : gradients.at(name)) expected += at::mm(at::mm(G, inverse), G.t());
+    expected /= expected.diagonal().mean();
+    expected.diagonal().add_(1.0);
+    ASSERT_EQ(A_of.size(0), A_of.size(1)) << "all rows of so small a matrix are one block";
+    EXPECT_LT((A_of - expected).abs().max().item<double>(), 2e-3 * expected.abs().max().item<double>()) << name;
   }
 }
 
 TEST_F(OutputMetric, IsTheSameOnAnyNumberOfThreads) {
   const int before = thread_count();
   set_thread_count(1);
-  const auto one = measure_output_metrics(model, chunks, 0, {});
+  const auto one = measure(0);
   set_thread_count(3);
-  const auto three = measure_output_metrics(model, chunks, 0, {});
+  const auto three = measure(0);
   set_thread_count(before);
   for (const auto& [name, V] : one) EXPECT_TRUE(at::equal(V, three.at(name))) << name;
 }
@@ -97,59 +97,92 @@ TEST_F(OutputMetric, IsTheSameOnAnyNumberOfThreads) {
 TEST_F(OutputMetric, NamesTheLinearThatDoesNotCompute) {
   for (const char* name : {"gate", "up"}) decoder->parameter(cat("model.layers.0.mlp.", name, "_proj.weight")).mul_(1e30);
   try {
-    measure_output_metrics(to_checkpoint(*decoder, {}), chunks, 0, {});
+    model = to_checkpoint(*decoder, {});
+    measure(0);
     FAIL() << "measured";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("model.layers."), std::string::npos) << error.what();
   }
 }
 
-class Coupling : public ::testing::TestWithParam<Type> {
+class TiedRows : public ::testing::TestWithParam<Type> {
  protected:
-  static constexpr std::int64_t kRows = 96, kColumns = 256;
+  static constexpr std::int64_t kRows = 400, kColumns = 256;  // a whole block and a part of one
   void SetUp() override {
     set_up_torch(1);
     W = normal(kRows, kColumns, 1) * 0.05;
     curvature = make_curvature({test::gram(test::correlated_inputs(1024, kColumns, 2)), {}, {}}, {}, "W");
-    V = normal(kRows, 6, 4);
+    const at::Tensor V = normal(kRows, 6, 4), all = at::eye(kRows) + at::mm(V, V.t());
+    A = at::zeros({kRows, kMetricRows});
+    whole = at::zeros({kRows, kRows});
+    for (std::int64_t begin = 0; begin < kRows; begin += kMetricRows) {
+      const std::int64_t width = std::min(kMetricRows, kRows - begin);
+      const at::Tensor block = all.narrow(0, begin, width).narrow(1, begin, width);
+      A.narrow(0, begin, width).narrow(1, 0, width).copy_(block);
+      whole.narrow(0, begin, width).narrow(1, begin, width).copy_(block);
+    }
   }
-  GptqResult run(const at::Tensor& metric) const { return gptq(GetParam(), W, curvature, {}, "W", metric); }
-  double loss(const QuantizedTensor& Q) const {
-    const at::Tensor E = W - test::tensor_of(Q);
-    return ((at::eye(kRows) + outer(V)) * at::mm(at::mm(E, curvature.H), E.t())).sum(at::kDouble).item<double>();
-  }
-  at::Tensor W, V;
+  GptqResult run(const at::Tensor& metric, const GptqOptions& options = {}) const { return gptq(GetParam(), W, curvature, options, "W", metric); }
+  double loss(const at::Tensor& E) const { return (whole * at::mm(at::mm(E, curvature.H), E.t())).sum(at::kDouble).item<double>(); }
+  double loss(const QuantizedTensor& Q) const { return loss(W - test::tensor_of(Q)); }
+  at::Tensor W, A, whole;  // the metric by blocks, and in full
   Curvature curvature;
 };
 
-TEST_P(Coupling, MakesUpForErrorsInOtherRows) {
-  const GptqResult apart = run({}), tied = run(V);
-  EXPECT_LT(loss(tied.Q), 0.85 * loss(apart.Q));
+TEST_P(TiedRows, MakeUpForEachOther) {
+  const GptqResult apart = run({}), tied = run(A);
+  EXPECT_LT(loss(tied.Q), 0.6 * loss(apart.Q));
   EXPECT_GT(tied.output_error, apart.output_error);  // which counts all outputs alike
-  EXPECT_EQ(run(at::zeros({kRows, 0})).Q.bytes, apart.Q.bytes);
 }
 
-TEST_P(Coupling, KeepsItsSumsTrue) {
-  QuantizedTensor Q = run({}).Q;
-  at::Tensor E = W - test::tensor_of(Q), G = at::mm(E, curvature.H);
-  descend_coupled(Q, E, G, V, curvature, 4);
-  EXPECT_LT((E - (W - test::tensor_of(Q))).abs().max().item<double>(), 1e-6);
-  EXPECT_LT((G - at::mm(E, curvature.H)).abs().max().item<double>(), 1e-3 * G.abs().max().item<double>());
+TEST_P(TiedRows, VisitingAloneIsWorthALotAndDescentTheRest) {
+  GptqOptions visit_only;
+  visit_only.descent_passes = 0;
+  const double visited = loss(run(A, visit_only).Q);
+  EXPECT_LT(visited, 0.75 * loss(run({}, visit_only).Q));
+  EXPECT_LT(loss(run(A).Q), visited);
 }
 
-TEST_P(Coupling, SameBytesAtAnyNumberOfThreads) {
+// Where it stops no single code is better.
+TEST_P(TiedRows, DescentEndsWhereNothingSingleHelps) {
+  const std::int64_t rows = 24;
+  const at::Tensor w = W.narrow(0, 0, rows).contiguous(), metric = whole.narrow(0, 0, rows).narrow(1, 0, rows).contiguous();
+  QuantizedTensor Q = test::rtn_of(GetParam(), w);
+  const auto stride = static_cast<std::size_t>(row_bytes(Q.type, kColumns));
+  std::vector<PackedRow> packed;
+  for (std::int64_t r = 0; r < rows; ++r) packed.emplace_back(Q.type, ByteView(Q.bytes).subspan(static_cast<std::size_t>(r) * stride, stride), kColumns);
+  at::Tensor gradient = at::mm(w - test::tensor_of(Q), curvature.H);
+  descend(packed, curvature.H, gradient, curvature.order, 400, metric);
+  at::Tensor E = w.clone();
+  for (std::int64_t i = 0; i < E.numel(); ++i) E.data_ptr<float>()[i] -= packed[static_cast<std::size_t>(i / kColumns)].value(i % kColumns);
+  const at::Tensor exact = at::mm(E, curvature.H);
+  EXPECT_LT((gradient - exact).abs().max().item<double>(), 1e-3 * exact.abs().max().item<double>());
+  const at::Tensor felt = at::mm(metric, exact);  // moving a code by d changes the loss by d (d A_rr H_jj - 2 (A E H)_rj)
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t j = 0; j < kColumns; ++j) {
+      const PackedRow& row = packed[static_cast<std::size_t>(r)];
+      const double curve = metric[r][r].item<double>() * curvature.H[j][j].item<double>(), slope = felt[r][j].item<double>();
+      for (const int other : {row.code(j) - 1, row.code(j) + 1}) {
+        if (other < 0 || other >= row.grid().levels) continue;
+        const double d = row.value(j, other) - row.value(j);
+        EXPECT_GE(d * (d * curve - 2 * slope), -1e-3 * d * d * curve) << "row " << r << ", column " << j;
+      }
+    }
+}
+
+TEST_P(TiedRows, SameBytesAtAnyNumberOfThreads) {
   const int before = thread_count();
   std::vector<Bytes> bytes;
   for (const int threads : {1, 2, 3}) {
     set_thread_count(threads);
-    bytes.push_back(run(V).Q.bytes);
+    bytes.push_back(run(A).Q.bytes);
   }
   set_thread_count(before);
   EXPECT_EQ(bytes[0], bytes[1]);
   EXPECT_EQ(bytes[0], bytes[2]);
 }
 
-INSTANTIATE_TEST_SUITE_P(SomeTypes, Coupling, ::testing::Values(Type::kQ4_0, Type::kQ4_1, Type::kIQ4_NL, Type::kQ4_K, Type::kQ3_K),
+INSTANTIATE_TEST_SUITE_P(SomeTypes, TiedRows, ::testing::Values(Type::kQ4_0, Type::kQ4_1, Type::kIQ4_NL, Type::kQ4_K, Type::kQ3_K),
                          [](const auto& info_of) { return std::string(attar::info(info_of.param).name); });
 
 }  // namespace
