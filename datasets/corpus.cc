@@ -151,4 +151,10 @@ std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std
   return chunks;
 }
 
+std::string chunks_hash(const std::vector<Ids>& chunks) {
+  ContentHash hash;
+  for (const Ids& chunk : chunks) hash.add(ByteView(std::as_bytes(std::span(chunk))));
+  return hash.hex();
+}
+
 }  // namespace attar

@@ -29,4 +29,6 @@ std::vector<Ids> chunk_text(const Tokenizer& tokenizer, std::string_view text, s
 std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std::string>& documents,
                                std::int64_t length, std::int64_t count, std::uint64_t seed);
 
+std::string chunks_hash(const std::vector<Ids>& chunks);
+
 }  // namespace attar
