@@ -21,7 +21,7 @@ namespace {
 // What is chosen from unless --types or --runtime says otherwise.
 constexpr const char* kGgufTypes = "q2_k,q3_k,iq4_xs,iq4_nl,q4_0,q4_k,q4_1,q5_0,q5_k,q5_1,q6_k,q8_0";
 constexpr const char* kFolderTypes = "affine2_g32,affine3_g64,affine3_g32,affine4_g64,affine4_g32,affine5_g32,affine6_g32,affine8_g32";
-constexpr std::size_t kSensitivityChunks = 8, kAsideChunks = 64;
+constexpr std::size_t kSensitivityChunks = 8;
 constexpr int kCurvePoints = 10;
 
 std::vector<Type> parse_types(const std::string& text) {
@@ -196,24 +196,20 @@ void assign(const Choices& choices, const std::vector<Candidate>& chosen, PlanOp
     if (preset.type == most->first) plan.preset = &preset;
 }
 
-std::vector<Ids> keep_aside(std::vector<Ids>& chunks, std::int64_t samples) {
-  const std::size_t spare = samples > 0 && chunks.size() > static_cast<std::size_t>(samples) ? chunks.size() - static_cast<std::size_t>(samples) : 0;
-  const std::size_t count = std::min(kAsideChunks, std::max(spare, chunks.size() / 4));
-  if (count < 2 || chunks.front().size() < 4)
-    fail("--target-kld measures on a part of the calibration text, and ", chunks.size(), " chunks of ", chunks.front().size(),
-         " tokens are too few; give more text");
-  std::vector<Ids> aside(chunks.end() - static_cast<std::ptrdiff_t>(count), chunks.end());
-  chunks.resize(chunks.size() - count);
-  return aside;
+std::vector<Ids> aside_chunks(const Ids& aside, const TokenizerData& tokenizer, std::int64_t context) {
+  if (context < 4 || static_cast<std::int64_t>(aside.size()) < 2 * context)
+    fail("--target-kld measures on a quarter of the calibration text at most, and ", aside.size(), " tokens make no two chunks of ", context,
+         "; give more text or a smaller --context");
+  ChunkOptions options;
+  options.context = context;
+  return cut_chunks(aside, options, chunk_bos(tokenizer), "the text kept aside");
 }
 
 Estimate divergence_on(const std::vector<Ids>& aside, const Checkpoint& original, const Checkpoint& quantized) {
-  const std::int64_t bos = chunk_bos(original.tokenizer);
   std::vector<Sequence> sequences;
   for (const Ids& chunk : aside) {
     const auto length = static_cast<std::int64_t>(chunk.size());
     sequences.push_back({chunk, first_scored(length), length - 1});
-    if (bos >= 0) sequences.back().ids.front() = bos;
   }
   const auto model = load_decoder(quantized), reference = load_decoder(original);
   return mean(measure(*model, reference.get(), sequences, "kept aside").kl);

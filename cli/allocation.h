@@ -45,8 +45,8 @@ Choices measure_choices(const Target& target, const Checkpoint& model, const fs:
 std::vector<Candidate> choose(const Target& target, const Choices& choices);
 void assign(const Choices& choices, const std::vector<Candidate>& chosen, PlanOptions& plan);
 
-// For --target-kld: takes chunks from the end that calibration is not to see.
-std::vector<Ids> keep_aside(std::vector<Ids>& chunks, std::int64_t samples);
+// For --target-kld: the tokens kept aside, cut as attar eval cuts text. Throws Error if they are too few.
+std::vector<Ids> aside_chunks(const Ids& aside, const TokenizerData& tokenizer, std::int64_t context);
 // Mean KL of `quantized` from `original` as attar eval measures it.
 Estimate divergence_on(const std::vector<Ids>& aside, const Checkpoint& original, const Checkpoint& quantized);
 

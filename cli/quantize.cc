@@ -207,16 +207,16 @@ int run_quantize(const QuantizeCommand& command) {
 
   const Checkpoint model = open_checkpoint(command.model);
   look_at_source(model, options.strict);
-  std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common);
+  Ids kept;  // by every target, so that sensitivities are of the same text
+  const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common, target.given() ? &kept : nullptr);
   Choices choices;
   Chosen chosen;
   std::vector<Ids> aside;
   if (target.given()) {
+    if (target.kld > 0 && !chunks.empty())
+      aside = aside_chunks(kept, model.tokenizer, static_cast<std::int64_t>(chunks.front().size()));
     choices = measure_choices(target, model, output, chunks);
-    if (target.kld > 0)
-      aside = keep_aside(chunks, command.calibration.samples);
-    else
-      chosen.types = choose(target, choices);
+    if (target.kld == 0) chosen.types = choose(target, choices);
     assign(choices, target.kld > 0 ? allocate_for_cost(choices.sensitivities, target.kld) : chosen.types, options.plan);
   }
   const std::vector<TensorPlan> plan = plan_types(model, options.plan);
