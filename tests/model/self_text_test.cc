@@ -1,5 +1,7 @@
 #include "model/self_text.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 
 #include "base/console.h"
@@ -64,8 +66,11 @@ TEST_F(SelfText, AfterAnEndComesANewBeginning) {
   const Checkpoint model = writer(1, 5);
   int ends = 0;
   for (const Ids& chunk : write_self_text(model, 40, 40, 1))
-    for (std::size_t i = 0; i + 1 < chunk.size(); ++i)
-      if (chunk[i] == 5) ++ends, EXPECT_EQ(chunk[i + 1], 1);
+    for (std::size_t i = 0; i + 1 < chunk.size(); ++i) {
+      if (chunk[i] != 5) continue;
+      ++ends;
+      EXPECT_EQ(chunk[i + 1], 1);
+    }
   EXPECT_GT(ends, 5);
   // Without BOS texts begin with what ends them.
   for (const Ids& chunk : write_self_text(writer(-1, 5), 3, 8, 1)) EXPECT_EQ(chunk.front(), 5);
