@@ -5,11 +5,35 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "datasets/corpus.h"
+#include "model/self_text.h"
 
 namespace attar::cli {
+namespace {
+
+constexpr const char* kSelf = "self";
+
+Ids take_aside(std::vector<Ids>& documents, const TokenizerData& tokenizer, std::int64_t length) {
+  std::size_t all = 0, taken = 0;
+  for (const Ids& document : documents) all += document.size();
+  const std::size_t enough = std::min(all / 4, static_cast<std::size_t>(kAsideChunks * length));
+  std::size_t first = documents.size();
+  while (first > 0 && taken + documents[first - 1].size() <= enough) taken += documents[--first].size();
+  Ids aside;
+  for (std::size_t i = first; i < documents.size(); ++i) {
+    std::span<const std::int64_t> ids(documents[i]);
+    if (!ids.empty() && ids.front() == tokenizer.bos_id) ids = ids.subspan(1);
+    if (!ids.empty() && ids.back() == tokenizer.eos_id) ids = ids.first(ids.size() - 1);
+    aside.insert(aside.end(), ids.begin(), ids.end());
+  }
+  documents.resize(first);
+  return aside;
+}
+
+}  // namespace
 
 void add_calibration_options(CLI::App& sub, Calibration& calibration, const std::string& name, bool required) {
-  sub.add_option(name, calibration.source, "Text that shows what the model meets: .txt, .jsonl, or builtin:calibration")
+  sub.add_option(name, calibration.source, "What the model is to meet: .txt, .jsonl (text, messages or input_ids), builtin:calibration, or self: text that the model "
+                 "writes now, which needs no data")
       ->required(required)
       ->type_name("SOURCE");
   sub.add_option("--samples", calibration.samples, "Chunks of calibration text, picked by --seed; 0: all")
@@ -19,7 +43,7 @@ void add_calibration_options(CLI::App& sub, Calibration& calibration, const std:
       ->capture_default_str();
 }
 
-std::vector<Ids> read_calibration(const Calibration& calibration, const Checkpoint& model, const Common& common) {
+std::vector<Ids> read_calibration(const Calibration& calibration, const Checkpoint& model, const Common& common, Ids* aside) {
   if (calibration.source.empty()) return {};
   if (calibration.context < 2) fail("--context ", calibration.context, ": expected at least 2 tokens");
   const Tokenizer tokenizer(model.tokenizer);
@@ -28,7 +52,15 @@ std::vector<Ids> read_calibration(const Calibration& calibration, const Checkpoi
          "; it belongs to another model");
   std::int64_t length = calibration.context;
   if (model.config.max_positions > 0) length = std::min(length, model.config.max_positions);
-  std::vector<Ids> chunks = sample_chunks(tokenizer, read_documents(calibration.source), length, 0, common.seed);
+  std::vector<Ids> documents;
+  if (calibration.source == kSelf) {
+    if (calibration.samples == 0) fail("--samples 0: the model can write without end; say how many chunks");
+    documents = write_self_text(model, calibration.samples + (aside != nullptr ? kAsideChunks : 0), length, common.seed);
+  } else {
+    documents = read_token_documents(tokenizer, calibration.source);
+  }
+  if (aside != nullptr) *aside = take_aside(documents, model.tokenizer, length);
+  std::vector<Ids> chunks = sample_chunks(documents, length, 0, common.seed);
   const auto found = static_cast<std::int64_t>(chunks.size());
   if (calibration.samples > found) {
     const std::string message = cat("--samples ", calibration.samples, ": ", calibration.source, " holds only ", found,

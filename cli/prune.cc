@@ -92,7 +92,7 @@ int run_prune(const PruneOptions& options) {
   OutputFolder output(options.output);
   if (teacher.tokenizer.kind == TokenizerKind::kNone) fail("[prune] ", options.model.string(), " has no tokenizer");
   const Tokenizer tokenizer(teacher.tokenizer);
-  const auto chunks = sample_chunks(tokenizer, read_documents(options.data), options.context, options.samples,
+  const auto chunks = sample_chunks(read_token_documents(tokenizer, options.data), options.context, options.samples,
                                     options.common.seed);
   const auto decoder = load_decoder(teacher, parse_device(options.device));
   const Importance importance = measure_importance(*decoder, chunks, options.batch);

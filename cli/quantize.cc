@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <iomanip>
 #include <iostream>
@@ -12,10 +11,10 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "cli/allocation.h"
 #include "cli/calibration.h"
 #include "cli/command.h"
 #include "distill/tune.h"
-#include "quantize/allocate.h"
 #include "quantize/pipeline.h"
 #include "quantize/work_folder.h"
 
@@ -26,18 +25,14 @@ struct QuantizeCommand {
   Common common;
   std::string model, output, type, method, imatrix;
   Calibration calibration;
-  std::string max_memory, target_size, allowed;
-  double target_bpw = 0;
+  Target target;
+  std::string max_memory;
   std::vector<std::string> overrides;
   double damping = GptqOptions{}.damping;
   std::int64_t fisher_samples = QuantizeOptions{}.fisher_samples;
   TuneOptions tune;
   bool pure = false, no_act_order = false, no_correction = false, resume = false;
 };
-
-// What is chosen from for a target size, unless --types says otherwise.
-constexpr const char* kGgufTypes = "q2_k,q3_k,iq4_xs,iq4_nl,q4_0,q4_k,q4_1,q5_0,q5_k,q5_1,q6_k,q8_0";
-constexpr const char* kFolderTypes = "affine2_g32,affine3_g64,affine3_g32,affine4_g64,affine4_g32,affine5_g32,affine6_g32,affine8_g32";
 
 struct Methods {
   Method rounding = Method::kRtn;
@@ -56,23 +51,12 @@ Methods parse_methods(const QuantizeCommand& command) {
   return methods;
 }
 
-bool is_gguf(const fs::path& output) { return output.extension() == ".gguf"; }
-
 // Before hours of work, not after.
 void check_output(const fs::path& output) {
   const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
   if (!fs::is_directory(folder)) fail("quantize: cannot write ", output.string(), ": no folder ", folder.string());
   if (is_gguf(output)) return;
   const OutputFolder probe(output);  // not committed, it leaves nothing
-}
-
-// ggml's types live in a .gguf, plain groups in a folder.
-void check_home(Type type, const fs::path& output, std::string_view what) {
-  if (is_gguf(output) && group_format(type))
-    fail("quantize: ", what, " is to be ", info(type).name, ", which a .gguf cannot hold; give -o a folder, or a type such as q4_0");
-  if (!is_gguf(output) && info(type).quantized && !group_format(type))
-    fail("quantize: ", what, " is to be ", info(type).name, ", which only a .gguf can hold, and ", output.string(), " is a folder; ",
-         "give -o a name ending in .gguf, or a type such as affine4_g64");
 }
 
 std::uint64_t bytes_of(const fs::path& output) {
@@ -149,70 +133,6 @@ void say_what_was_hard(const QuantizeReport& report) {
   }
 }
 
-// "9300000", "9.3MB", "1.5GB".
-std::uint64_t parse_size(const std::string& option, const std::string& text) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  const double factor = unit == "GB" ? 1e9 : unit == "MB" ? 1e6 : unit == "kB" ? 1e3 : unit.empty() ? 1.0 : 0.0;
-  if (error != std::errc() || !(number > 0) || factor == 0.0)
-    fail(option, " ", text, ": expected bytes, such as 9300000, 9.3MB or 1.5GB");
-  return static_cast<std::uint64_t>(number * factor);
-}
-
-std::vector<Type> parse_types(const std::string& text) {
-  std::vector<Type> types;
-  std::istringstream list(text);
-  std::vector<std::string> known = quantizable_type_names();
-  known.insert(known.end(), {"f16", "bf16"});
-  for (std::string name; std::getline(list, name, ',');) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) fail("--types ", name, ": unknown type", suggest(name, known));
-    types.push_back(*type_from_name(name));
-  }
-  return types;
-}
-
-// What a .gguf of `target` bytes has left for matrices, after tokenizer, names, norms and padding.
-std::uint64_t matrix_budget(const Checkpoint& model, const fs::path& output, std::uint64_t target) {
-  if (!is_gguf(output)) fail("--target-size is for a .gguf; for a folder give --target-bpw");
-  GgufOptions plain;
-  plain.type = Type::kF16;
-  std::uint64_t rest = gguf_bytes(model, output, plain);
-  for (const Tensor& tensor : model.tensors)
-    if (tensor.shape.size() >= 2) rest = rest - 2 * element_count(tensor.shape) + 31;
-  if (rest >= target)
-    fail("--target-size ", target, ": tokenizer, names and norms alone take ", rest, " bytes");
-  return target - rest;
-}
-
-// Types chosen by measured sensitivity so that the file fits.
-void allocate_types(const QuantizeCommand& command, const Checkpoint& model, const std::vector<Ids>& chunks, PlanOptions& plan) {
-  constexpr std::size_t kChunks = 8;
-  if (chunks.empty()) fail("quantize: choosing types needs text; give --calibration FILE, or --calibration builtin:calibration");
-  std::uint64_t weights = 0;
-  for (const Tensor& tensor : model.tensors)
-    if (tensor.shape.size() >= 2) weights += element_count(tensor.shape);
-  const std::uint64_t budget = command.target_bpw > 0
-                                   ? static_cast<std::uint64_t>(command.target_bpw / 8 * static_cast<double>(weights))
-                                   : matrix_budget(model, command.output, parse_size("--target-size", command.target_size));
-  const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kChunks, chunks.size())));
-  const std::vector<Type> types =
-      parse_types(!command.allowed.empty() ? command.allowed : is_gguf(command.output) ? kGgufTypes : kFolderTypes);
-  for (const Type type : types) check_home(type, command.output, "a matrix, if --types allows it,");
-  const std::vector<Sensitivity> sensitivities = measure_sensitivities(model, few, types);
-  const std::vector<Candidate> chosen = allocate(sensitivities, budget);
-  std::map<Type, std::uint64_t> bytes;
-  for (std::size_t i = 0; i < chosen.size(); ++i) {
-    plan.assigned[sensitivities[i].name] = chosen[i].type;
-    bytes[chosen[i].type] += chosen[i].bytes;
-    detail(cat(sensitivities[i].name, ": ", info(chosen[i].type).name, ", ", chosen[i].bytes, " bytes, expected KL ", chosen[i].cost));
-  }
-  // The preset of the type that most of it is in gives a .gguf its file type.
-  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  for (const Preset& preset : all_presets())
-    if (preset.type == most->first) plan.preset = &preset;
-}
-
 // Runs `work`, which keeps what it has finished in `folder`. The folder stays if the same command could go on with it.
 void keeping(const fs::path& folder, const std::function<void()>& work) {
   const auto kept = [&](const Error& stop) {
@@ -238,15 +158,40 @@ void keeping(const fs::path& folder, const std::function<void()>& work) {
   fs::remove_all(folder, ignored);
 }
 
+struct Made {
+  Checkpoint model;
+  QuantizeReport report;
+  TuneReport tuned;
+};
+
+// Tries choices until one is the smallest within --target-kld; each trial keeps its work, and its result, in a folder of its own.
+Made within_divergence(const Choices& choices, double target, double factor, const std::vector<Ids>& aside, const Checkpoint& model,
+                       QuantizeOptions options, const std::function<Made(const QuantizeOptions&)>& make, Chosen& chosen) {
+  const fs::path folder = options.folder;
+  std::vector<Made> made;
+  chosen.aside = static_cast<std::int64_t>(aside.size());
+  chosen.trials = allocate_for_measured(choices.sensitivities, target, factor, [&](const std::vector<Candidate>& types) {
+    assign(choices, types, options.plan);
+    options.folder = folder / cat("trial-", made.size() + 1);
+    made.push_back(make(options));
+    chosen.measured.push_back(divergence_on(aside, model, made.back().model));
+    note(cat("trial ", made.size(), ": ", total(types).bytes, " bytes of matrices, KL divergence ", chosen.measured.back().value, " on text kept aside"));
+    return chosen.measured.back().value;
+  });
+  chosen.types = chosen.trials.all[chosen.trials.best].chosen;
+  return made[chosen.trials.best];
+}
+
 int run_quantize(const QuantizeCommand& command) {
   fs::path output = command.output;
   if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
   check_output(output);
   QuantizeOptions options;
-  const bool allocated = !command.target_size.empty() || command.target_bpw > 0;
-  if (command.type.empty() == !allocated)
-    fail("quantize: give --type, or --target-size or --target-bpw to have types chosen", allocated ? ", not both" : "");
-  options.plan.preset = &preset_from_name(allocated ? "q4_0" : command.type);
+  const Target& target = command.target;
+  if (command.type.empty() == !target.given())
+    fail("quantize: give --type, or --target-size, --target-bpw or --target-kld to have types chosen", target.given() ? ", not both" : "");
+  check_target(target, output);
+  options.plan.preset = &preset_from_name(target.given() ? "q4_0" : command.type);
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
   const Methods methods = parse_methods(command);
@@ -256,15 +201,27 @@ int run_quantize(const QuantizeCommand& command) {
   options.corrected_target = !command.no_correction;
   options.fisher_samples = command.fisher_samples;
   options.strict = command.common.strict;
-  options.folder = output.string() + ".quantizing";
+  options.folder = output.string() + (target.kld > 0 ? ".trying" : ".quantizing");
   options.resume = command.resume;
   if (!command.max_memory.empty()) options.max_memory = parse_size("--max-memory", command.max_memory);
 
   const Checkpoint model = open_checkpoint(command.model);
   look_at_source(model, options.strict);
-  const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common);
-  if (allocated) allocate_types(command, model, chunks, options.plan);
-  for (const TensorPlan& tensor : plan_types(model, options.plan)) check_home(tensor.got, output, tensor.name);
+  Ids kept;  // by every target, so that sensitivities are of the same text
+  const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common, target.given() ? &kept : nullptr);
+  Choices choices;
+  Chosen chosen;
+  std::vector<Ids> aside;
+  if (target.given()) {
+    if (target.kld > 0 && !chunks.empty())
+      aside = aside_chunks(kept, model.tokenizer, static_cast<std::int64_t>(chunks.front().size()));
+    choices = measure_choices(target, model, output, chunks);
+    if (target.kld == 0) chosen.types = choose(target, choices);
+    assign(choices, target.kld > 0 ? allocate_for_cost(choices.sensitivities, target.kld) : chosen.types, options.plan);
+  }
+  const std::vector<TensorPlan> plan = plan_types(model, options.plan);
+  for (const TensorPlan& tensor : plan) check_home(tensor.got, output, tensor.name);
+  check_runtime(target, plan);
   options.calibration = chunks;
   limit_samples(options.calibration, command.calibration);
   if (!command.imatrix.empty()) {
@@ -272,34 +229,42 @@ int run_quantize(const QuantizeCommand& command) {
       fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");
     options.importance = read_imatrix(command.imatrix);
   }
-  QuantizeReport report;
-  TuneReport tuned;
-  Checkpoint result;
+  const auto make = [&](const QuantizeOptions& how) {
+    Made made;
+    made.model = quantize(model, how, made.report);
+    if (!methods.tune) return made;
+    TuneOptions tuning = command.tune;
+    tuning.seed = command.common.seed;
+    made.model = tune(model, made.model, chunks, tuning, made.tuned);
+    return made;
+  };
+  Made made;
   keeping(options.folder, [&] {
-    result = quantize(model, options, report);
-    if (methods.tune) {
-      TuneOptions tuning = command.tune;
-      tuning.seed = command.common.seed;
-      result = tune(model, result, chunks, tuning, tuned);
-    }
+    constexpr double kGptqFactor = 0.4;  // of what rounding to nearest diverges; a guess, trials tell
+    made = target.kld > 0 ? within_divergence(choices, target.kld, options.method == Method::kGptq ? kGptqFactor : 1.0, aside, model,
+                                              options, make, chosen)
+                          : make(options);
+    if (target.given()) assign(choices, chosen.types, options.plan);
     if (is_gguf(output)) {
       GgufOptions gguf;
       gguf.file_type = options.plan.preset->file_type;
-      write_gguf(result, output, gguf);
+      write_gguf(made.model, output, gguf);
     } else {
-      write_hf(result, output);
+      write_hf(made.model, output);
     }
   });
-  say_what_was_hard(report);
-  print_summary(report, open_checkpoint(output));
-  nlohmann::json json = to_json(report);
+  say_what_was_hard(made.report);
+  print_summary(made.report, open_checkpoint(output));
+  if (target.given()) print_curve(choices, chosen);
+  nlohmann::json json = to_json(made.report);
   json["output"] = output.string();
   json["bytes"] = bytes_of(output);
   json["peak_memory"] = peak_memory();
   json["preset"] = options.plan.preset->name;
   json["method"] = cat(options.method == Method::kGptq ? "gptq" : "rtn", methods.tune ? "+tune" : "");
   if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
-  if (methods.tune) json["tune"] = to_json(tuned);
+  if (target.given()) json["allocation"] = curve_json(choices, chosen);
+  if (methods.tune) json["tune"] = to_json(made.tuned);
   write_result(command.common, "quantize", std::move(json));
   return kDone;
 }
@@ -324,16 +289,7 @@ void add_quantize(CLI::App& app) {
       ->required()
       ->type_name("FILE|FOLDER");
   sub->add_option("--type", command.type, type_help())->type_name("TYPE");
-  sub->add_option("--target-size", command.target_size,
-                  "In place of --type: a file of at most this size (9300000, 9.3MB, 1.5GB), each matrix in the type that its "
-                  "measured sensitivity asks for; needs --calibration")
-      ->type_name("SIZE");
-  sub->add_option("--target-bpw", command.target_bpw, "The same for so many bits per weight, all matrices together")
-      ->check(CLI::Range(1.0, 16.0))
-      ->excludes("--target-size");
-  sub->add_option("--types", command.allowed, cat("Types to choose from with --target-size or --target-bpw; by default ", kGgufTypes, " for a .gguf, ", kFolderTypes,
-                      " for a folder"))
-      ->type_name("TYPE,...");
+  add_target_options(*sub, command.target);
   sub->add_option("--method", command.method,
                   "rtn (round to nearest) or gptq; with +tune, scales and norms are then trained end to end on the original's "
                   "distributions. gptq and tune need --calibration. Without the option: gptq if there is --calibration")

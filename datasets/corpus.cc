@@ -1,6 +1,7 @@
 #include "datasets/corpus.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/console.h"
 #include "base/error.h"
@@ -8,6 +9,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "datasets/chat.h"
 #include "datasets/stories.h"
 
 namespace attar {
@@ -46,17 +48,29 @@ std::vector<std::string> text_documents(std::string_view text) {
   return documents;
 }
 
-std::vector<std::string> jsonl_documents(std::string_view text, const std::string& source) {
-  std::vector<std::string> documents;
+// Calls object(json, number) for each line.
+template <class F>
+void for_each_object(std::string_view text, const std::string& source, F object) {
   for_each_line(text, [&](std::string_view line, std::size_t number, std::size_t) {
     if (is_blank(line)) return;
     if (number % 4096 == 0) check_interrupt();
-    auto object = nlohmann::json::parse(line, nullptr, false);
-    if (!object.is_object()) fail(source, ": line ", number, " is not a JSON object; expected {\"text\": \"...\"}");
-    const auto field = object.find("text");
-    if (field == object.end() || !field->is_string())
-      fail(source, ": line ", number, " has no \"text\" that is a string; expected {\"text\": \"...\"}");
-    if (auto& document = field->get_ref<std::string&>(); !document.empty()) documents.push_back(std::move(document));
+    auto json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.is_object()) fail(source, ": line ", number, " is not a JSON object; expected {\"text\": \"...\"}");
+    object(json, number);
+  });
+}
+
+std::string take_text(nlohmann::json& object, const std::string& source, std::size_t number) {
+  const auto field = object.find("text");
+  if (field == object.end() || !field->is_string())
+    fail(source, ": line ", number, " has no \"text\" that is a string; expected {\"text\": \"...\"}");
+  return std::move(field->get_ref<std::string&>());
+}
+
+std::vector<std::string> jsonl_documents(std::string_view text, const std::string& source) {
+  std::vector<std::string> documents;
+  for_each_object(text, source, [&](nlohmann::json& object, std::size_t number) {
+    if (std::string document = take_text(object, source, number); !document.empty()) documents.push_back(std::move(document));
   });
   return documents;
 }
@@ -74,6 +88,72 @@ std::vector<std::string> file_documents(const std::string& source) {
   const std::string_view text = as_text(file.bytes());
   check_utf8(text, source);
   auto documents = is_jsonl(source) ? jsonl_documents(text, source) : text_documents(text);
+  if (documents.empty()) fail(source, ": holds no text");
+  return documents;
+}
+
+// A document before it is tokenized, or as ids already.
+struct Unread {
+  std::string text;
+  bool bos = false, eos = false;
+  Ids ids;
+};
+
+Ids take_ids(const nlohmann::json& list, std::int64_t known, const std::string& source, std::size_t number) {
+  Ids ids;
+  for (const auto& value : list) {
+    if (!value.is_number_integer() || value < 0 || value >= known)
+      fail(source, ": line ", number, ": \"input_ids\" holds ", value.dump(), " at place ", ids.size() + 1,
+           "; the tokenizer knows ids 0 to ", known - 1);
+    ids.push_back(value);
+  }
+  return ids;
+}
+
+std::vector<Message> take_messages(const nlohmann::json& list, const std::string& source, std::size_t number) {
+  std::vector<Message> messages;
+  for (const auto& one : list) {
+    if (!one.is_object() || !one.contains("role") || !one["role"].is_string() || !one.contains("content") || !one["content"].is_string())
+      fail(source, ": line ", number, ": message ", messages.size() + 1, " is not {\"role\": \"...\", \"content\": \"...\"}");
+    messages.push_back({one["role"], one["content"]});
+  }
+  return messages;
+}
+
+ChatForm checked_chat_form(const Tokenizer& tokenizer, const std::string& source) {
+  ChatForm form = chat_form(tokenizer.data(), source);
+  for (const std::string& marker : form.markers)
+    if (tokenizer.encode(marker, false).size() != 1)
+      fail(source, ": the model's chat template is of the family ", form.family, ", but ", marker,
+           " is no token of its tokenizer; the two do not belong together");
+  return form;
+}
+
+std::vector<Unread> jsonl_unread(const Tokenizer& tokenizer, const std::string& source) {
+  const MappedFile file(source);
+  const std::string_view text = as_text(file.bytes());
+  check_utf8(text, source);
+  std::optional<ChatForm> form;
+  std::vector<Unread> documents;
+  for_each_object(text, source, [&](nlohmann::json& object, std::size_t number) {
+    if (object.contains("input_ids") && object["input_ids"].is_array()) {
+      documents.push_back({"", false, false, take_ids(object["input_ids"], tokenizer.vocab_size(), source, number)});
+    } else if (object.contains("messages") && object["messages"].is_array()) {
+      if (!form) form = checked_chat_form(tokenizer, source);
+      const std::vector<Message> messages = take_messages(object["messages"], source, number);
+      try {
+        documents.push_back({render_chat(*form, messages), form->bos, false, {}});
+      } catch (const Error& error) {
+        fail(source, ": line ", number, ": ", error.what());
+      }
+    } else if (object.contains("text")) {
+      const TokenizerData& data = tokenizer.data();
+      if (std::string document = take_text(object, source, number); !document.empty())
+        documents.push_back({std::move(document), data.add_bos, data.eos_id >= 0, {}});
+    } else {
+      fail(source, ": line ", number, " has neither \"text\" nor a list of \"messages\" or of \"input_ids\"");
+    }
+  });
   if (documents.empty()) fail(source, ": holds no text");
   return documents;
 }
@@ -119,28 +199,37 @@ std::vector<Ids> chunk_text(const Tokenizer& tokenizer, std::string_view text, s
   return chunks;
 }
 
-std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std::string>& documents,
-                               std::int64_t length, std::int64_t count, std::uint64_t seed) {
-  if (length < 2) fail("corpus: chunks of ", length, " tokens; at least 2 are needed");
-  if (count < 0) fail("corpus: ", count, " chunks were asked for");
+std::vector<Ids> read_token_documents(const Tokenizer& tokenizer, const std::string& source) {
   const TokenizerData& data = tokenizer.data();
-  std::vector<Ids> parts(documents.size());
+  std::vector<Unread> documents;
+  if (is_jsonl(source)) {
+    documents = jsonl_unread(tokenizer, source);
+  } else {
+    for (std::string& text : read_documents(source)) documents.push_back({std::move(text), data.add_bos, data.eos_id >= 0, {}});
+  }
+  std::vector<Ids> result(documents.size());
   parallel_for(static_cast<std::int64_t>(documents.size()), [&](std::int64_t i) {
     check_interrupt();
-    Ids& part = parts[static_cast<std::size_t>(i)];
-    if (data.add_bos) part.push_back(data.bos_id);
-    const Ids body = tokenizer.encode(documents[static_cast<std::size_t>(i)], false);
-    part.insert(part.end(), body.begin(), body.end());
-    if (data.eos_id >= 0) part.push_back(data.eos_id);
+    Unread& document = documents[static_cast<std::size_t>(i)];
+    Ids& ids = result[static_cast<std::size_t>(i)];
+    if (document.bos) ids.push_back(data.bos_id);
+    const Ids body = document.text.empty() ? std::move(document.ids) : tokenizer.encode(document.text, false);
+    ids.insert(ids.end(), body.begin(), body.end());
+    if (document.eos) ids.push_back(data.eos_id);
   });
+  return result;
+}
+
+std::vector<Ids> sample_chunks(const std::vector<Ids>& documents, std::int64_t length, std::int64_t count, std::uint64_t seed) {
+  if (length < 2) fail("corpus: chunks of ", length, " tokens; at least 2 are needed");
+  if (count < 0) fail("corpus: ", count, " chunks were asked for");
   std::vector<Ids> chunks;
   Ids chunk;
-  for (Ids& part : parts) {
-    for (const std::int64_t id : part) {
+  for (const Ids& document : documents) {
+    for (const std::int64_t id : document) {
       chunk.push_back(id);
       if (static_cast<std::int64_t>(chunk.size()) == length) chunks.push_back(std::exchange(chunk, {}));
     }
-    part = {};
   }
   const auto wanted = static_cast<std::size_t>(count == 0 ? std::max<std::size_t>(1, chunks.size()) : count);
   if (chunks.size() < wanted)
@@ -149,6 +238,12 @@ std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std
   Random(seed).shuffle(chunks);
   chunks.resize(wanted);
   return chunks;
+}
+
+std::string chunks_hash(const std::vector<Ids>& chunks) {
+  ContentHash hash;
+  for (const Ids& chunk : chunks) hash.add(ByteView(std::as_bytes(std::span(chunk))));
+  return hash.hex();
 }
 
 }  // namespace attar

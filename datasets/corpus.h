@@ -1,7 +1,8 @@
 // Text sources and token chunks.
 //
-// A source is named by a path (.jsonl: one object a line with "text"; else text, its documents split at blank lines) or
-// by "builtin:train", "builtin:calibration", "builtin:heldout" (the procedural stories of datasets/stories.h).
+// A source is named by a path (.jsonl: one object a line with "text", and for models "messages" or "input_ids" too; else text, its
+// documents split at blank lines) or by "builtin:train", "builtin:calibration", "builtin:heldout" (the procedural stories of
+// datasets/stories.h).
 #pragma once
 
 #include <cstdint>
@@ -23,10 +24,16 @@ std::string read_source(const std::string& source);
 // llama-perplexity does. Throws Error if not one chunk is full.
 std::vector<Ids> chunk_text(const Tokenizer& tokenizer, std::string_view text, std::int64_t length, bool first_bos);
 
-// Documents tokenized (BOS before each if the tokenizer adds one, EOS after each if it has one), concatenated, cut into
-// chunks of `length`; then `count` of them (0: all) picked and ordered by seed. Throws Error if there are fewer than
-// `count`.
-std::vector<Ids> sample_chunks(const Tokenizer& tokenizer, const std::vector<std::string>& documents,
-                               std::int64_t length, std::int64_t count, std::uint64_t seed);
+// The source as the tokens a model meets, one sequence for each document. Text: BOS before it if the tokenizer adds one, EOS after it
+// if there is one. {"messages": [{"role": ..., "content": ...}, ...]}: as the tokenizer's chat template has it, BOS before it if either
+// adds one. {"input_ids": [...]}: as they are. Throws Error as read_documents does, and naming the line: messages that the template
+// does not take or whose markers are no tokens, an id that the tokenizer does not know.
+std::vector<Ids> read_token_documents(const Tokenizer& tokenizer, const std::string& source);
+
+// Documents concatenated, cut into chunks of `length`; then `count` of them (0: all) picked and ordered by seed. Throws Error if there
+// are fewer than `count`.
+std::vector<Ids> sample_chunks(const std::vector<Ids>& documents, std::int64_t length, std::int64_t count, std::uint64_t seed);
+
+std::string chunks_hash(const std::vector<Ids>& chunks);
 
 }  // namespace attar

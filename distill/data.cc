@@ -140,7 +140,7 @@ class StoryChunks : public ChunkSource {
 std::unique_ptr<ChunkSource> open_chunks(const std::string& source, const Tokenizer& tokenizer,
                                          const ChunkOptions& options) {
   if (source == kStoryStream) return std::make_unique<StoryChunks>(tokenizer, options);
-  return shuffled_chunks(sample_chunks(tokenizer, read_documents(source), options.length, 0, options.seed), options.seed);
+  return shuffled_chunks(sample_chunks(read_token_documents(tokenizer, source), options.length, 0, options.seed), options.seed);
 }
 
 std::unique_ptr<ChunkSource> shuffled_chunks(std::vector<Ids> chunks, std::uint64_t seed) {

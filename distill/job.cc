@@ -61,7 +61,7 @@ void prepare_folder(const DistillJob& job, const fs::path& folder) {
 
 std::vector<Ids> held_out_chunks(const DistillJob& job, const Tokenizer& tokenizer) {
   if (job.heldout.empty()) return {};
-  return sample_chunks(tokenizer, read_documents(job.heldout), job.trainer.context + 1, job.eval_chunks, job.seed);
+  return sample_chunks(read_token_documents(tokenizer, job.heldout), job.trainer.context + 1, job.eval_chunks, job.seed);
 }
 
 nlohmann::json report_values(const StepReport& report, bool teacher) {

@@ -98,10 +98,12 @@ std::int64_t sample(const at::Tensor& logits, const SamplingOptions& options, Ra
   std::iota(order.begin(), order.end(), 0);
   const auto likelier = [&](std::int64_t a, std::int64_t b) { return x[a] != x[b] ? x[a] > x[b] : a < b; };
   std::size_t kept = options.top_k > 0 ? std::min(count, static_cast<std::size_t>(options.top_k)) : count;
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(), likelier);
+  const bool whole = kept == count && options.top_p >= 1.0;  // then the order does not matter, and sorting would take longest
+  if (!whole) std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(), likelier);
+  const double highest = *std::max_element(x, x + count);
   std::vector<double> weight(kept);
   for (std::size_t i = 0; i < kept; ++i)
-    weight[i] = std::exp((static_cast<double>(x[order[i]]) - x[order[0]]) / options.temperature);
+    weight[i] = std::exp((static_cast<double>(x[order[i]]) - highest) / options.temperature);
   double total = std::accumulate(weight.begin(), weight.end(), 0.0);
   if (options.top_p < 1.0) {
     double sum = 0.0;

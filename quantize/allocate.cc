@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -64,6 +65,28 @@ std::vector<Type> fitting(const std::vector<Type>& types, std::int64_t columns) 
   return result;
 }
 
+struct Bounds {
+  std::uint64_t smallest = 0, largest = 0;  // bytes of all matrices
+};
+
+Bounds bounds_of(const std::vector<Sensitivity>& sensitivities) {
+  Bounds bounds;
+  for (const Sensitivity& entry : sensitivities) {
+    bounds.smallest += entry.candidates.front().bytes;
+    bounds.largest += entry.candidates.back().bytes;
+  }
+  return bounds;
+}
+
+// Whatever it takes.
+std::vector<Candidate> least_cost(const std::vector<Sensitivity>& sensitivities) {
+  std::vector<Candidate> result;
+  for (const Sensitivity& entry : sensitivities)
+    result.push_back(*std::min_element(entry.candidates.begin(), entry.candidates.end(),
+                                       [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; }));
+  return result;
+}
+
 }  // namespace
 
 std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const std::vector<Ids>& chunks,
@@ -73,44 +96,52 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
   const OneTorchThread one_thread;
   const auto original = load_decoder(model), changed = share_weights(*original);
   Divergence divergence(*original, *changed, chunks);
-  std::vector<Sensitivity> result;
   std::size_t matrices = 0;
   for (const Tensor& tensor : model.tensors) matrices += tensor.shape.size() >= 2;
   Progress progress("sensitivity", matrices, "matrices");
+  std::string probed;  // the matrix that `probe` and `damage` are of
+  RtnResult probe;
+  double damage = 0;
+  return sensitivities_from(model, types, [&](const Tensor& tensor, Type type) {
+    if (probed != tensor.name) {
+      check_interrupt();
+      probed = tensor.name;
+      probe = rtn(fitting_type(Type::kQ4_0, tensor.columns()), tensor);
+      at::Tensor& W = changed->parameter(tensor.name);
+      W.set_data(decoded(probe.Q));
+      damage = std::max(0.0, divergence());
+      W.set_data(original->parameter(tensor.name));
+      progress.advance(1, tensor.name);
+    }
+    const double error = type == probe.Q.type ? probe.weight_error : rtn(type, tensor).weight_error;
+    return probe.weight_error > 0 ? damage * error / probe.weight_error : 0.0;
+  });
+}
+
+std::vector<Sensitivity> sensitivities_from(const Checkpoint& model, const std::vector<Type>& types,
+                                            const std::function<double(const Tensor& matrix, Type type)>& cost) {
+  std::vector<Sensitivity> result;
   for (const Tensor& tensor : model.tensors) {
     if (tensor.shape.size() < 2) continue;
-    check_interrupt();
-    const RtnResult probe = rtn(fitting_type(Type::kQ4_0, tensor.columns()), tensor);
-    at::Tensor& W = changed->parameter(tensor.name);
-    W.set_data(decoded(probe.Q));
-    const double damage = std::max(0.0, divergence());
-    W.set_data(original->parameter(tensor.name));
     Sensitivity entry{tensor.name, {}};
-    for (const Type type : fitting(types, tensor.columns())) {
-      const double error = type == probe.Q.type ? probe.weight_error : rtn(type, tensor).weight_error;
+    for (const Type type : fitting(types, tensor.columns()))
       entry.candidates.push_back({type, row_bytes(type, static_cast<std::uint64_t>(tensor.columns())) * static_cast<std::uint64_t>(tensor.rows()),
-                                  probe.weight_error > 0 ? damage * error / probe.weight_error : 0.0});
-    }
+                                  cost(tensor, type)});
     if (entry.candidates.empty())
       fail("allocation: none of the types given fits ", tensor.name, " with its ", tensor.columns(), " columns; allow f16");
     std::stable_sort(entry.candidates.begin(), entry.candidates.end(),
                      [](const Candidate& a, const Candidate& b) { return a.bytes < b.bytes; });
     result.push_back(std::move(entry));
-    progress.advance(1, tensor.name);
   }
   return result;
 }
 
 std::vector<Candidate> allocate(const std::vector<Sensitivity>& sensitivities, std::uint64_t budget) {
-  std::uint64_t smallest = 0, largest = 0;
-  for (const Sensitivity& entry : sensitivities) {
-    smallest += entry.candidates.front().bytes;
-    largest += entry.candidates.back().bytes;
-  }
+  const auto [smallest, largest] = bounds_of(sensitivities);
   if (smallest > budget)
     fail("allocation: the matrices need at least ", smallest, " bytes (", size_text(smallest), ") in the types allowed; ",
          budget, " are left for them: allow smaller types or a larger target");
-  budget = std::min(budget, largest + kUnits);  // a budget for everything would make the units coarse
+  if (budget >= largest) return least_cost(sensitivities);
   // best[u]: the least cost of the matrices so far in at most u units; taken[i][u]: the candidate of matrix i.
   const std::uint64_t unit = std::max<std::uint64_t>(1, budget / kUnits);
   const std::size_t units = static_cast<std::size_t>(budget / unit);
@@ -141,6 +172,80 @@ std::vector<Candidate> allocate(const std::vector<Sensitivity>& sensitivities, s
     left -= size_of(result[i]);
   }
   return result;
+}
+
+std::vector<Candidate> allocate_for_cost(const std::vector<Sensitivity>& sensitivities, double cost) {
+  const Bounds bounds = bounds_of(sensitivities);
+  std::vector<Candidate> best = least_cost(sensitivities);
+  std::uint64_t enough = total(best).bytes, little = bounds.smallest;
+  if (total(best).cost > cost) return best;
+  if (std::vector<Candidate> least = allocate(sensitivities, little); total(least).cost <= cost) return least;
+  while (enough - little > bounds.largest / kUnits + 1) {
+    const std::uint64_t middle = little + (enough - little) / 2;
+    std::vector<Candidate> chosen = allocate(sensitivities, middle);
+    if (total(chosen).cost > cost) {
+      little = middle;
+    } else {
+      enough = middle;
+      best = std::move(chosen);
+    }
+  }
+  return best;
+}
+
+Total total(const std::vector<Candidate>& chosen) {
+  Total sum;
+  for (const Candidate& one : chosen) sum.bytes += one.bytes, sum.cost += one.cost;
+  return sum;
+}
+
+std::vector<Total> cost_curve(const std::vector<Sensitivity>& sensitivities, int points) {
+  const std::uint64_t smallest = bounds_of(sensitivities).smallest;
+  const Total best = total(least_cost(sensitivities));
+  std::vector<Total> curve;
+  for (int i = 0; i < points; ++i) {
+    const std::uint64_t step = (best.bytes - smallest) * static_cast<std::uint64_t>(i) / static_cast<std::uint64_t>(points - 1);
+    const Total one = i == points - 1 ? best : total(allocate(sensitivities, smallest + step));
+    if (curve.empty() || one.cost < curve.back().cost) curve.push_back(one);
+  }
+  return curve;
+}
+
+Trials allocate_for_measured(const std::vector<Sensitivity>& sensitivities, double target, double factor,
+                             const std::function<double(const std::vector<Candidate>&)>& measure) {
+  constexpr std::size_t kTrials = 4;
+  constexpr double kNear = 0.96, kAim = 0.985;  // of the target
+  Trials trials;
+  std::vector<Trial>& all = trials.all;
+  const auto bytes_of = [](const Trial& trial) { return total(trial.chosen).bytes; };
+  const auto good = [&](const Trial& trial) { return trial.measured <= target; };
+  const auto attempt = [&](std::vector<Candidate> chosen) {
+    all.push_back({std::move(chosen), 0, 0});
+    all.back().expected = total(all.back().chosen).cost;
+    all.back().measured = measure(all.back().chosen);
+    if (good(all.back()) && (!good(all[trials.best]) || bytes_of(all.back()) <= bytes_of(all[trials.best])))
+      trials.best = all.size() - 1;
+  };
+  while (all.size() < kTrials) {
+    double power = 1;  // measured = factor * expected^power
+    if (all.size() >= 2) {
+      const Trial &a = all[all.size() - 2], &b = all.back();
+      const double slope = std::log(a.measured / b.measured) / std::log(a.expected / b.expected);
+      if (std::isfinite(slope)) power = std::clamp(slope, 0.5, 2.0);
+    }
+    if (!all.empty()) factor = all.back().measured / std::pow(all.back().expected, power);
+    std::vector<Candidate> chosen = allocate_for_cost(sensitivities, std::pow(kAim * target / factor, 1 / power));
+    const auto same = [&, cost = total(chosen).cost](const Trial& trial) { return trial.expected == cost; };
+    if (std::any_of(all.begin(), all.end(), same)) break;
+    attempt(std::move(chosen));
+    if (good(all.back()) && all.back().measured >= kNear * target) break;
+  }
+  const std::vector<Candidate> most = least_cost(sensitivities);
+  if (!good(all[trials.best]) && total(most).cost < all.back().expected) attempt(most);
+  if (const Trial& last = all.back(); !good(all[trials.best]))
+    fail("allocation: a divergence of ", target, " is out of reach: the best of the types allowed measure ", last.measured, " in ",
+         bytes_of(last), " bytes (", size_text(bytes_of(last)), "); allow larger types, give more calibration text, or ask for less");
+  return trials;
 }
 
 }  // namespace attar

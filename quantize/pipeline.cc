@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "datasets/corpus.h"
 #include "quantize/memory.h"
 #include "quantize/output_metric.h"
 #include "quantize/streams.h"
@@ -23,12 +24,6 @@ constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_hea
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-std::string hash_of(const std::vector<Ids>& chunks) {
-  ContentHash hash;
-  for (const Ids& chunk : chunks) hash.add(ByteView(std::as_bytes(std::span(chunk))));
-  return hash.hex();
-}
 
 std::string hash_of(const ImportanceMatrix& matrix) {
   ContentHash hash;
@@ -57,7 +52,7 @@ nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& opti
           {"--strict", options.strict},
           {"--samples", options.calibration.size()},
           {"--context", options.calibration.empty() ? 0 : options.calibration.front().size()},
-          {"the calibration text", hash_of(options.calibration)},
+          {"the calibration text", chunks_hash(options.calibration)},
           {"--imatrix", options.importance ? hash_of(*options.importance) : ""},
           {"the model", checkpoint_hash(model)}};
 }

@@ -46,7 +46,7 @@ WorkFolder::WorkFolder(fs::path path, const nlohmann::json& run, bool resume) : 
     check_run(path_, run);
     return;
   }
-  if (!fs::create_directory(path_, error)) throw WriteError(cat("cannot make folder ", path_.string(), ": ", error.message()));
+  if (!fs::create_directories(path_, error)) throw WriteError(cat("cannot make folder ", path_.string(), ": ", error.message()));
   write_text_file(path_ / kRunFile, nlohmann::json{{"version", kVersion}, {"run", run}}.dump(2) + "\n");
 }
 
@@ -106,7 +106,7 @@ std::optional<WorkFolder::Part> WorkFolder::find(const std::string& name) const 
 int finished_parts(const fs::path& folder) {
   std::error_code error;
   int parts = 0;
-  for (const auto& entry : fs::directory_iterator(folder, error)) parts += entry.path().extension() == ".part";
+  for (const auto& entry : fs::recursive_directory_iterator(folder, error)) parts += entry.path().extension() == ".part";
   return parts;
 }
 

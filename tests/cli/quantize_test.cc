@@ -1,5 +1,6 @@
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -127,6 +128,66 @@ TEST_F(QuantizeCommand, TargetsThatCannotBeAreRefused) {
   expect_refused("", "give --type, or --target-size");
 }
 
+TEST_F(QuantizeCommand, TargetDivergenceIsMeasuredOnTextKeptAside) {
+  const std::string sensitivities = (folder_ / "s.json").string(), report = (folder_ / "r.json").string();
+  const std::string text = " --calibration builtin:calibration --samples 16 --context 64 --json " + report + " --sensitivities " + sensitivities;
+  test::RunResult result = run("--target-kld 0.01" + text);
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_NE(result.output.find("  chosen"), std::string::npos) << result.output;
+  auto allocation = nlohmann::json::parse(read_text_file(report))["allocation"];
+  EXPECT_GE(allocation["chunks_kept_aside"], 100);
+  EXPECT_LE(allocation["chunks_kept_aside"], 128);
+  const auto chosen = [](const nlohmann::json& list) {
+    const auto found = std::find_if(list.begin(), list.end(), [](const auto& one) { return one["chosen"] == true; });
+    EXPECT_NE(found, list.end());
+    return *found;
+  };
+  const auto trial = chosen(allocation["trials"]), point = chosen(allocation["curve"]);
+  EXPECT_LE(trial["measured_kl"], 0.01);
+  EXPECT_GT(trial["uncertainty"], 0.0);
+  EXPECT_EQ(trial["bytes"], point["bytes"]);
+  EXPECT_GE(allocation["curve"].size(), 8u);
+  EXPECT_LE(fs::file_size(output_), point["bytes"].get<std::uint64_t>());
+  EXPECT_GE(fs::file_size(output_) + 4000, point["bytes"].get<std::uint64_t>());
+  // attar eval, on other text, agrees with what was measured.
+  const auto evaluated = test::run_attar("eval " + output_.string() + " --reference " + model_.string() +
+                                         " --data builtin:heldout --context 64 --chunks 64 --cloze-items 0 --json " + report);
+  ASSERT_EQ(evaluated.code, 0) << evaluated.output;
+  EXPECT_NEAR(nlohmann::json::parse(read_text_file(report))["kl_divergence"]["mean"].get<double>(), trial["measured_kl"].get<double>(),
+              0.3 * trial["measured_kl"].get<double>());
+  // A second run reads the sensitivities, and gives the same bytes at another number of threads.
+  const std::string once = read_text_file(output_);
+  result = run("--target-kld 0.01 --threads 1" + text);
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_EQ(result.output.find("sensitivity"), std::string::npos) << result.output;
+  EXPECT_EQ(once, read_text_file(output_));
+  ASSERT_EQ(run("--target-kld 0.04" + text).code, 0);
+  EXPECT_LT(read_text_file(output_).size(), once.size());
+  fs::remove(output_);
+  expect_refused("--target-kld 1e-9" + text, "is out of reach: the best of the types allowed measure");
+  expect_refused("--target-kld 0.01 --seed 1" + text, "is of other calibration text, or the same in the order of another --seed");
+  expect_refused("--target-kld 0.01 --context 32 --calibration builtin:calibration --sensitivities " + sensitivities, "chunks of another --context");
+  expect_refused("--target-kld 0.01 --types f16" + text, "has no figure for model.embed_tokens.weight in f16");
+  EXPECT_FALSE(fs::exists(output_.string() + ".trying"));
+}
+
+TEST_F(QuantizeCommand, RuntimesAllowWhatTheyRunFast) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
+  const test::RunResult result = run("--target-bpw 6 --runtime kleidiai" + text);
+  ASSERT_EQ(result.code, 0) << result.output;
+  for (const Tensor& tensor : open_checkpoint(output_).tensors)
+    EXPECT_TRUE(tensor.shape.size() < 2 || tensor.type == Type::kQ4_0 || tensor.type == Type::kQ8_0) << tensor.name;
+  EXPECT_EQ(run("--type q4_0 --pure --runtime hexagon").code, 0);
+  fs::remove(output_);
+  expect_refused("--type q5_0 --runtime kleidiai", "which kleidiai is not fast with; it is with q4_0,q8_0");
+  expect_refused("--type q4_0 --override ffn_up=q4_1 --runtime llama.cpp-arm", "mlp.up_proj.weight is to be q4_1");
+  expect_refused("--type q4_0 --runtime kleidi", "did you mean 'kleidiai'");
+  expect_refused("--type q4_0 --runtime mlx", "--runtime mlx takes a folder");
+  expect_refused("--target-bpw 6 --runtime kleidiai --types q4_0" + text, "excludes");
+  expect_refused("--type q4_0 --types q4_0", "--types is what a target chooses from");
+  expect_refused("--type q4_0 --sensitivities s.json", "--sensitivities is for a target");
+}
+
 TEST_F(QuantizeCommand, CalibrateOnceRoundOften) {
   const std::string imatrix = (folder_ / "importance.gguf").string();
   const auto measured = test::run_attar("calibrate " + model_.string() + " -o " + imatrix + " --data builtin:calibration --samples 8 --context 64");
@@ -140,6 +201,34 @@ TEST_F(QuantizeCommand, CalibrateOnceRoundOften) {
   fs::remove(output_);
   expect_refused("--type q4_0 --imatrix " + model_.string(), "model");
   expect_refused("--type q4_0 --calibration builtin:calibration --imatrix " + imatrix, "give one of the two");
+}
+
+TEST_F(QuantizeCommand, TextTheModelWritesCalibratesAtAnyNumberOfThreads) {
+  const std::string options = "--type q4_1 --calibration self --samples 9 --context 32 --seed 5";
+  ASSERT_EQ(run(options + " --threads 1").code, 0);
+  const std::string once = read_text_file(output_);
+  ASSERT_EQ(run(options + " --threads 2").code, 0);
+  EXPECT_EQ(once, read_text_file(output_));
+  ASSERT_EQ(run("--type q4_1 --calibration self --samples 9 --context 32 --seed 6").code, 0);
+  EXPECT_NE(once, read_text_file(output_));
+  const auto measured = test::run_attar("calibrate " + model_.string() + " -o " + (folder_ / "i.gguf").string() + " --data self --samples 4 --context 32");
+  EXPECT_NE(measured.output.find("15 matrices, 4 chunks of 32 tokens"), std::string::npos) << measured.output;
+  fs::remove(output_);
+  expect_refused("--type q4_1 --calibration self --samples 0", "say how many chunks");
+}
+
+TEST_F(QuantizeCommand, CalibratesOnTokensAndRefusesWhatItCannotRead) {
+  const fs::path lines = folder_ / "tokens.jsonl";
+  std::string text;
+  for (int i = 0; i < 16; ++i) text += "{\"input_ids\": " + nlohmann::json(std::vector<int>(32, 40 + i)).dump() + "}\n";
+  write_text_file(lines, text);
+  const std::string options = "--type q4_1 --samples 0 --context 32 --calibration " + lines.string();
+  EXPECT_EQ(run(options).code, 0);
+  fs::remove(output_);
+  write_text_file(lines, text + "{\"input_ids\": [257]}\n");
+  expect_refused(options, "tokens.jsonl: line 17: \"input_ids\" holds 257 at place 1; the tokenizer knows ids 0 to 256");
+  write_text_file(lines, text + "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
+  expect_refused(options, "messages need a chat template, and the model's tokenizer has none");
 }
 
 TEST_F(QuantizeCommand, TuneIsReportedAndKeepsTheSize) {

@@ -91,19 +91,23 @@ TEST(Corpus, SampledChunksAreAllOfThemInAnOrderOfTheSeed) {
   const Tokenizer tokenizer(data);
   Documents documents;
   for (int i = 0; i < 40; ++i) documents.push_back(std::string(7, static_cast<char>('A' + i)));
-  const auto chunks = sample_chunks(tokenizer, documents, 8, 0, 1);
+  const test::TempFolder folder;
+  std::string text;
+  for (const std::string& document : documents) text += document + "\n\n";
+  const auto source = write(folder / "a.txt", text);
+  const auto chunks = sample_chunks(read_token_documents(tokenizer, source), 8, 0, 1);
   EXPECT_EQ(chunks.size(), 40u);
   const std::set<Ids> distinct(chunks.begin(), chunks.end());
   EXPECT_EQ(distinct.size(), 40u);
   for (const Ids& chunk : chunks) EXPECT_EQ(chunk.back(), data.eos_id);  // seven letters and the end of the document
-  EXPECT_EQ(sample_chunks(tokenizer, documents, 8, 0, 1), chunks);
-  EXPECT_NE(sample_chunks(tokenizer, documents, 8, 0, 2), chunks);
+  EXPECT_EQ(sample_chunks(read_token_documents(tokenizer, source), 8, 0, 1), chunks);
+  EXPECT_NE(sample_chunks(read_token_documents(tokenizer, source), 8, 0, 2), chunks);
   set_thread_count(1);
-  const auto one_thread = sample_chunks(tokenizer, documents, 8, 5, 1);
+  const auto one_thread = sample_chunks(read_token_documents(tokenizer, source), 8, 5, 1);
   set_thread_count(0);
   EXPECT_EQ(one_thread, std::vector<Ids>(chunks.begin(), chunks.begin() + 5));
-  EXPECT_HAS(error_of([&] { sample_chunks(tokenizer, documents, 8, 41, 1); }), "40 chunks");
-  EXPECT_HAS(error_of([&] { sample_chunks(tokenizer, {"a"}, 8, 0, 1); }), "0 chunks");
+  EXPECT_HAS(error_of([&] { sample_chunks(read_token_documents(tokenizer, source), 8, 41, 1); }), "40 chunks");
+  EXPECT_HAS(error_of([&] { sample_chunks({{97, 262}}, 8, 0, 1); }), "0 chunks");
 }
 
 }  // namespace

@@ -1,0 +1,252 @@
+#include "cli/allocation.h"
+
+#include <algorithm>
+#include <charconv>
+#include <iomanip>
+#include <iostream>
+#include <map>
+#include <sstream>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "eval/measure.h"
+#include "eval/protocol.h"
+#include "quantize/runtimes.h"
+#include "quantize/sensitivity_file.h"
+
+namespace attar::cli {
+namespace {
+
+// What is chosen from unless --types or --runtime says otherwise.
+constexpr const char* kGgufTypes = "q2_k,q3_k,iq4_xs,iq4_nl,q4_0,q4_k,q4_1,q5_0,q5_k,q5_1,q6_k,q8_0";
+constexpr const char* kFolderTypes = "affine2_g32,affine3_g64,affine3_g32,affine4_g64,affine4_g32,affine5_g32,affine6_g32,affine8_g32";
+constexpr std::size_t kSensitivityChunks = 8;
+constexpr int kCurvePoints = 10;
+
+std::vector<Type> parse_types(const std::string& text) {
+  std::vector<Type> types;
+  std::istringstream list(text);
+  std::vector<std::string> known = quantizable_type_names();
+  known.insert(known.end(), {"f16", "bf16"});
+  for (std::string name; std::getline(list, name, ',');) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) fail("--types ", name, ": unknown type", suggest(name, known));
+    types.push_back(*type_from_name(name));
+  }
+  return types;
+}
+
+std::vector<Type> usual_types(const fs::path& output) { return parse_types(is_gguf(output) ? kGgufTypes : kFolderTypes); }
+
+std::vector<Type> allowed_types(const Target& target, const fs::path& output) {
+  if (!target.runtime.empty()) return runtime_from_name(target.runtime).types;
+  return target.types.empty() ? usual_types(output) : parse_types(target.types);
+}
+
+// What a .gguf takes beside its matrices: tokenizer, names, norms and padding.
+std::uint64_t bytes_beside_matrices(const Checkpoint& model, const fs::path& output) {
+  GgufOptions plain;
+  plain.type = Type::kF16;
+  std::uint64_t rest = gguf_bytes(model, output, plain);
+  for (const Tensor& tensor : model.tensors)
+    if (tensor.shape.size() >= 2) rest = rest - 2 * element_count(tensor.shape) + 31;
+  return rest;
+}
+
+// The curve with the choice on it, ascending in bytes.
+struct CurvePoint {
+  Total total;
+  bool chosen = false;
+};
+std::vector<CurvePoint> curve_points(const Choices& choices, const Chosen& chosen) {
+  std::vector<CurvePoint> points{{total(chosen.types), true}};
+  for (const Total& one : cost_curve(choices.sensitivities, kCurvePoints))
+    if (one.bytes != points.front().total.bytes) points.push_back({one});
+  std::sort(points.begin(), points.end(), [](const CurvePoint& a, const CurvePoint& b) { return a.total.bytes < b.total.bytes; });
+  return points;
+}
+
+double bits(const Choices& choices, std::uint64_t bytes) { return 8.0 * static_cast<double>(bytes) / static_cast<double>(choices.weights); }
+
+// What measuring says of expected costs: 1 without measurement.
+double correction(const Chosen& chosen) {
+  if (chosen.trials.all.empty()) return 1;
+  const Trial& best = chosen.trials.all[chosen.trials.best];
+  return best.measured / best.expected;
+}
+
+}  // namespace
+
+void add_target_options(CLI::App& sub, Target& target) {
+  sub.add_option("--target-size", target.size,
+                 "In place of --type: a file of at most this size (9300000, 9.3MB, 1.5GB), each matrix in the type that its "
+                 "measured sensitivity asks for; needs --calibration")
+      ->type_name("SIZE");
+  sub.add_option("--target-bpw", target.bpw, "The same for so many bits per weight, all matrices together")
+      ->check(CLI::Range(1.0, 16.0))
+      ->excludes("--target-size");
+  sub.add_option("--target-kld", target.kld,
+                 "The same for the smallest model whose mean KL divergence from the original is at most this, measured on calibration "
+                 "text that is kept aside; quantizes up to five times")
+      ->check(CLI::PositiveNumber)
+      ->excludes("--target-size")
+      ->excludes("--target-bpw");
+  std::string runtimes;
+  for (const Runtime& runtime : all_runtimes()) runtimes += cat(runtimes.empty() ? "" : ", ", runtime.name);
+  sub.add_option("--runtime", target.runtime, cat("Only types that it multiplies by fast: ", runtimes))->type_name("NAME");
+  sub.add_option("--types", target.types, cat("Types to choose from for a target; by default ", kGgufTypes, " for a .gguf, ", kFolderTypes,
+                     " for a folder"))
+      ->type_name("TYPE,...")
+      ->excludes("--runtime");
+  sub.add_option("--sensitivities", target.sensitivities,
+                 "File of measured sensitivities for targets: read if it exists, else written")
+      ->type_name("FILE");
+}
+
+void check_target(const Target& target, const fs::path& output) {
+  if (!target.given() && !target.types.empty()) fail("--types is what a target chooses from; give --target-size, --target-bpw or --target-kld");
+  if (!target.given() && !target.sensitivities.empty())
+    fail("--sensitivities is for a target; give --target-size, --target-bpw or --target-kld");
+  if (!target.size.empty()) {
+    parse_size("--target-size", target.size);
+    if (!is_gguf(output)) fail("--target-size is for a .gguf; for a folder give --target-bpw");
+  }
+  if (!target.runtime.empty()) {
+    const Runtime& runtime = runtime_from_name(target.runtime);
+    if (runtime.gguf != is_gguf(output))
+      fail("--runtime ", runtime.name, " takes ", runtime.gguf ? "a .gguf" : "a folder", ", and ", output.string(), " is none; give -o ",
+           runtime.gguf ? "a name ending in .gguf" : "a folder");
+  }
+  if (target.given())
+    for (const Type type : allowed_types(target, output)) check_home(type, output, "a matrix, if --types allows it,");
+}
+
+bool is_gguf(const fs::path& output) { return output.extension() == ".gguf"; }
+
+void check_home(Type type, const fs::path& output, std::string_view what) {
+  if (is_gguf(output) && group_format(type))
+    fail("quantize: ", what, " is to be ", info(type).name, ", which a .gguf cannot hold; give -o a folder, or a type such as q4_0");
+  if (!is_gguf(output) && info(type).quantized && !group_format(type))
+    fail("quantize: ", what, " is to be ", info(type).name, ", which only a .gguf can hold, and ", output.string(), " is a folder; ",
+         "give -o a name ending in .gguf, or a type such as affine4_g64");
+}
+
+void check_runtime(const Target& target, const std::vector<TensorPlan>& plan) {
+  if (target.runtime.empty()) return;
+  const Runtime& runtime = runtime_from_name(target.runtime);
+  for (const TensorPlan& tensor : plan)
+    if (!is_fast(runtime, tensor.got))
+      fail("quantize: ", tensor.name, " is to be ", info(tensor.got).name, tensor.reason.empty() ? "" : cat(" (", tensor.reason, ")"),
+           ", which ", runtime.name, " is not fast with; it is with ", type_list(runtime.types), ": give --override '", tensor.gguf_name,
+           "=", info(runtime.types.back()).name, "', --pure with one of them, a target in place of --type, or leave out --runtime");
+}
+
+std::uint64_t parse_size(const std::string& option, const std::string& text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const double factor = unit == "GB" ? 1e9 : unit == "MB" ? 1e6 : unit == "kB" ? 1e3 : unit.empty() ? 1.0 : 0.0;
+  if (error != std::errc() || !(number > 0) || factor == 0.0)
+    fail(option, " ", text, ": expected bytes, such as 9300000, 9.3MB or 1.5GB");
+  return static_cast<std::uint64_t>(number * factor);
+}
+
+Choices measure_choices(const Target& target, const Checkpoint& model, const fs::path& output, const std::vector<Ids>& chunks) {
+  if (chunks.empty()) fail("quantize: choosing types needs text; give --calibration FILE, or --calibration builtin:calibration");
+  Choices choices;
+  for (const Tensor& tensor : model.tensors)
+    if (tensor.shape.size() >= 2) choices.weights += element_count(tensor.shape);
+  if (is_gguf(output)) choices.other_bytes = bytes_beside_matrices(model, output);
+  if (!target.size.empty())
+    if (const std::uint64_t size = parse_size("--target-size", target.size); choices.other_bytes >= size)
+      fail("--target-size ", size, ": tokenizer, names and norms alone take ", choices.other_bytes, " bytes");
+  const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kSensitivityChunks, chunks.size())));
+  const std::vector<Type> allowed = allowed_types(target, output);
+  if (target.sensitivities.empty()) {
+    choices.sensitivities = measure_sensitivities(model, few, allowed);
+    return choices;
+  }
+  const nlohmann::json key = sensitivity_key(model, few);
+  if (!fs::exists(target.sensitivities)) {
+    std::vector<Type> types = usual_types(output);  // so that the file serves other --types too
+    for (const Type type : allowed)
+      if (std::find(types.begin(), types.end(), type) == types.end()) types.push_back(type);
+    write_sensitivities(measure_sensitivities(model, few, types), key, target.sensitivities);
+  }
+  choices.sensitivities = read_sensitivities(target.sensitivities, key, model, allowed);
+  return choices;
+}
+
+std::vector<Candidate> choose(const Target& target, const Choices& choices) {
+  return allocate(choices.sensitivities, target.bpw > 0 ? static_cast<std::uint64_t>(target.bpw / 8 * static_cast<double>(choices.weights))
+                                                        : parse_size("--target-size", target.size) - choices.other_bytes);
+}
+
+void assign(const Choices& choices, const std::vector<Candidate>& chosen, PlanOptions& plan) {
+  std::map<Type, std::uint64_t> bytes;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    const std::string& name = choices.sensitivities[i].name;
+    plan.assigned[name] = chosen[i].type;
+    bytes[chosen[i].type] += chosen[i].bytes;
+    detail(cat(name, ": ", info(chosen[i].type).name, ", ", chosen[i].bytes, " bytes, expected KL ", chosen[i].cost));
+  }
+  // The preset of the type that most of it is in gives a .gguf its file type.
+  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  for (const Preset& preset : all_presets())
+    if (preset.type == most->first) plan.preset = &preset;
+}
+
+std::vector<Ids> aside_chunks(const Ids& aside, const TokenizerData& tokenizer, std::int64_t context) {
+  if (context < 4 || static_cast<std::int64_t>(aside.size()) < 2 * context)
+    fail("--target-kld measures on a quarter of the calibration text at most, and ", aside.size(), " tokens make no two chunks of ", context,
+         "; give more text or a smaller --context");
+  ChunkOptions options;
+  options.context = context;
+  return cut_chunks(aside, options, chunk_bos(tokenizer), "the text kept aside");
+}
+
+Estimate divergence_on(const std::vector<Ids>& aside, const Checkpoint& original, const Checkpoint& quantized) {
+  std::vector<Sequence> sequences;
+  for (const Ids& chunk : aside) {
+    const auto length = static_cast<std::int64_t>(chunk.size());
+    sequences.push_back({chunk, first_scored(length), length - 1});
+  }
+  const auto model = load_decoder(quantized), reference = load_decoder(original);
+  return mean(measure(*model, reference.get(), sequences, "kept aside").kl);
+}
+
+void print_curve(const Choices& choices, const Chosen& chosen) {
+  std::cout << std::fixed;
+  for (std::size_t i = 0; i < chosen.trials.all.size(); ++i) {
+    const Trial& trial = chosen.trials.all[i];
+    std::cout << "trial " << i + 1 << ": " << total(trial.chosen).bytes + choices.other_bytes << " bytes, KL divergence expected "
+              << std::setprecision(5) << trial.expected << " of rounding to nearest, measured " << chosen.measured[i].value << " +- "
+              << chosen.measured[i].uncertainty << " on " << chosen.aside << " chunks kept aside\n";
+  }
+  std::cout << std::setw(13) << "bytes" << std::setw(13) << "bits/weight" << std::setw(13) << "expected KL"
+            << (chosen.trials.all.empty() ? "  (of rounding to nearest; GPTQ lowers it)" : "  (scaled to what was measured)") << "\n";
+  for (const CurvePoint& point : curve_points(choices, chosen))
+    std::cout << std::setw(13) << point.total.bytes + choices.other_bytes << std::setw(13) << std::setprecision(2)
+              << bits(choices, point.total.bytes) << std::setw(13) << std::setprecision(5) << point.total.cost * correction(chosen)
+              << (point.chosen ? "  chosen" : "") << "\n";
+}
+
+nlohmann::json curve_json(const Choices& choices, const Chosen& chosen) {
+  nlohmann::json curve = nlohmann::json::array(), trials = nlohmann::json::array();
+  for (const CurvePoint& point : curve_points(choices, chosen))
+    curve.push_back({{"bytes", point.total.bytes + choices.other_bytes},
+                     {"bits_per_weight", bits(choices, point.total.bytes)},
+                     {"expected_kl", point.total.cost * correction(chosen)},
+                     {"chosen", point.chosen}});
+  for (std::size_t i = 0; i < chosen.trials.all.size(); ++i)
+    trials.push_back({{"bytes", total(chosen.trials.all[i].chosen).bytes + choices.other_bytes},
+                      {"expected_kl", chosen.trials.all[i].expected},
+                      {"measured_kl", chosen.measured[i].value},
+                      {"uncertainty", chosen.measured[i].uncertainty},
+                      {"chosen", i == chosen.trials.best}});
+  nlohmann::json json = {{"curve", std::move(curve)}};
+  if (!trials.empty()) json.update({{"trials", std::move(trials)}, {"chunks_kept_aside", chosen.aside}});
+  return json;
+}
+
+}  // namespace attar::cli
