@@ -51,7 +51,7 @@ void set_up_torch(int threads) {
              "Install libopenblas0 (apt-get install libopenblas0); no rebuild is needed."));
 }
 
-OneTorchThread::OneTorchThread() { set_up_torch(1); }
-OneTorchThread::~OneTorchThread() { set_up_torch(thread_count()); }
+OneTorchThread::OneTorchThread() : before_(at::get_num_threads()) { set_up_torch(1); }
+OneTorchThread::~OneTorchThread() { set_up_torch(before_); }
 
 }  // namespace attar
