@@ -19,6 +19,9 @@ class PackedRow {
     const std::size_t g = group(column);
     return scale_[g] * level(grid_, code) + offset_[g];
   }
+  // value = scale * level(code) + offset
+  float scale(std::int64_t column) const { return scale_[group(column)]; }
+  float offset(std::int64_t column) const { return offset_[group(column)]; }
   int code(std::int64_t column) const { return codes_[static_cast<std::size_t>(column)]; }
   void set_code(std::int64_t column, int code) { codes_[static_cast<std::size_t>(column)] = static_cast<std::uint8_t>(code); }
   // The code whose value is nearest to w.

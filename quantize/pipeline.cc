@@ -49,6 +49,7 @@ nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& opti
           {"--no-act-order", !options.gptq.act_order},
           {"--no-correction", !options.corrected_target},
           {"--fisher-samples", options.fisher_samples},
+          {"autoround", options.autoround},
           {"--strict", options.strict},
           {"--samples", options.calibration.size()},
           {"--context", options.calibration.empty() ? 0 : options.calibration.front().size()},
@@ -62,7 +63,7 @@ nlohmann::json outcome(const TensorReport& tensor) {
   nlohmann::json one = {{"method", tensor.method}, {"weight_error", tensor.weight_error}, {"seconds", tensor.seconds}};
   if (tensor.output_error >= 0) one["output_error"] = tensor.output_error;
   if (tensor.clipped >= 0) one["clipped"] = tensor.clipped;
-  if (tensor.method == "gptq")
+  if (tensor.method.starts_with("gptq"))
     one.update({{"damping", tensor.damping}, {"damping_raises", tensor.damping_raises}, {"dead_columns", tensor.dead_columns}});
   return one;
 }
@@ -103,9 +104,9 @@ class Pipeline {
     const at::NoGradGuard no_grad;
     if (calibrated) {
       report_.calibration_tokens = length * static_cast<std::int64_t>(options_.calibration.size());
-      streams_.emplace(model_, options_.calibration, StreamsOptions{gptq && options_.corrected_target, options_.folder});
+      streams_.emplace(model_, options_.calibration, StreamsOptions{(gptq && options_.corrected_target) || options_.autoround, options_.folder});
     }
-    if (gptq && options_.fisher_samples > 0) measure_outputs();
+    if (options_.fisher_samples > 0) measure_outputs();
     Progress progress(gptq ? "gptq" : "rtn", report_.tensors.size(), "tensors");
     for (const Part& part : parts()) {
       if (restore(part)) {
@@ -177,7 +178,7 @@ class Pipeline {
     });
   }
   void load_metrics(std::int64_t layer) {
-    if (!folder_ || options_.method != Method::kGptq || options_.fisher_samples == 0) return;
+    if (!folder_ || options_.fisher_samples == 0) return;
     metrics_.clear();
     const auto part = folder_->find(metric_part(layer));
     if (!part)
@@ -196,14 +197,20 @@ class Pipeline {
                               "; remove the folder to start again"));
       read_outcome(found->notes["tensors"][name], entry(name));
     }
-    if (found->notes.contains("layer_error")) report_.layer_error.push_back(found->notes["layer_error"]);
+    take_notes(found->notes);
     sealed_ = found->notes.value("hidden", "");
     streams_ready_ = false;
     return true;
   }
 
-  void finish(const Part& part, nlohmann::json notes) {
+  void take_notes(const nlohmann::json& notes) {
     if (notes.contains("layer_error")) report_.layer_error.push_back(notes["layer_error"]);
+    if (notes.contains("autoround"))
+      for (const auto& half : notes["autoround"]) report_.autoround.push_back({half.at("before"), half.at("after")});
+  }
+
+  void finish(const Part& part, nlohmann::json notes) {
+    take_notes(notes);
     if (!folder_) {
       for (auto& [name, Q] : fresh_) done_.insert_or_assign(name, make_tensor(name, std::move(Q)));
       return fresh_.clear();
@@ -270,8 +277,36 @@ class Pipeline {
         options_.method == Method::kGptq ? solve(together, progress) : weigh(together, progress);
         begin = end;
       }
+      if (options_.autoround) learn(names, notes);
       const double error = streams_->leave();
       if (half == Half::kMlp && options_.method == Method::kGptq && options_.corrected_target) notes["layer_error"] = error;
+    }
+  }
+
+  // AutoRound, from what the half's matrices are rounded to.
+  void learn(const std::vector<std::string>& names, nlohmann::json& notes) {
+    const auto start = Clock::now();
+    std::map<std::string, at::Tensor> W;
+    std::map<std::string, QuantizedTensor> Q;
+    for (const std::string& name : names) {
+      if (!worth_solving(name)) continue;
+      Q.emplace(name, fresh_.at(name));
+      W.emplace(name, options_.method == Method::kGptq ? decoded(fresh_.at(name)) : read_tensor(model_.at(name)));
+    }
+    if (Q.empty()) return;
+    streams_->lead();
+    const auto metric = metrics_.find(names.back());  // of what is added to the residual stream
+    const bool known = metric != metrics_.end() && !model_.config.post_norms;
+    const AutoRoundResult result = autoround(*streams_, W, Q, known ? metric->second : at::Tensor(), options_.rounding, 0);
+    notes["autoround"].push_back({{"before", result.before}, {"after", result.after}});
+    for (auto& [name, q] : Q) {
+      TensorReport& tensor = entry(name);
+      const at::Tensor original = read_tensor(model_.at(name));
+      tensor.method += "+autoround";
+      tensor.weight_error = ((decoded(q) - original).square().sum() / original.square().sum().clamp_min(1e-30)).item<double>();
+      tensor.output_error = tensor.clipped = -1;
+      tensor.seconds += seconds_since(start) / static_cast<double>(Q.size());
+      fresh_.insert_or_assign(name, std::move(q));
     }
   }
 
@@ -404,6 +439,7 @@ nlohmann::json to_json(const QuantizeReport& report) {
   nlohmann::json result = {{"tensors", std::move(tensors)}, {"seconds", report.seconds},
                            {"calibration_tokens", report.calibration_tokens}};
   if (!report.layer_error.empty()) result["layer_error"] = report.layer_error;
+  for (const AutoRoundResult& half : report.autoround) result["autoround"].push_back({{"before", half.before}, {"after", half.after}});
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "convert/checkpoint.h"
 #include "datasets/tokenizer.h"
+#include "quantize/autoround.h"
 #include "quantize/gptq.h"
 #include "quantize/imatrix.h"
 #include "quantize/presets.h"
@@ -23,6 +24,8 @@ struct QuantizeOptions {
   GptqOptions gptq;
   bool corrected_target = true;    // GPTQ repeats the original's outputs, not those of the drifted inputs
   std::int64_t fisher_samples = 0;  // chunks that tell GPTQ how much each output matters (output_metric.h); 0: all alike
+  bool autoround = false;          // codes and scales of each half of a layer are then learned together
+  AutoRoundOptions rounding;
   std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance
   std::optional<ImportanceMatrix> importance;  // for RTN without calibration
   bool strict = false;             // an Error where otherwise the report says so
@@ -35,7 +38,7 @@ struct QuantizeOptions {
 
 struct TensorReport {
   TensorPlan plan;
-  std::string method;              // "gptq", "rtn", "rtn+importance", "convert"
+  std::string method;              // "gptq", "rtn", "rtn+importance", "convert"; "gptq+autoround" and its like
   double weight_error = 0;         // |Q - W|^2 / |W|^2
   double output_error = -1;        // on calibration text, against the target; -1: not known
   double clipped = -1;
@@ -48,6 +51,7 @@ struct TensorReport {
 struct QuantizeReport {
   std::vector<TensorReport> tensors;
   std::vector<double> layer_error;  // |h_q - h_fp|^2 / |h_fp|^2 after each layer; empty if not known
+  std::vector<AutoRoundResult> autoround;  // of each half of each layer
   std::int64_t calibration_tokens = 0;
   double seconds = 0;
 };

@@ -1,6 +1,7 @@
 #include "quantize/streams.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/console.h"
 #include "base/error.h"
@@ -222,6 +223,54 @@ InputSums Streams::input_sums(const std::string& linear) {
 std::vector<float> Streams::mean_squares(const std::string& linear) {
   return mean_squares_of(weights_.at(linear).size(1),
                          [&](std::size_t begin, std::size_t end) { return capture(kQuantized, linear, false, begin, end); });
+}
+
+void Streams::lead() {
+  if (original_ahead_) return;
+  for_each_wave([&](std::size_t begin, std::size_t end) {
+    parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) { run(kOriginal, begin + static_cast<std::size_t>(i), {}, true, {}); });
+  });
+  original_ahead_ = true;
+  original_weights_.clear();
+}
+
+double Streams::error(std::span<const std::size_t> chunks, const at::Tensor& A, std::map<std::string, at::Tensor>& gradients) {
+  const auto wave = static_cast<std::size_t>(thread_count());
+  std::vector<double> errors(chunks.size());
+  std::vector<std::map<std::string, at::Tensor>> found(wave);
+  for (std::size_t begin = 0; begin < chunks.size(); begin += wave) {
+    check_interrupt();
+    const std::size_t count = std::min(wave, chunks.size() - begin);
+    parallel_for(static_cast<std::int64_t>(count), [&](std::int64_t k) {
+      const auto slot = static_cast<std::size_t>(k), chunk = chunks[begin + slot];
+      decoders_.with(weights_, [&](Decoder& decoder) {
+        const at::AutoGradMode mode(!gradients.empty());
+        for (const auto& [name, sum] : gradients) decoder.parameter(name).set_requires_grad(true);
+        const at::Tensor hidden = load(*input_, kQuantized, chunk);
+        const at::Tensor out = half_ == Half::kAttention ? decoder.attention_half(layer_, hidden) : decoder.mlp_half(layer_, hidden);
+        const at::Tensor e = (out - load(*output_, kOriginal, chunk)).squeeze(0);
+        at::Tensor lost = at::zeros({});
+        if (!A.defined()) lost = e.square().sum();
+        for (std::int64_t at = 0; A.defined() && at < e.size(1); at += A.size(1)) {
+          const std::int64_t width = std::min(A.size(1), e.size(1) - at);
+          const at::Tensor part = e.narrow(1, at, width);
+          lost = lost + (at::mm(part, A.narrow(0, at, width).narrow(1, 0, width)) * part).sum();
+        }
+        errors[begin + slot] = lost.item<double>();
+        if (!gradients.empty()) lost.backward();
+        for (const auto& [name, sum] : gradients) {
+          at::Tensor& parameter = decoder.parameter(name);
+          found[slot][name] = parameter.grad();
+          parameter.mutable_grad() = at::Tensor();
+          parameter.set_requires_grad(false);
+        }
+      });
+    });
+    const at::NoGradGuard no_grad;
+    for (auto& [name, sum] : gradients)
+      for (std::size_t slot = 0; slot < count; ++slot) sum += found[slot].at(name);
+  }
+  return std::accumulate(errors.begin(), errors.end(), 0.0);
 }
 
 double Streams::leave() {

@@ -7,7 +7,9 @@
 #include <torch/torch.h>
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,6 +53,13 @@ class Streams {
   // linear: its weight's name. Runs every chunk as far as this linear.
   InputSums input_sums(const std::string& linear);
   std::vector<float> mean_squares(const std::string& linear);  // of x_q, by column
+  // Carries the original's stream through the half, if it has not left it yet.
+  void lead();
+  // Once that is done: e A e^T, e = h_q - h_fp, of what comes out, summed over the tokens of these chunks (A as in output_metric.h;
+  // undefined: I); and, added
+  // to each of `gradients` (by weight name), what it changes by.
+  double error(std::span<const std::size_t> chunks, const at::Tensor& A, std::map<std::string, at::Tensor>& gradients);
+  std::size_t chunk_count() const { return chunks_.size(); }
   // Carries all streams through the half. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out; 0 with one stream.
   double leave();
 

@@ -208,5 +208,17 @@ TEST(Decoder, ParametersStayOneWhenDataIsReplaced) {
   EXPECT_EQ(decoder->parameters().size(), decoder->parameter_names().size());
 }
 
+TEST(OneTorchThread, LeavesWhatItFound) {
+  const int threads = at::get_num_threads();
+  set_up_torch(3);
+  {
+    const OneTorchThread outer;
+    { const OneTorchThread inner; }
+    EXPECT_EQ(at::get_num_threads(), 1);
+  }
+  EXPECT_EQ(at::get_num_threads(), 3);
+  set_up_torch(threads);
+}
+
 }  // namespace
 }  // namespace attar

@@ -64,18 +64,6 @@ TEST(Ops, RotationAgreesWithItsFormula) {
   }
 }
 
-TEST(OneTorchThread, LeavesWhatItFound) {
-  const int threads = at::get_num_threads();
-  set_up_torch(3);
-  {
-    const OneTorchThread outer;
-    { const OneTorchThread inner; }
-    EXPECT_EQ(at::get_num_threads(), 1);
-  }
-  EXPECT_EQ(at::get_num_threads(), 3);
-  set_up_torch(threads);
-}
-
 TEST(Ops, SameBytesAtAnyThreadCount) {
   torch::manual_seed(3);
   const at::Tensor x = at::randn({300, 129}), w = at::randn({129});

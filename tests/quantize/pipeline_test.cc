@@ -12,7 +12,9 @@
 #include "base/random.h"
 #include "base/threads.h"
 #include "quantize/rtn.h"
+#include "quantize/streams.h"
 #include "tests/model/models.h"
+#include "tests/quantize/support.h"
 #include "tests/support.h"
 
 namespace attar {
@@ -85,6 +87,51 @@ TEST_F(Pipeline, GptqDamagesLessThanRoundToNearest) {
 }
 
 // A matrix that is embedding and output head at once is solved for the head's inputs.
+TEST_F(Pipeline, AutoRoundMovesEachHalfNearerToTheOriginal) {
+  options.rounding.steps = 60;
+  for (const Method method : {Method::kRtn, Method::kGptq}) {
+    options.method = method, options.autoround = false;
+    const double before = damage(quantize(model, options, report));
+    options.autoround = true;
+    const double after = damage(quantize(model, options, report));
+    EXPECT_LT(after, (method == Method::kRtn ? 0.9 : 1.1) * before);  // on other text; GPTQ leaves little to learn from so little
+    ASSERT_EQ(report.autoround.size(), static_cast<std::size_t>(2 * model.config.layers));
+    for (const AutoRoundResult& half : report.autoround) EXPECT_LE(half.after, half.before);
+    if (method == Method::kRtn) {
+      EXPECT_LT(report.autoround.front().after, 0.9 * report.autoround.front().before);
+    }
+    for (const TensorReport& tensor : report.tensors) EXPECT_EQ(tensor.method.ends_with("+autoround"), tensor.plan.layer >= 0) << tensor.plan.name;
+  }
+}
+
+// What AutoRound follows downhill: the gradient against differences of the error itself.
+TEST_F(Pipeline, TheErrorOfAHalfHasTheGradientItSays) {
+  const OneTorchThread one_thread;
+  const torch::NoGradGuard no_grad;
+  Streams streams(model, options.calibration, {true, {}});
+  streams.start(model.at("model.embed_tokens.weight"));
+  const std::vector<std::size_t> chunks = {3, 0, 5};
+  const std::int64_t hidden = model.config.hidden_size;
+  const at::Tensor R = test::normal(hidden, hidden, 8) * 0.1, A = at::eye(hidden) + at::mm(R, R.t());
+  for (const Half half : {Half::kAttention, Half::kMlp}) {
+    streams.enter(0, half);
+    streams.lead();
+    const std::string name = streams.linear_weights().front();
+    const at::Tensor W = read_tensor(model.at(name)), direction = test::normal(W.size(0), W.size(1), 9) * 0.01;
+    const auto at = [&](double t) {
+      streams.replace(name, W + 0.1 * test::normal(W.size(0), W.size(1), 10) + t * direction);
+      std::map<std::string, at::Tensor> none;
+      return streams.error(chunks, A, none);
+    };
+    const double slope = (at(1) - at(-1)) / 2;
+    at(0);
+    std::map<std::string, at::Tensor> gradients = {{name, at::zeros_like(W)}};
+    EXPECT_GT(streams.error(chunks, A, gradients), 0.0);
+    EXPECT_NEAR((gradients.at(name) * direction).sum().item<double>(), slope, 0.03 * std::abs(slope) + 1e-4);
+    streams.leave();
+  }
+}
+
 TEST_F(Pipeline, TablesAreCalibratedToo) {
   for (const Family family : {Family::kLlama, Family::kGemma3}) {  // with a head of its own, and tied
     SCOPED_TRACE(info(family).model_type);
@@ -107,6 +154,8 @@ TEST_F(Pipeline, SameBytesAtAnyNumberOfThreads) {
   const int before = thread_count();
   std::vector<std::vector<Bytes>> all;
   options.fisher_samples = 8;
+  options.autoround = true;
+  options.rounding.steps = 5;
   for (const int threads : {1, 2, 3}) {
     set_thread_count(threads);
     all.emplace_back();
@@ -132,6 +181,8 @@ TEST_F(Pipeline, ResumedRunGivesTheSameBytesAndReport) {
       const test::TempFolder folder;
       options.method = method;
       options.fisher_samples = fisher_samples;
+      options.autoround = fisher_samples > 0;
+      options.rounding.steps = 5;
       options.folder = fs::path();
       const std::vector<Bytes> expected = all_bytes(quantize(model, options, report));
       const QuantizeReport once = report;
