@@ -14,9 +14,12 @@
 #include "base/text.h"
 #include "cli/calibration.h"
 #include "cli/command.h"
+#include "cli/methods.h"
 #include "distill/tune.h"
 #include "quantize/allocate.h"
+#include "quantize/awq.h"
 #include "quantize/pipeline.h"
+#include "quantize/rotate.h"
 #include "quantize/work_folder.h"
 
 namespace attar::cli {
@@ -24,7 +27,7 @@ namespace {
 
 struct QuantizeCommand {
   Common common;
-  std::string model, output, type, method, imatrix;
+  std::string model, output, type, method, effort, imatrix;
   Calibration calibration;
   std::string max_memory, target_size, allowed;
   double target_bpw = 0;
@@ -38,23 +41,6 @@ struct QuantizeCommand {
 // What is chosen from for a target size, unless --types says otherwise.
 constexpr const char* kGgufTypes = "q2_k,q3_k,iq4_xs,iq4_nl,q4_0,q4_k,q4_1,q5_0,q5_k,q5_1,q6_k,q8_0";
 constexpr const char* kFolderTypes = "affine2_g32,affine3_g64,affine3_g32,affine4_g64,affine4_g32,affine5_g32,affine6_g32,affine8_g32";
-
-struct Methods {
-  Method rounding = Method::kRtn;
-  bool tune = false;
-};
-
-// "rtn", "gptq", either with "+tune"; empty: gptq if there is text for it.
-Methods parse_methods(const QuantizeCommand& command) {
-  static const std::vector<std::string> kNames = {"rtn", "gptq", "rtn+tune", "gptq+tune"};
-  if (command.method.empty()) return {command.calibration.source.empty() ? Method::kRtn : Method::kGptq};
-  if (std::find(kNames.begin(), kNames.end(), command.method) == kNames.end())
-    fail("--method ", command.method, ": unknown method", suggest(command.method, kNames));
-  const Methods methods{command.method.starts_with("gptq") ? Method::kGptq : Method::kRtn, command.method.ends_with("+tune")};
-  if ((methods.tune || methods.rounding == Method::kGptq) && command.calibration.source.empty())
-    fail("--method ", command.method, " needs text; give --calibration FILE, or --calibration builtin:calibration");
-  return methods;
-}
 
 bool is_gguf(const fs::path& output) { return output.extension() == ".gguf"; }
 
@@ -238,6 +224,35 @@ void keeping(const fs::path& folder, const std::function<void()>& work) {
   fs::remove_all(folder, ignored);
 }
 
+Methods methods_of(const QuantizeCommand& command) {
+  const bool text = !command.calibration.source.empty();
+  const Methods methods = !command.method.empty()   ? parse_methods(command.method)
+                          : !command.effort.empty() ? methods_of_effort(command.effort)
+                                                    : methods_of_effort(text ? "balanced" : "fast");
+  const std::string asked = command.method.empty() ? cat("--effort ", command.effort) : cat("--method ", command.method);
+  if (methods.needs_text() && !text) fail(asked, " needs text; give --calibration FILE, or --calibration builtin:calibration");
+  const bool allocated = !command.target_size.empty() || command.target_bpw > 0;
+  if (!methods.needs_text() && methods.rounding == Method::kHqq && text && !allocated)
+    fail(asked, " looks at weights only; leave out --calibration");
+  if (!command.imatrix.empty() && (methods.name() != "rtn" || text))
+    fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");
+  return methods;
+}
+
+// What was done to the model before it was rounded.
+struct Transformed {
+  RotateReport rotated;
+  AwqReport scaled;
+};
+
+Checkpoint rotated(const Checkpoint& model, const QuantizeOptions& options, std::uint64_t seed, RotateReport& report) {
+  Checkpoint result = rotate(model, options.plan, seed, report);
+  const std::string left = cat("rotate: the residual stream of ", model.path.string(), " stays as it is: ", report.left_out);
+  if (!report.left_out.empty() && options.strict) fail(left, "; leave out rotate, or --strict");
+  if (!report.left_out.empty()) warn(left);
+  return result;
+}
+
 int run_quantize(const QuantizeCommand& command) {
   fs::path output = command.output;
   if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
@@ -249,8 +264,9 @@ int run_quantize(const QuantizeCommand& command) {
   options.plan.preset = &preset_from_name(allocated ? "q4_0" : command.type);
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
-  const Methods methods = parse_methods(command);
+  const Methods methods = methods_of(command);
   options.method = methods.rounding;
+  options.transforms = methods.transforms();
   options.gptq.damping = command.damping;
   options.gptq.act_order = !command.no_act_order;
   options.corrected_target = !command.no_correction;
@@ -260,18 +276,18 @@ int run_quantize(const QuantizeCommand& command) {
   options.resume = command.resume;
   if (!command.max_memory.empty()) options.max_memory = parse_size("--max-memory", command.max_memory);
 
-  const Checkpoint model = open_checkpoint(command.model);
-  look_at_source(model, options.strict);
+  const Checkpoint original = open_checkpoint(command.model);
+  look_at_source(original, options.strict);
+  Transformed before;
+  Checkpoint model = methods.rotate ? rotated(original, options, command.common.seed, before.rotated) : original;
   const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common);
   if (allocated) allocate_types(command, model, chunks, options.plan);
   for (const TensorPlan& tensor : plan_types(model, options.plan)) check_home(tensor.got, output, tensor.name);
   options.calibration = chunks;
   limit_samples(options.calibration, command.calibration);
-  if (!command.imatrix.empty()) {
-    if (options.method != Method::kRtn || methods.tune || !options.calibration.empty())
-      fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");
-    options.importance = read_imatrix(command.imatrix);
-  }
+  if (methods.awq) model = awq(model, options.calibration, options.plan, output.string() + ".awq", before.scaled);
+  if (options.method == Method::kHqq) options.calibration.clear();
+  if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
   QuantizeReport report;
   TuneReport tuned;
   Checkpoint result;
@@ -280,7 +296,7 @@ int run_quantize(const QuantizeCommand& command) {
     if (methods.tune) {
       TuneOptions tuning = command.tune;
       tuning.seed = command.common.seed;
-      result = tune(model, result, chunks, tuning, tuned);
+      result = tune(original, result, chunks, tuning, tuned);
     }
     if (is_gguf(output)) {
       GgufOptions gguf;
@@ -297,8 +313,10 @@ int run_quantize(const QuantizeCommand& command) {
   json["bytes"] = bytes_of(output);
   json["peak_memory"] = peak_memory();
   json["preset"] = options.plan.preset->name;
-  json["method"] = cat(options.method == Method::kGptq ? "gptq" : "rtn", methods.tune ? "+tune" : "");
+  json["method"] = methods.name();
   if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
+  if (methods.rotate) json["rotate"] = to_json(before.rotated);
+  if (methods.awq) json["awq"] = to_json(before.scaled);
   if (methods.tune) json["tune"] = to_json(tuned);
   write_result(command.common, "quantize", std::move(json));
   return kDone;
@@ -334,10 +352,16 @@ void add_quantize(CLI::App& app) {
   sub->add_option("--types", command.allowed, cat("Types to choose from with --target-size or --target-bpw; by default ", kGgufTypes, " for a .gguf, ", kFolderTypes,
                       " for a folder"))
       ->type_name("TYPE,...");
+  sub->add_option("--effort", command.effort,
+                  "fast (round to nearest), balanced (all that pays without training: the default if there is --calibration) or best (all "
+                  "that pays); see docs/methods/effort.md")
+      ->type_name("EFFORT");
   sub->add_option("--method", command.method,
-                  "rtn (round to nearest) or gptq; with +tune, scales and norms are then trained end to end on the original's "
-                  "distributions. gptq and tune need --calibration. Without the option: gptq if there is --calibration")
-      ->type_name("METHOD");
+                  "In place of --effort, what is done, joined by '+' in this order: rotate (outliers spread by rotations), awq (columns "
+                  "scaled by the inputs they meet); one of rtn (round to nearest), hqq and gptq; tune (scales and norms trained end to end on "
+                  "the original's distributions). awq, gptq and tune need --calibration")
+      ->type_name("METHOD+...")
+      ->excludes("--effort");
   add_calibration_options(*sub, command.calibration, "--calibration", false);
   sub->add_option("--imatrix", command.imatrix,
                   "Importance of columns for round to nearest: a GGUF by attar calibrate or llama-imatrix")

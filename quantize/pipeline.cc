@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "quantize/hqq.h"
 #include "quantize/memory.h"
 #include "quantize/output_metric.h"
 #include "quantize/streams.h"
@@ -49,7 +50,7 @@ nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& opti
           {"--pure", plan.pure},
           {"--override", std::move(overrides)},
           {"the choice of types", std::move(assigned)},
-          {"--method", options.method == Method::kGptq ? "gptq" : "rtn"},
+          {"--method", cat(options.transforms, options.transforms.empty() ? "" : "+", name_of(options.method))},
           {"--damp", options.gptq.damping},
           {"--no-act-order", !options.gptq.act_order},
           {"--no-correction", !options.corrected_target},
@@ -67,6 +68,7 @@ nlohmann::json outcome(const TensorReport& tensor) {
   nlohmann::json one = {{"method", tensor.method}, {"weight_error", tensor.weight_error}, {"seconds", tensor.seconds}};
   if (tensor.output_error >= 0) one["output_error"] = tensor.output_error;
   if (tensor.clipped >= 0) one["clipped"] = tensor.clipped;
+  if (tensor.lp_error >= 0) one.update({{"lp_error_before", tensor.lp_error_before}, {"lp_error", tensor.lp_error}});
   if (tensor.method == "gptq")
     one.update({{"damping", tensor.damping}, {"damping_raises", tensor.damping_raises}, {"dead_columns", tensor.dead_columns}});
   return one;
@@ -78,6 +80,8 @@ void read_outcome(const nlohmann::json& from, TensorReport& tensor) {
   tensor.seconds = from.at("seconds");
   tensor.output_error = from.value("output_error", -1.0);
   tensor.clipped = from.value("clipped", -1.0);
+  tensor.lp_error_before = from.value("lp_error_before", -1.0);
+  tensor.lp_error = from.value("lp_error", -1.0);
   tensor.damping = from.value("damping", 0.0);
   tensor.damping_raises = from.value("damping_raises", 0);
   tensor.dead_columns = from.value("dead_columns", std::int64_t{0});
@@ -111,7 +115,7 @@ class Pipeline {
       streams_.emplace(model_, options_.calibration, StreamsOptions{gptq && options_.corrected_target, options_.folder});
     }
     if (gptq && options_.fisher_samples > 0) measure_outputs();
-    Progress progress(gptq ? "gptq" : "rtn", report_.tensors.size(), "tensors");
+    Progress progress(name_of(options_.method), report_.tensors.size(), "tensors");
     for (const Part& part : parts()) {
       if (restore(part)) {
         progress.skip(part.tensors.size());
@@ -229,6 +233,15 @@ class Pipeline {
   const QuantizedTensor& round(const std::string& name, std::span<const float> importance) {
     const auto start = Clock::now();
     TensorReport& tensor = entry(name);
+    if (options_.method == Method::kHqq && info(tensor.plan.got).quantized) {
+      HqqResult result = hqq(tensor.plan.got, model_.at(name));
+      tensor.method = "hqq";
+      tensor.weight_error = result.weight_error;
+      tensor.lp_error_before = result.norm_before;
+      tensor.lp_error = result.norm_after;
+      tensor.seconds = seconds_since(start);
+      return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
+    }
     RtnResult result = rtn(tensor.plan.got, model_.at(name), importance);
     tensor.method = !info(tensor.plan.got).quantized ? "convert" : importance.empty() ? "rtn" : "rtn+importance";
     tensor.weight_error = result.weight_error;
@@ -376,7 +389,16 @@ class Pipeline {
 
 }  // namespace
 
+const char* name_of(Method method) {
+  switch (method) {
+    case Method::kRtn: return "rtn";
+    case Method::kHqq: return "hqq";
+    default: return "gptq";
+  }
+}
+
 Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report) {
+  if (options.method == Method::kHqq && !options.calibration.empty()) fail("hqq: looks at weights only and takes no calibration text");
   if (options.method == Method::kGptq && options.calibration.empty())
     fail("gptq: needs calibration text; give --calibration FILE or --calibration builtin:calibration");
   if (options.method == Method::kGptq && !info(options.plan.preset->type).quantized && options.plan.overrides.empty())

@@ -15,15 +15,17 @@
 
 namespace attar {
 
-enum class Method { kRtn, kGptq };
+enum class Method { kRtn, kHqq, kGptq };
+const char* name_of(Method method);
 
 struct QuantizeOptions {
   PlanOptions plan;
   Method method = Method::kRtn;
+  std::string transforms;          // what the model has been through ("rotate+awq"), to tell runs apart; empty: nothing
   GptqOptions gptq;
   bool corrected_target = true;    // GPTQ repeats the original's outputs, not those of the drifted inputs
   std::int64_t fisher_samples = 0;  // chunks that tell GPTQ how much each output matters (output_metric.h); 0: all alike
-  std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance
+  std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance. HQQ takes none
   std::optional<ImportanceMatrix> importance;  // for RTN without calibration
   bool strict = false;             // an Error where otherwise the report says so
   // Where finished layers and hidden states are kept, so that they need no memory and a stopped run can go on; the caller removes it
@@ -35,10 +37,11 @@ struct QuantizeOptions {
 
 struct TensorReport {
   TensorPlan plan;
-  std::string method;              // "gptq", "rtn", "rtn+importance", "convert"
+  std::string method;              // "gptq", "hqq", "rtn", "rtn+importance", "convert"
   double weight_error = 0;         // |Q - W|^2 / |W|^2
   double output_error = -1;        // on calibration text, against the target; -1: not known
   double clipped = -1;
+  double lp_error_before = -1, lp_error = -1;  // HQQ's norm without and with its solver; -1: another method
   double damping = 0;
   int damping_raises = 0;
   std::int64_t dead_columns = 0;

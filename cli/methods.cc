@@ -1,0 +1,77 @@
+#include "cli/methods.h"
+
+#include <algorithm>
+#include <sstream>
+#include <vector>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace attar::cli {
+namespace {
+
+constexpr const char* kOrder = "the order is rotate, awq, one of rtn, hqq and gptq, tune";
+
+struct Step {
+  const char* name;
+  int place;
+  void (*take)(Methods&);
+};
+constexpr int kRounds = 2;
+constexpr Step kSteps[] = {
+    {"rotate", 0, [](Methods& m) { m.rotate = true; }},
+    {"awq", 1, [](Methods& m) { m.awq = true; }},
+    {"rtn", kRounds, [](Methods& m) { m.rounding = Method::kRtn; }},
+    {"hqq", kRounds, [](Methods& m) { m.rounding = Method::kHqq; }},
+    {"gptq", kRounds, [](Methods& m) { m.rounding = Method::kGptq; }},
+    {"tune", 3, [](Methods& m) { m.tune = true; }},
+};
+
+const Step& step_of(const std::string& word, const std::string& text) {
+  std::vector<std::string> names;
+  for (const Step& step : kSteps) {
+    if (word == step.name) return step;
+    names.emplace_back(step.name);
+  }
+  std::string meant = text;
+  if (const std::string near = nearest(word, names); !near.empty())
+    fail("--method ", text, ": unknown method; did you mean '", meant.replace(text.find(word), word.size(), near), "'?");
+  fail("--method ", text, ": unknown method", word == text ? "" : cat(" '", word, "'"), suggest(word, names));
+}
+
+}  // namespace
+
+std::string Methods::transforms() const { return rotate ? awq ? "rotate+awq" : "rotate" : awq ? "awq" : ""; }
+
+std::string Methods::name() const {
+  return cat(transforms(), rotate || awq ? "+" : "", name_of(rounding), tune ? "+tune" : "");
+}
+
+Methods parse_methods(const std::string& text) {
+  Methods methods;
+  const Step* last = nullptr;
+  bool rounds = false;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, '+');) {
+    const Step& step = step_of(word, text);
+    if (last == &step) fail("--method ", text, ": ", word, " is given twice");
+    if (last != nullptr && step.place == last->place)
+      fail("--method ", text, ": ", last->name, " and ", word, " both round; give one of them");
+    if (last != nullptr && step.place < last->place)
+      fail("--method ", text, ": ", word, " cannot come after ", last->name, "; ", kOrder);
+    step.take(methods);
+    rounds = rounds || step.place == kRounds;
+    last = &step;
+  }
+  if (!rounds) fail("--method ", text, ": says nothing of how to round; ", kOrder, ", such as awq+gptq");
+  return methods;
+}
+
+Methods methods_of_effort(const std::string& effort) {
+  if (effort == "fast") return {};
+  if (effort == "balanced") return {.rounding = Method::kGptq};
+  if (effort == "best") return {.rounding = Method::kGptq, .tune = true};
+  fail("--effort ", effort, ": unknown effort", suggest(effort, std::vector<std::string>{"fast", "balanced", "best"}));
+}
+
+}  // namespace attar::cli
