@@ -39,19 +39,19 @@ const Step& step_of(const std::string& word, const std::string& text) {
   fail("--method ", text, ": unknown method", word == text ? "" : cat(" '", word, "'"), suggest(word, names));
 }
 
-}  // namespace
-
-std::string Methods::transforms() const { return rotate ? awq ? "rotate+awq" : "rotate" : awq ? "awq" : ""; }
-
-std::string Methods::name() const {
-  return cat(transforms(), rotate || awq ? "+" : "", name_of(rounding), tune ? "+tune" : "");
+Methods of_effort(const std::string& effort) {
+  if (effort == "fast") return {};
+  if (effort == "balanced") return {.rounding = Method::kGptq};
+  if (effort == "best") return {.rounding = Method::kGptq, .tune = true};
+  fail("--effort ", effort, ": unknown effort", suggest(effort, std::vector<std::string>{"fast", "balanced", "best"}));
 }
 
+// Names joined by '+'.
 Methods parse_methods(const std::string& text) {
   Methods methods;
   const Step* last = nullptr;
   bool rounds = false;
-  std::istringstream words(text);
+  std::istringstream words(text + "+");  // what is missing behind a last '+' is a word too
   for (std::string word; std::getline(words, word, '+');) {
     const Step& step = step_of(word, text);
     if (last == &step) fail("--method ", text, ": ", word, " is given twice");
@@ -67,11 +67,18 @@ Methods parse_methods(const std::string& text) {
   return methods;
 }
 
-Methods methods_of_effort(const std::string& effort) {
-  if (effort == "fast") return {};
-  if (effort == "balanced") return {.rounding = Method::kGptq};
-  if (effort == "best") return {.rounding = Method::kGptq, .tune = true};
-  fail("--effort ", effort, ": unknown effort", suggest(effort, std::vector<std::string>{"fast", "balanced", "best"}));
+}  // namespace
+
+std::string Methods::name() const {
+  return cat(rotate ? "rotate+" : "", awq ? "awq+" : "", name_of(rounding), tune ? "+tune" : "");
+}
+
+Methods choose_methods(const std::string& method, const std::string& effort, bool text) {
+  const Methods methods = !method.empty() ? parse_methods(method) : of_effort(!effort.empty() ? effort : text ? "balanced" : "fast");
+  if (methods.needs_text() && !text)
+    fail(method.empty() ? cat("--effort ", effort) : cat("--method ", method),
+         " needs text; give --calibration FILE, or --calibration builtin:calibration");
+  return methods;
 }
 
 }  // namespace attar::cli

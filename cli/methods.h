@@ -13,13 +13,12 @@ struct Methods {
   bool tune = false;
 
   bool needs_text() const { return awq || rounding == Method::kGptq || tune; }
-  std::string transforms() const;  // "rotate+awq"
-  std::string name() const;        // "rotate+awq+gptq+tune"
+  std::string name() const;  // "rotate+awq+gptq+tune"
 };
 
-// --method: names joined by '+'. Throws Error: unknown, given twice, in another order, none or two that round.
-Methods parse_methods(const std::string& text);
-// --effort: "fast", "balanced" or "best". docs/methods/effort.md. Throws Error for any other.
-Methods methods_of_effort(const std::string& effort);
+// What --method or --effort ("fast", "balanced", "best") asks for, whichever is not empty; neither: balanced with calibration text,
+// fast without. docs/methods/effort.md. Throws Error: a name or effort that is unknown, given twice or in another order; none or two
+// methods that round; text needed that is not there.
+Methods choose_methods(const std::string& method, const std::string& effort, bool text);
 
 }  // namespace attar::cli

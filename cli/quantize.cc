@@ -225,25 +225,14 @@ void keeping(const fs::path& folder, const std::function<void()>& work) {
 }
 
 Methods methods_of(const QuantizeCommand& command) {
-  const bool text = !command.calibration.source.empty();
-  const Methods methods = !command.method.empty()   ? parse_methods(command.method)
-                          : !command.effort.empty() ? methods_of_effort(command.effort)
-                                                    : methods_of_effort(text ? "balanced" : "fast");
-  const std::string asked = command.method.empty() ? cat("--effort ", command.effort) : cat("--method ", command.method);
-  if (methods.needs_text() && !text) fail(asked, " needs text; give --calibration FILE, or --calibration builtin:calibration");
-  const bool allocated = !command.target_size.empty() || command.target_bpw > 0;
-  if (!methods.needs_text() && methods.rounding == Method::kHqq && text && !allocated)
-    fail(asked, " looks at weights only; leave out --calibration");
+  const bool text = !command.calibration.source.empty(), allocated = !command.target_size.empty() || command.target_bpw > 0;
+  const Methods methods = choose_methods(command.method, command.effort, text);
+  if (methods.rounding == Method::kHqq && !methods.needs_text() && text && !allocated)
+    fail("--method ", methods.name(), " looks at weights only; leave out --calibration");
   if (!command.imatrix.empty() && (methods.name() != "rtn" || text))
     fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");
   return methods;
 }
-
-// What was done to the model before it was rounded.
-struct Transformed {
-  RotateReport rotated;
-  AwqReport scaled;
-};
 
 Checkpoint rotated(const Checkpoint& model, const QuantizeOptions& options, std::uint64_t seed, RotateReport& report) {
   Checkpoint result = rotate(model, options.plan, seed, report);
@@ -266,7 +255,8 @@ int run_quantize(const QuantizeCommand& command) {
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
   const Methods methods = methods_of(command);
   options.method = methods.rounding;
-  options.transforms = methods.transforms();
+  options.rotated = methods.rotate;
+  options.scaled = methods.awq;
   options.gptq.damping = command.damping;
   options.gptq.act_order = !command.no_act_order;
   options.corrected_target = !command.no_correction;
@@ -278,14 +268,16 @@ int run_quantize(const QuantizeCommand& command) {
 
   const Checkpoint original = open_checkpoint(command.model);
   look_at_source(original, options.strict);
-  Transformed before;
-  Checkpoint model = methods.rotate ? rotated(original, options, command.common.seed, before.rotated) : original;
+  RotateReport rotation;
+  AwqReport scaling;
+  Checkpoint model = methods.rotate ? rotated(original, options, command.common.seed, rotation) : original;
   const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common);
   if (allocated) allocate_types(command, model, chunks, options.plan);
   for (const TensorPlan& tensor : plan_types(model, options.plan)) check_home(tensor.got, output, tensor.name);
   options.calibration = chunks;
   limit_samples(options.calibration, command.calibration);
-  if (methods.awq) model = awq(model, options.calibration, options.plan, output.string() + ".awq", before.scaled);
+  check_memory(model.config, options);
+  if (methods.awq) model = awq(model, options.calibration, options.plan, output.string() + ".awq", scaling);
   if (options.method == Method::kHqq) options.calibration.clear();
   if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
   QuantizeReport report;
@@ -315,8 +307,8 @@ int run_quantize(const QuantizeCommand& command) {
   json["preset"] = options.plan.preset->name;
   json["method"] = methods.name();
   if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
-  if (methods.rotate) json["rotate"] = to_json(before.rotated);
-  if (methods.awq) json["awq"] = to_json(before.scaled);
+  if (methods.rotate) json["rotate"] = to_json(rotation);
+  if (methods.awq) json["awq"] = to_json(scaling);
   if (methods.tune) json["tune"] = to_json(tuned);
   write_result(command.common, "quantize", std::move(json));
   return kDone;

@@ -53,12 +53,12 @@ double rounding_error(const ScaledGroup& group, const at::Tensor& s, const at::T
   return sum;
 }
 
-// Beside the model's config, what is scaled by what: by the first name within the layer of matrices with one input.
+// What makes the inputs of a group; names within the layer.
 struct Feeder {
-  std::string norm;                        // what feeds them is a norm,
+  std::string norm;                        // a norm,
   std::string linear;                      // or rows of a linear, from `row` on
   std::int64_t row = 0;
-  std::vector<std::int64_t> scale_of;
+  std::vector<std::int64_t> scale_of;      // as in ScaledGroup
 };
 
 std::vector<std::int64_t> each(std::int64_t columns) {
@@ -83,6 +83,23 @@ Feeder feeder_of(Role role, const ModelConfig& c) {
     default: return {{}, map.up, map.up_row, each(c.intermediate_size)};
   }
 }
+
+// The folder of hidden states, while they are needed.
+class HiddenStates {
+ public:
+  explicit HiddenStates(const fs::path& folder) : folder_(folder) {
+    if (!folder_.empty()) fs::create_directories(folder_);
+  }
+  ~HiddenStates() {
+    std::error_code ignored;
+    if (!folder_.empty()) fs::remove_all(folder_, ignored);
+  }
+  HiddenStates(const HiddenStates&) = delete;
+  HiddenStates& operator=(const HiddenStates&) = delete;
+
+ private:
+  const fs::path& folder_;
+};
 
 // Folds s into a group of matrices and, as 1 / s, into what feeds it.
 void fold(Checkpoint& model, const std::string& layer, const std::vector<std::string>& names, const Feeder& feeder, const Scales& s) {
@@ -149,14 +166,7 @@ Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const Pl
   const at::NoGradGuard no_grad;
   std::map<std::string, TensorPlan> plan;
   for (TensorPlan& entry : plan_types(model, options)) plan.emplace(entry.name, std::move(entry));
-  const struct Removed {
-    const fs::path& folder;
-    ~Removed() {
-      std::error_code ignored;
-      if (!folder.empty()) fs::remove_all(folder, ignored);
-    }
-  } removed{folder};
-  if (!folder.empty()) fs::create_directories(folder);
+  const HiddenStates hidden(folder);
 
   report = {};
   Checkpoint result = model;
@@ -164,7 +174,6 @@ Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const Pl
   Streams streams(model, chunks, {false, folder});
   streams.start(model.at("model.embed_tokens.weight"));
   for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
-    const std::string at = cat("model.layers.", layer, ".");
     for (const Half half : {Half::kAttention, Half::kMlp}) {
       streams.enter(layer, half);
       const std::vector<std::string> names = streams.linear_weights();
@@ -175,9 +184,7 @@ Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const Pl
         begin = end;
         const Feeder feeder = feeder_of(role, model.config);
         ScaledGroup group{{}, {}, {}, static_cast<double>(chunks.size() * chunks.front().size()), feeder.scale_of};
-        std::string text;
         for (const std::string& name : together) {
-          text += text.empty() ? name : cat(", ", name.substr(name.find_last_of('.', name.size() - 8) + 1));
           if (!info(plan.at(name).got).quantized) continue;
           group.W.push_back(streams.weight(name));
           group.types.push_back(plan.at(name).got);
@@ -185,8 +192,8 @@ Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const Pl
         if (group.W.empty()) continue;
         group.H = streams.input_sums(together.front()).XtX;
         const Scaling scaling = search_scaling(group);
-        fold(result, at, together, feeder, std::make_shared<std::vector<float>>(scaling.s));
-        report.groups.push_back({text, scaling.exponent, scaling.error_before, scaling.error});
+        fold(result, cat("model.layers.", layer, "."), together, feeder, std::make_shared<std::vector<float>>(scaling.s));
+        report.groups.push_back({together, scaling.exponent, scaling.error_before, scaling.error});
       }
       streams.leave();
     }

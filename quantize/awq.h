@@ -40,7 +40,7 @@ Scaling search_scaling(const ScaledGroup& group);
 
 struct AwqReport {
   struct Entry {
-    std::string names;              // "model.layers.0.mlp.gate_proj, up_proj"
+    std::vector<std::string> names;  // of the matrices
     double exponent = 0, error_before = 0, error_after = 0;
   };
   std::vector<Entry> groups;

@@ -29,6 +29,7 @@ Tensor WholeEdits::add(const Tensor& source, std::function<void(std::span<float>
     const std::lock_guard lock(last->mutex);
     if (last->name != source.name) {
       last->name.clear();  // until the values are there
+      last->values = std::vector<float>();
       last->values = read_floats(source);
       edit(last->values);
       last->name = source.name;

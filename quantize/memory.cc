@@ -34,6 +34,13 @@ std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int t
   return static_cast<std::uint64_t>(kProgram + peak + threads * chunk);
 }
 
+std::uint64_t rotated_memory(const ModelConfig& c) {
+  constexpr double kFloat = 4;
+  const double h = static_cast<double>(c.hidden_size), heads = static_cast<double>(c.heads * c.head_dim),
+               kv = static_cast<double>(c.kv_heads * c.head_dim);
+  return static_cast<std::uint64_t>(kFloat * h * std::max({static_cast<double>(c.intermediate_size), heads, c.fused_qkv ? heads + 2 * kv : kv}));
+}
+
 std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threads) {
   constexpr double kFloat = 4, kLogits = 5;  // logits and what their gradient needs
   const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), v = static_cast<double>(c.vocab_size),

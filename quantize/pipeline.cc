@@ -50,7 +50,7 @@ nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& opti
           {"--pure", plan.pure},
           {"--override", std::move(overrides)},
           {"the choice of types", std::move(assigned)},
-          {"--method", cat(options.transforms, options.transforms.empty() ? "" : "+", name_of(options.method))},
+          {"--method", cat(options.rotated ? "rotate+" : "", options.scaled ? "awq+" : "", name_of(options.method))},
           {"--damp", options.gptq.damping},
           {"--no-act-order", !options.gptq.act_order},
           {"--no-correction", !options.corrected_target},
@@ -106,7 +106,7 @@ class Pipeline {
     check_vectors();
     const bool gptq = options_.method == Method::kGptq, calibrated = !options_.calibration.empty();
     const auto length = calibrated ? static_cast<std::int64_t>(options_.calibration.front().size()) : 0;
-    if (calibrated && options_.max_memory > 0) check_memory(length);
+    check_memory(model_.config, options_);
     if (!options_.folder.empty()) folder_.emplace(options_.folder, run_identity(model_, options_), options_.resume);
     const OneTorchThread one_thread;
     const at::NoGradGuard no_grad;
@@ -142,14 +142,6 @@ class Pipeline {
   void check_vectors() const {
     for (const Tensor& tensor : model_.tensors)
       if (tensor.shape.size() < 2) check_finite(read_floats(tensor), tensor.columns(), tensor.name);
-  }
-
-  void check_memory(std::int64_t length) const {
-    const bool metric = options_.method == Method::kGptq && options_.fisher_samples > 0;
-    const std::uint64_t needed = (metric ? metric_memory : calibrated_memory)(model_.config, length, thread_count());
-    if (needed > options_.max_memory)
-      fail("quantize: --max-memory allows ", size_text(options_.max_memory), ", calibrating this model may take ", size_text(needed),
-           " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");
   }
 
   // What is finished, and kept, together: a table, or the matrices of a layer.
@@ -388,6 +380,17 @@ class Pipeline {
 };
 
 }  // namespace
+
+void check_memory(const ModelConfig& config, const QuantizeOptions& options) {
+  if (options.calibration.empty() || options.max_memory == 0) return;
+  const auto length = static_cast<std::int64_t>(options.calibration.front().size());
+  const bool metric = options.method == Method::kGptq && options.fisher_samples > 0;
+  const std::uint64_t needed = (metric ? metric_memory : calibrated_memory)(config, length, thread_count()) +
+                               (options.rotated ? rotated_memory(config) : 0);
+  if (needed > options.max_memory)
+    fail("quantize: --max-memory allows ", size_text(options.max_memory), ", calibrating this model may take ", size_text(needed),
+         " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");
+}
 
 const char* name_of(Method method) {
   switch (method) {

@@ -21,7 +21,7 @@ const char* name_of(Method method);
 struct QuantizeOptions {
   PlanOptions plan;
   Method method = Method::kRtn;
-  std::string transforms;          // what the model has been through ("rotate+awq"), to tell runs apart; empty: nothing
+  bool rotated = false, scaled = false;  // what the model has been through (rotate.h, awq.h): tells runs apart, and takes memory
   GptqOptions gptq;
   bool corrected_target = true;    // GPTQ repeats the original's outputs, not those of the drifted inputs
   std::int64_t fisher_samples = 0;  // chunks that tell GPTQ how much each output matters (output_metric.h); 0: all alike
@@ -56,6 +56,9 @@ struct QuantizeReport {
 };
 
 nlohmann::json to_json(const QuantizeReport& report);
+
+// Throws Error if calibrating may take more than options.max_memory. quantize() asks as well.
+void check_memory(const ModelConfig& config, const QuantizeOptions& options);
 
 // Same model, options and calibration give the same bytes at any number of threads. Throws Error naming the tensor for NaN
 // and Inf, and naming what differs for a folder of another run; with `strict` also for a type that does not fit, a Hessian that needs more damping and columns never reached.
