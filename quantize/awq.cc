@@ -179,7 +179,9 @@ Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const Pl
       const std::vector<std::string> names = streams.linear_weights();
       for (auto begin = names.begin(); begin != names.end();) {
         const Role role = plan.at(*begin).role;
-        const auto end = std::find_if(begin, names.end(), [&](const std::string& name) { return input_of(plan.at(name).role) != input_of(role); });
+        const auto end = std::find_if(begin, names.end(), [&](const std::string& name) {
+          return input_of(plan.at(name).role) != input_of(role);
+        });
         const std::vector<std::string> together(begin, end);
         begin = end;
         const Feeder feeder = feeder_of(role, model.config);

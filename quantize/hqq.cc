@@ -50,6 +50,8 @@ class Block {
       scale[g] = grid_.has_offset ? (*high - lowest[g]) / steps : (std::fabs(*low) > std::fabs(*high) ? *low : *high) / end;
       if (std::fabs(scale[g]) > std::fabs(largest)) largest = scale[g];
       deepest = std::max(deepest, -lowest[g]);
+      if (constexpr float kMost = 65504.0f; std::max(std::fabs(*low), std::fabs(*high)) > kMost)
+        fail("[hqq] weights from ", *low, " to ", *high, ": scales are 16-bit floats and weights at most ", kMost);
     }
     BlockScales s;
     if (!many) {

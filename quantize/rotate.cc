@@ -3,7 +3,6 @@
 //   R2  a head's value v R2 leaves attention as a R2, so  R2^T W_v  and  W_o R2, head by head
 #include "quantize/rotate.h"
 
-#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -28,7 +27,7 @@ class Rotator {
     const std::int64_t head = R2->size(), heads = model_.config.kv_heads, first = map_.value_row;
     const auto turn = [=](std::span<float> values, std::int64_t columns) {
       for (std::int64_t h = 0; h < heads; ++h)
-        R2->apply_columns(values.subspan(static_cast<std::size_t>((first + h * head) * columns), static_cast<std::size_t>(head * columns)), columns);
+        R2->apply_columns({values.data() + (first + h * head) * columns, static_cast<std::size_t>(head * columns)}, columns);
     };
     Tensor& v = tensor_of(result_, at + map_.value + ".weight");
     v = whole_.add(v, [turn, columns = v.columns()](std::span<float> values) { turn(values, columns); });
@@ -54,7 +53,8 @@ class Rotator {
   }
   void rotate_outputs(const Shared& R1) {
     for (std::int64_t layer = 0; layer < model_.config.layers; ++layer)
-      for (const std::string& name : {cat("model.layers.", layer, ".self_attn.o_proj"), cat("model.layers.", layer, ".mlp.down_proj")}) {
+      for (const char* inner : {".self_attn.o_proj", ".mlp.down_proj"}) {
+        const std::string name = cat("model.layers.", layer, inner);
         Tensor& W = tensor_of(result_, name + ".weight");
         W = whole_.add(W, [R1, columns = W.columns()](std::span<float> values) { R1->apply_columns(values, columns); });
         if (model_.find(name + ".bias") == nullptr) continue;

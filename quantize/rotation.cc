@@ -20,7 +20,7 @@ double normal(Random& random) {
 // Rows of a random matrix, each made orthogonal to those before (twice: once leaves what rounding left) and of length one.
 std::vector<double> random_orthogonal(std::int64_t n, Random& random) {
   std::vector<double> Q(static_cast<std::size_t>(n * n));
-  const auto row = [&](std::int64_t i) { return std::span(Q).subspan(static_cast<std::size_t>(i * n), static_cast<std::size_t>(n)); };
+  const auto row = [&](std::int64_t i) { return std::span(Q.data() + i * n, static_cast<std::size_t>(n)); };
   const auto dot = [&](std::span<const double> a, std::span<const double> b) {
     double sum = 0;
     for (std::size_t j = 0; j < a.size(); ++j) sum += a[j] * b[j];
@@ -89,11 +89,10 @@ void Rotation::apply_columns(std::span<float> M, std::int64_t columns) const {
     const std::int64_t begin = step * kLines, width = std::min(kLines, columns - begin);
     std::vector<double> x(static_cast<std::size_t>(n * width));  // columns one after the other
     for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t k = 0; k < width; ++k) x[static_cast<std::size_t>(k * n + i)] = M[static_cast<std::size_t>(i * columns + begin + k)];
-    for (std::int64_t k = 0; k < width; ++k) apply(std::span(x).subspan(static_cast<std::size_t>(k * n), static_cast<std::size_t>(n)));
+      for (std::int64_t k = 0; k < width; ++k) x[static_cast<std::size_t>(k * n + i)] = M.data()[i * columns + begin + k];
+    for (std::int64_t k = 0; k < width; ++k) apply({x.data() + k * n, static_cast<std::size_t>(n)});
     for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t k = 0; k < width; ++k)
-        M[static_cast<std::size_t>(i * columns + begin + k)] = static_cast<float>(x[static_cast<std::size_t>(k * n + i)]);
+      for (std::int64_t k = 0; k < width; ++k) M.data()[i * columns + begin + k] = static_cast<float>(x[static_cast<std::size_t>(k * n + i)]);
   });
 }
 

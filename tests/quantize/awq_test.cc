@@ -118,8 +118,14 @@ TEST_P(AwqModel, LeavesTheFunctionAndLowersTheErrorOfEachGroup) {
   EXPECT_GT(moved, model.config.layers);
 }
 
-TEST_P(AwqModel, SameAtAnyNumberOfThreads) {
-  const Checkpoint model = test::transform_model(GetParam().config);
+INSTANTIATE_TEST_SUITE_P(Families, AwqModel, testing::ValuesIn(test::transform_cases()),
+                         [](const auto& one) { return one.param.name; });
+
+TEST(Awq, SameAtAnyNumberOfThreads) {
+  const Checkpoint model = test::transform_model(test::transform_cases().front().config);
+  PlanOptions options;
+  options.preset = &preset_from_name("q4_0");
+  AwqReport report;
   const int before = thread_count();
   std::vector<std::string> hashes;
   for (const int threads : {1, 3}) {
@@ -129,9 +135,6 @@ TEST_P(AwqModel, SameAtAnyNumberOfThreads) {
   set_thread_count(before);
   EXPECT_EQ(hashes[0], hashes[1]);
 }
-
-INSTANTIATE_TEST_SUITE_P(Families, AwqModel, testing::ValuesIn(test::transform_cases()),
-                         [](const auto& one) { return one.param.name; });
 
 }  // namespace
 }  // namespace attar

@@ -106,6 +106,7 @@ TEST(MinMaxRow, IsGgmlsReference) {
 
 TEST(Hqq, RefusesWhatItCannot) {
   EXPECT_THROW(hqq(Type::kF16, make_tensor("W", {2, 32}, std::vector<float>(64, 1.0f))), Error);
+  EXPECT_THROW(hqq(Type::kQ4_0, make_tensor("W", {2, 32}, std::vector<float>(64, 1e6f))), Error);
   QuantizedTensor broken{Type::kF32, {2, 32}, Bytes(64 * sizeof(float))};
   const float bad = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(broken.bytes.data() + 40 * sizeof bad, &bad, sizeof bad);
