@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "quantize/memory.h"
 #include "quantize/rtn.h"
 #include "tests/model/models.h"
 #include "tests/support.h"
@@ -175,6 +176,7 @@ TEST_F(Pipeline, ResumeRefusesAnotherRunAndDamage) {
   expect_named("--override", [](QuantizeOptions& o) { o.plan.overrides.push_back(parse_override("lm_head=f16")); });
   expect_named("--type", [](QuantizeOptions& o) { o.plan.preset = &preset_from_name("q8_0"); });
   expect_named("--method", [](QuantizeOptions& o) { o.method = Method::kRtn; });
+  expect_named("--method", [](QuantizeOptions& o) { o.scaled = true; });
   expect_named("--samples", [](QuantizeOptions& o) { o.calibration.pop_back(); });
   expect_named("the calibration text", [](QuantizeOptions& o) { std::swap(o.calibration[0], o.calibration[1]); });
   {
@@ -298,6 +300,25 @@ TEST_F(Pipeline, NamesTheTensorThatIsNotANumber) {
 TEST_F(Pipeline, OneRepeatedTokenIsEnoughToFinish) {
   options.calibration.assign(4, Ids(32, 7));
   EXPECT_TRUE(std::isfinite(damage(quantize(model, options, report))));
+}
+
+TEST_F(Pipeline, HqqRoundsEveryMatrixAndTakesNoText) {
+  options.method = Method::kHqq;
+  EXPECT_THROW(quantize(model, options, report), Error);
+  options.calibration.clear();
+  EXPECT_TRUE(std::isfinite(damage(quantize(model, options, report))));
+  for (const TensorReport& tensor : report.tensors) {
+    EXPECT_EQ(tensor.method, "hqq") << tensor.plan.name;
+    EXPECT_LE(tensor.lp_error, tensor.lp_error_before) << tensor.plan.name;
+    EXPECT_GT(tensor.lp_error, 0) << tensor.plan.name;
+  }
+}
+
+TEST_F(Pipeline, ARotatedModelCountsInMemory) {
+  options.max_memory = calibrated_memory(model.config, 32, thread_count());
+  quantize(model, options, report);
+  options.rotated = true;
+  EXPECT_THROW(quantize(model, options, report), Error);
 }
 
 TEST_F(Pipeline, GptqWantsTextAndSomethingToChoose) {
