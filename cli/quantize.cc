@@ -14,8 +14,11 @@
 #include "cli/allocation.h"
 #include "cli/calibration.h"
 #include "cli/command.h"
+#include "cli/methods.h"
 #include "distill/tune.h"
+#include "quantize/awq.h"
 #include "quantize/pipeline.h"
+#include "quantize/rotate.h"
 #include "quantize/work_folder.h"
 
 namespace attar::cli {
@@ -23,33 +26,16 @@ namespace {
 
 struct QuantizeCommand {
   Common common;
-  std::string model, output, type, method, imatrix;
+  std::string model, output, type, method, effort, imatrix;
   Calibration calibration;
   Target target;
   std::string max_memory;
   std::vector<std::string> overrides;
   double damping = GptqOptions{}.damping;
-  std::int64_t fisher_samples = QuantizeOptions{}.fisher_samples;
   TuneOptions tune;
   bool pure = false, no_act_order = false, no_correction = false, resume = false;
 };
 
-struct Methods {
-  Method rounding = Method::kRtn;
-  bool tune = false;
-};
-
-// "rtn", "gptq", either with "+tune"; empty: gptq if there is text for it.
-Methods parse_methods(const QuantizeCommand& command) {
-  static const std::vector<std::string> kNames = {"rtn", "gptq", "rtn+tune", "gptq+tune"};
-  if (command.method.empty()) return {command.calibration.source.empty() ? Method::kRtn : Method::kGptq};
-  if (std::find(kNames.begin(), kNames.end(), command.method) == kNames.end())
-    fail("--method ", command.method, ": unknown method", suggest(command.method, kNames));
-  const Methods methods{command.method.starts_with("gptq") ? Method::kGptq : Method::kRtn, command.method.ends_with("+tune")};
-  if ((methods.tune || methods.rounding == Method::kGptq) && command.calibration.source.empty())
-    fail("--method ", command.method, " needs text; give --calibration FILE, or --calibration builtin:calibration");
-  return methods;
-}
 
 // Before hours of work, not after.
 void check_output(const fs::path& output) {
@@ -160,6 +146,7 @@ void keeping(const fs::path& folder, const std::function<void()>& work) {
 
 struct Made {
   Checkpoint model;
+  AwqReport scaling;
   QuantizeReport report;
   TuneReport tuned;
 };
@@ -182,6 +169,24 @@ Made within_divergence(const Choices& choices, double target, double factor, con
   return made[chosen.trials.best];
 }
 
+Methods methods_of(const QuantizeCommand& command) {
+  const bool text = !command.calibration.source.empty(), allocated = command.target.given();
+  const Methods methods = choose_methods(command.method, command.effort, text);
+  if (methods.rounding == Method::kHqq && !methods.needs_text() && text && !allocated)
+    fail("--method ", methods.name(), " looks at weights only; leave out --calibration");
+  if (!command.imatrix.empty() && (methods.name() != "rtn" || text))
+    fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");
+  return methods;
+}
+
+Checkpoint rotated(const Checkpoint& model, const QuantizeOptions& options, std::uint64_t seed, RotateReport& report) {
+  Checkpoint result = rotate(model, options.plan, seed, report);
+  const std::string left = cat("rotate: the residual stream of ", model.path.string(), " stays as it is: ", report.left_out);
+  if (!report.left_out.empty() && options.strict) fail(left, "; leave out rotate, or --strict");
+  if (!report.left_out.empty()) warn(left);
+  return result;
+}
+
 int run_quantize(const QuantizeCommand& command) {
   fs::path output = command.output;
   if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
@@ -194,19 +199,24 @@ int run_quantize(const QuantizeCommand& command) {
   options.plan.preset = &preset_from_name(target.given() ? "q4_0" : command.type);
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
-  const Methods methods = parse_methods(command);
+  const Methods methods = methods_of(command);
   options.method = methods.rounding;
+  options.rotated = methods.rotate;
+  options.scaled = methods.awq;
+  options.fisher = methods.fisher;
+  options.autoround = methods.autoround;
   options.gptq.damping = command.damping;
   options.gptq.act_order = !command.no_act_order;
   options.corrected_target = !command.no_correction;
-  options.fisher_samples = command.fisher_samples;
   options.strict = command.common.strict;
   options.folder = output.string() + (target.kld > 0 ? ".trying" : ".quantizing");
   options.resume = command.resume;
   if (!command.max_memory.empty()) options.max_memory = parse_size("--max-memory", command.max_memory);
 
-  const Checkpoint model = open_checkpoint(command.model);
-  look_at_source(model, options.strict);
+  const Checkpoint original = open_checkpoint(command.model);
+  look_at_source(original, options.strict);
+  RotateReport rotation;
+  const Checkpoint model = methods.rotate ? rotated(original, options, command.common.seed, rotation) : original;
   Ids kept;  // by every target, so that sensitivities are of the same text
   const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common, target.given() ? &kept : nullptr);
   Choices choices;
@@ -224,24 +234,23 @@ int run_quantize(const QuantizeCommand& command) {
   check_runtime(target, plan);
   options.calibration = chunks;
   limit_samples(options.calibration, command.calibration);
-  if (!command.imatrix.empty()) {
-    if (options.method != Method::kRtn || methods.tune || !options.calibration.empty())
-      fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");
-    options.importance = read_imatrix(command.imatrix);
-  }
-  const auto make = [&](const QuantizeOptions& how) {
+  check_memory(model.config, options);
+  if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
+  const auto make = [&](QuantizeOptions how) {
     Made made;
-    made.model = quantize(model, how, made.report);
+    const Checkpoint scaled = methods.awq ? awq(model, how.calibration, how.plan, output.string() + ".awq", made.scaling) : model;
+    if (how.method == Method::kHqq) how.calibration.clear();
+    made.model = quantize(scaled, how, made.report);
     if (!methods.tune) return made;
     TuneOptions tuning = command.tune;
     tuning.seed = command.common.seed;
-    made.model = tune(model, made.model, chunks, tuning, made.tuned);
+    made.model = tune(original, made.model, chunks, tuning, made.tuned);
     return made;
   };
   Made made;
   keeping(options.folder, [&] {
     constexpr double kGptqFactor = 0.4;  // of what rounding to nearest diverges; a guess, trials tell
-    made = target.kld > 0 ? within_divergence(choices, target.kld, options.method == Method::kGptq ? kGptqFactor : 1.0, aside, model,
+    made = target.kld > 0 ? within_divergence(choices, target.kld, options.method == Method::kGptq ? kGptqFactor : 1.0, aside, original,
                                               options, make, chosen)
                           : make(options);
     if (target.given()) assign(choices, chosen.types, options.plan);
@@ -261,9 +270,11 @@ int run_quantize(const QuantizeCommand& command) {
   json["bytes"] = bytes_of(output);
   json["peak_memory"] = peak_memory();
   json["preset"] = options.plan.preset->name;
-  json["method"] = cat(options.method == Method::kGptq ? "gptq" : "rtn", methods.tune ? "+tune" : "");
+  json["method"] = methods.name();
   if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
   if (target.given()) json["allocation"] = curve_json(choices, chosen);
+  if (methods.rotate) json["rotate"] = to_json(rotation);
+  if (methods.awq) json["awq"] = to_json(made.scaling);
   if (methods.tune) json["tune"] = to_json(made.tuned);
   write_result(command.common, "quantize", std::move(json));
   return kDone;
@@ -290,10 +301,17 @@ void add_quantize(CLI::App& app) {
       ->type_name("FILE|FOLDER");
   sub->add_option("--type", command.type, type_help())->type_name("TYPE");
   add_target_options(*sub, command.target);
+  sub->add_option("--effort", command.effort,
+                  "fast (round to nearest), balanced (all that pays without training: the default if there is --calibration) or best (all "
+                  "that pays); see docs/methods/effort.md")
+      ->type_name("EFFORT");
   sub->add_option("--method", command.method,
-                  "rtn (round to nearest) or gptq; with +tune, scales and norms are then trained end to end on the original's "
-                  "distributions. gptq and tune need --calibration. Without the option: gptq if there is --calibration")
-      ->type_name("METHOD");
+                  "In place of --effort, what is done, joined by '+' in this order: rotate (outliers spread by rotations), awq (columns "
+                  "scaled by the inputs they meet), fisher (how much each output matters, for gptq and autoround); one of rtn (round to nearest), hqq and "
+                  "gptq; autoround (codes and scales of each half of a layer learned), tune (scales and norms trained end to end on the "
+                  "original's distributions). All but rotate, rtn and hqq need --calibration")
+      ->type_name("METHOD+...")
+      ->excludes("--effort");
   add_calibration_options(*sub, command.calibration, "--calibration", false);
   sub->add_option("--imatrix", command.imatrix,
                   "Importance of columns for round to nearest: a GGUF by attar calibrate or llama-imatrix")
@@ -320,10 +338,6 @@ void add_quantize(CLI::App& app) {
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");
   sub->add_option("--damp", command.damping, "GPTQ: share of the mean diagonal added to the Hessian")
       ->check(CLI::Range(1e-8, 1.0))
-      ->capture_default_str();
-  sub->add_option("--fisher-samples", command.fisher_samples,
-                  "GPTQ: chunks of calibration text whose gradients tell how much each output matters; 0: all alike")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   sub->add_flag("--no-act-order", command.no_act_order, "GPTQ: visit columns from left to right");
   sub->add_flag("--no-correction", command.no_correction,

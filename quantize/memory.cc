@@ -38,6 +38,12 @@ std::uint64_t with_rows(const ModelConfig& c, std::int64_t length, int threads, 
 
 std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int threads) { return with_rows(c, length, threads, kStepRows); }
 
+std::uint64_t rotated_memory(const ModelConfig& c) {
+  const double h = static_cast<double>(c.hidden_size), heads = static_cast<double>(c.heads * c.head_dim),
+               kv = static_cast<double>(c.kv_heads * c.head_dim);
+  return static_cast<std::uint64_t>(kFloat * h * std::max({static_cast<double>(c.intermediate_size), heads, c.fused_qkv ? heads + 2 * kv : kv}));
+}
+
 std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threads) {
   constexpr double kLogits = 5;  // logits and what their gradient needs
   const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), v = static_cast<double>(c.vocab_size),
@@ -50,6 +56,15 @@ std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threa
                                    kFloat * (h * v + threads * kLogits * tokens * v));
   const std::uint64_t tied = with_rows(c, length, threads, static_cast<double>(kMetricRows));
   return std::max(tied, static_cast<std::uint64_t>(kProgram + backward));
+}
+
+std::uint64_t autoround_memory(const ModelConfig& c, std::int64_t length, int threads) {
+  const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size),
+               heads = static_cast<double>(c.heads * c.head_dim), tokens = static_cast<double>(length);
+  // Of the larger half: where weights started, how far they moved, what they are, codes and gradients; and the training pass of a chunk.
+  const double weights = std::max(3 * h * f, h * (2 * heads + 2 * static_cast<double>(c.kv_heads * c.head_dim)));
+  const double chunk = tokens * (8 * (f + h) + 4 * heads) + 4 * static_cast<double>(c.heads) * tokens * tokens;
+  return static_cast<std::uint64_t>(kFloat * (weights * (4.5 + threads) + threads * chunk));
 }
 
 }  // namespace attar

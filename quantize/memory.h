@@ -14,4 +14,10 @@ std::uint64_t calibrated_memory(const ModelConfig& config, std::int64_t length, 
 // The same with the outputs' metric (output_metric.h): measuring it, or tying the rows of the largest matrix by it.
 std::uint64_t metric_memory(const ModelConfig& config, std::int64_t length, int threads);
 
+// What a rotated model takes on top (rotate.h): the matrix that was made whole last.
+std::uint64_t rotated_memory(const ModelConfig& config);
+
+// What AutoRound takes on top.
+std::uint64_t autoround_memory(const ModelConfig& config, std::int64_t length, int threads);
+
 }  // namespace attar

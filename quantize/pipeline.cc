@@ -10,8 +10,10 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "datasets/corpus.h"
+#include "quantize/hqq.h"
 #include "quantize/memory.h"
 #include "quantize/output_metric.h"
+#include "quantize/report.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
 #include "quantize/work_folder.h"
@@ -24,60 +26,6 @@ constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_hea
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-std::string hash_of(const ImportanceMatrix& matrix) {
-  ContentHash hash;
-  for (const auto& [name, entry] : matrix.entries) {
-    hash.add(name);
-    hash.add(ByteView(std::as_bytes(std::span(entry.sums))));
-  }
-  return hash.hex();
-}
-
-// Everything that decides the bytes, under the names of the command line.
-nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& options) {
-  const PlanOptions& plan = options.plan;
-  nlohmann::json overrides = nlohmann::json::array(), assigned = nlohmann::json::object();
-  for (const TypeOverride& one : plan.overrides) overrides.push_back(one.text);
-  for (const auto& [name, type] : plan.assigned) assigned[name] = info(type).name;
-  return {{"--type", plan.preset->name},
-          {"--pure", plan.pure},
-          {"--override", std::move(overrides)},
-          {"the choice of types", std::move(assigned)},
-          {"--method", options.method == Method::kGptq ? "gptq" : "rtn"},
-          {"--damp", options.gptq.damping},
-          {"--no-act-order", !options.gptq.act_order},
-          {"--no-correction", !options.corrected_target},
-          {"--fisher-samples", options.fisher_samples},
-          {"autoround", options.autoround},
-          {"--strict", options.strict},
-          {"--samples", options.calibration.size()},
-          {"--context", options.calibration.empty() ? 0 : options.calibration.front().size()},
-          {"the calibration text", chunks_hash(options.calibration)},
-          {"--imatrix", options.importance ? hash_of(*options.importance) : ""},
-          {"the model", checkpoint_hash(model)}};
-}
-
-// What was measured of a tensor, and back.
-nlohmann::json outcome(const TensorReport& tensor) {
-  nlohmann::json one = {{"method", tensor.method}, {"weight_error", tensor.weight_error}, {"seconds", tensor.seconds}};
-  if (tensor.output_error >= 0) one["output_error"] = tensor.output_error;
-  if (tensor.clipped >= 0) one["clipped"] = tensor.clipped;
-  if (tensor.method.starts_with("gptq"))
-    one.update({{"damping", tensor.damping}, {"damping_raises", tensor.damping_raises}, {"dead_columns", tensor.dead_columns}});
-  return one;
-}
-
-void read_outcome(const nlohmann::json& from, TensorReport& tensor) {
-  tensor.method = from.at("method");
-  tensor.weight_error = from.at("weight_error");
-  tensor.seconds = from.at("seconds");
-  tensor.output_error = from.value("output_error", -1.0);
-  tensor.clipped = from.value("clipped", -1.0);
-  tensor.damping = from.value("damping", 0.0);
-  tensor.damping_raises = from.value("damping_raises", 0);
-  tensor.dead_columns = from.value("dead_columns", std::int64_t{0});
-}
 
 class Pipeline {
  public:
@@ -98,7 +46,7 @@ class Pipeline {
     check_vectors();
     const bool gptq = options_.method == Method::kGptq, calibrated = !options_.calibration.empty();
     const auto length = calibrated ? static_cast<std::int64_t>(options_.calibration.front().size()) : 0;
-    if (calibrated && options_.max_memory > 0) check_memory(length);
+    check_memory(model_.config, options_);
     if (!options_.folder.empty()) folder_.emplace(options_.folder, run_identity(model_, options_), options_.resume);
     const OneTorchThread one_thread;
     const at::NoGradGuard no_grad;
@@ -106,8 +54,8 @@ class Pipeline {
       report_.calibration_tokens = length * static_cast<std::int64_t>(options_.calibration.size());
       streams_.emplace(model_, options_.calibration, StreamsOptions{(gptq && options_.corrected_target) || options_.autoround, options_.folder});
     }
-    if (options_.fisher_samples > 0) measure_outputs();
-    Progress progress(gptq ? "gptq" : "rtn", report_.tensors.size(), "tensors");
+    if (options_.fisher) measure_outputs();
+    Progress progress(name_of(options_.method), report_.tensors.size(), "tensors");
     for (const Part& part : parts()) {
       if (restore(part)) {
         progress.skip(part.tensors.size());
@@ -136,14 +84,6 @@ class Pipeline {
       if (tensor.shape.size() < 2) check_finite(read_floats(tensor), tensor.columns(), tensor.name);
   }
 
-  void check_memory(std::int64_t length) const {
-    const bool metric = options_.method == Method::kGptq && options_.fisher_samples > 0;
-    const std::uint64_t needed = (metric ? metric_memory : calibrated_memory)(model_.config, length, thread_count());
-    if (needed > options_.max_memory)
-      fail("quantize: --max-memory allows ", size_text(options_.max_memory), ", calibrating this model may take ", size_text(needed),
-           " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");
-  }
-
   // What is finished, and kept, together: a table, or the matrices of a layer.
   struct Part {
     std::string name;
@@ -165,9 +105,7 @@ class Pipeline {
   static std::string metric_part(std::int64_t layer) { return cat("output-metric-", layer); }
   void measure_outputs() {
     if (folder_ && folder_->find(metric_part(0))) return;  // the last that is measured
-    std::vector<Ids> chunks = options_.calibration;
-    chunks.resize(std::min(chunks.size(), static_cast<std::size_t>(options_.fisher_samples)));
-    measure_output_metrics(model_, chunks, 0, options_.folder, [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics) {
+    measure_output_metrics(model_, options_.calibration, 0, options_.folder, [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics) {
       if (!folder_) return metrics_.merge(metrics);
       std::map<std::string, QuantizedTensor> kept;
       for (const auto& [name, A] : metrics) {
@@ -178,7 +116,7 @@ class Pipeline {
     });
   }
   void load_metrics(std::int64_t layer) {
-    if (!folder_ || options_.fisher_samples == 0) return;
+    if (!folder_ || !options_.fisher) return;
     metrics_.clear();
     const auto part = folder_->find(metric_part(layer));
     if (!part)
@@ -236,6 +174,15 @@ class Pipeline {
   const QuantizedTensor& round(const std::string& name, std::span<const float> importance) {
     const auto start = Clock::now();
     TensorReport& tensor = entry(name);
+    if (options_.method == Method::kHqq && info(tensor.plan.got).quantized) {
+      HqqResult result = hqq(tensor.plan.got, model_.at(name));
+      tensor.method = "hqq";
+      tensor.weight_error = result.weight_error;
+      tensor.lp_error_before = result.norm_before;
+      tensor.lp_error = result.norm_after;
+      tensor.seconds = seconds_since(start);
+      return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
+    }
     RtnResult result = rtn(tensor.plan.got, model_.at(name), importance);
     tensor.method = !info(tensor.plan.got).quantized ? "convert" : importance.empty() ? "rtn" : "rtn+importance";
     tensor.weight_error = result.weight_error;
@@ -412,7 +359,18 @@ class Pipeline {
 
 }  // namespace
 
+void check_memory(const ModelConfig& config, const QuantizeOptions& options) {
+  if (options.calibration.empty() || options.max_memory == 0) return;
+  const auto length = static_cast<std::int64_t>(options.calibration.front().size());
+  const std::uint64_t needed = (options.fisher ? metric_memory : calibrated_memory)(config, length, thread_count()) +
+                               (options.rotated ? rotated_memory(config) : 0) + (options.autoround ? autoround_memory(config, length, thread_count()) : 0);
+  if (needed > options.max_memory)
+    fail("quantize: --max-memory allows ", size_text(options.max_memory), ", calibrating this model may take ", size_text(needed),
+         " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");
+}
+
 Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report) {
+  if (options.method == Method::kHqq && !options.calibration.empty()) fail("hqq: looks at weights only and takes no calibration text");
   if (options.method == Method::kGptq && options.calibration.empty())
     fail("gptq: needs calibration text; give --calibration FILE or --calibration builtin:calibration");
   if (options.method == Method::kGptq && !info(options.plan.preset->type).quantized && options.plan.overrides.empty())
@@ -421,25 +379,6 @@ Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, Qua
   const auto start = Clock::now();
   Checkpoint result = Pipeline(model, options, report).run();
   report.seconds = seconds_since(start);
-  return result;
-}
-
-nlohmann::json to_json(const QuantizeReport& report) {
-  nlohmann::json tensors = nlohmann::json::array();
-  for (const TensorReport& tensor : report.tensors) {
-    nlohmann::json one = {{"name", tensor.plan.name},
-                          {"gguf_name", tensor.plan.gguf_name},
-                          {"shape", tensor.plan.shape},
-                          {"type_asked", info(tensor.plan.asked).name},
-                          {"type", info(tensor.plan.got).name}};
-    if (!tensor.plan.reason.empty()) one["fallback"] = tensor.plan.reason;
-    one.update(outcome(tensor));
-    tensors.push_back(std::move(one));
-  }
-  nlohmann::json result = {{"tensors", std::move(tensors)}, {"seconds", report.seconds},
-                           {"calibration_tokens", report.calibration_tokens}};
-  if (!report.layer_error.empty()) result["layer_error"] = report.layer_error;
-  for (const AutoRoundResult& half : report.autoround) result["autoround"].push_back({{"before", half.before}, {"after", half.after}});
   return result;
 }
 

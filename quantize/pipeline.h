@@ -16,17 +16,19 @@
 
 namespace attar {
 
-enum class Method { kRtn, kGptq };
+enum class Method { kRtn, kHqq, kGptq };
+const char* name_of(Method method);
 
 struct QuantizeOptions {
   PlanOptions plan;
   Method method = Method::kRtn;
+  bool rotated = false, scaled = false;  // what the model has been through (rotate.h, awq.h): tells runs apart, and takes memory
   GptqOptions gptq;
   bool corrected_target = true;    // GPTQ repeats the original's outputs, not those of the drifted inputs
-  std::int64_t fisher_samples = 0;  // chunks that tell GPTQ how much each output matters (output_metric.h); 0: all alike
+  bool fisher = false;             // GPTQ and AutoRound know how much each output matters (output_metric.h)
   bool autoround = false;          // codes and scales of each half of a layer are then learned together
   AutoRoundOptions rounding;
-  std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance
+  std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance. HQQ takes none
   std::optional<ImportanceMatrix> importance;  // for RTN without calibration
   bool strict = false;             // an Error where otherwise the report says so
   // Where finished layers and hidden states are kept, so that they need no memory and a stopped run can go on; the caller removes it
@@ -38,10 +40,11 @@ struct QuantizeOptions {
 
 struct TensorReport {
   TensorPlan plan;
-  std::string method;              // "gptq", "rtn", "rtn+importance", "convert"; "gptq+autoround" and its like
+  std::string method;              // "gptq", "hqq", "rtn", "rtn+importance", "convert"; "gptq+autoround" and its like
   double weight_error = 0;         // |Q - W|^2 / |W|^2
   double output_error = -1;        // on calibration text, against the target; -1: not known
   double clipped = -1;
+  double lp_error_before = -1, lp_error = -1;  // HQQ's norm without and with its solver; -1: another method
   double damping = 0;
   int damping_raises = 0;
   std::int64_t dead_columns = 0;
@@ -57,6 +60,9 @@ struct QuantizeReport {
 };
 
 nlohmann::json to_json(const QuantizeReport& report);
+
+// Throws Error if calibrating may take more than options.max_memory. quantize() asks as well.
+void check_memory(const ModelConfig& config, const QuantizeOptions& options);
 
 // Same model, options and calibration give the same bytes at any number of threads. Throws Error naming the tensor for NaN
 // and Inf, and naming what differs for a folder of another run; with `strict` also for a type that does not fit, a Hessian that needs more damping and columns never reached.

@@ -247,6 +247,54 @@ TEST_F(QuantizeCommand, TuneIsReportedAndKeepsTheSize) {
   expect_refused("--type q4_0 --method gptq+tone" + text, "did you mean 'gptq+tune'");
 }
 
+TEST_F(QuantizeCommand, MethodsComposeInOneOrder) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
+  const test::RunResult result = run("--type q4_0 --method rotate+awq+hqq" + text + " --json " + (folder_ / "r.json").string());
+  ASSERT_EQ(result.code, 0) << result.output;
+  const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+  EXPECT_EQ(json["method"], "rotate+awq+hqq");
+  EXPECT_EQ(json["rotate"]["residual_stream"], true);
+  EXPECT_EQ(json["awq"]["groups"].size(), 2u * 4);
+  EXPECT_LE(json["awq"]["output_error_after"], json["awq"]["output_error_before"]);
+  EXPECT_LE(json["tensors"][1]["lp_error"], json["tensors"][1]["lp_error_before"]);
+  for (const char* rest : {"rotate+rtn", "awq+rtn", "hqq+tune --tune-steps 2 --tune-batch 2", "rotate+awq+gptq+tune --tune-steps 2 --tune-batch 2"})
+    EXPECT_EQ(run(std::string("--type q4_0 --method ") + rest + text).code, 0) << rest;
+  for (const char* whole : {"hqq", "rotate+hqq", "rotate+rtn"}) EXPECT_EQ(run(std::string("--type q4_0 --method ") + whole).code, 0) << whole;
+  EXPECT_EQ(run_on(model_, folder_ / "packed", "--type int3_g32 --method rotate+awq+gptq" + text).code, 0);
+  EXPECT_EQ(test::run_attar("inspect " + (folder_ / "packed").string()).code, 0);
+}
+
+TEST_F(QuantizeCommand, MethodsThatDoNotComposeAreRefused) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
+  expect_refused("--type q4_0 --method gptq+awq" + text, "awq cannot come after gptq; the order is rotate, awq, one of rtn, hqq and gptq, tune");
+  expect_refused("--type q4_0 --method awq+rotate+rtn" + text, "rotate cannot come after awq");
+  expect_refused("--type q4_0 --method tune+gptq" + text, "gptq cannot come after tune");
+  expect_refused("--type q4_0 --method rtn+gptq" + text, "rtn and gptq both round; give one of them");
+  expect_refused("--type q4_0 --method gptq+gptq" + text, "gptq is given twice");
+  expect_refused("--type q4_0 --method awq" + text, "says nothing of how to round");
+  expect_refused("--type q4_0 --method gptq+" + text, "unknown method");
+  expect_refused("--type q4_0 --method awq+rtn", "--method awq+rtn needs text; give --calibration");
+  expect_refused("--type q4_0 --method hqq" + text, "hqq looks at weights only; leave out --calibration");
+  expect_refused("--type q4_0 --method rotate+rtn --imatrix x", "--imatrix weighs rounding to nearest");
+  expect_refused("--type q4_0 --method rtn --effort fast", "excludes");
+}
+
+TEST_F(QuantizeCommand, EffortChoosesTheMethods) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --tune-steps 2 --tune-batch 2 --json " + (folder_ / "r.json").string();
+  const auto method = [&](const std::string& options) {
+    const test::RunResult result = run("--type q4_0 " + options + text);
+    EXPECT_EQ(result.code, 0) << result.output;
+    return nlohmann::json::parse(read_text_file(folder_ / "r.json"))["method"].get<std::string>();
+  };
+  EXPECT_EQ(method("--effort fast"), "rtn");
+  EXPECT_EQ(method("--effort balanced"), "gptq");
+  EXPECT_EQ(method(""), "gptq");
+  EXPECT_EQ(method("--effort best"), "gptq+tune");
+  fs::remove(output_);
+  expect_refused("--type q4_0 --effort balanced", "--effort balanced needs text; give --calibration");
+  expect_refused("--type q4_0 --effort balance" + text, "did you mean 'balanced'");
+}
+
 TEST_F(QuantizeCommand, SourceMayBeAGgufAndRequantizingIsWarnedAbout) {
   ASSERT_EQ(run("--type f16").code, 0);
   const fs::path smaller = folder_ / "small.gguf";

@@ -40,5 +40,12 @@ TEST(Memory, TheOutputMetricComesOnTop) {
   EXPECT_GT(metric_memory(words, 512, 2), 4u * 4096 * 1'000'000);
 }
 
+TEST(Memory, ARotatedModelHoldsItsLargestMatrix) {
+  EXPECT_EQ(rotated_memory(llama_7b()), 4u * 4096 * 11008);
+  ModelConfig fused = llama_7b();
+  fused.fused_qkv = true;
+  EXPECT_EQ(rotated_memory(fused), 4u * 4096 * 3 * 4096);
+}
+
 }  // namespace
 }  // namespace attar

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "quantize/memory.h"
 #include "quantize/rtn.h"
 #include "quantize/streams.h"
 #include "tests/model/models.h"
@@ -153,7 +154,7 @@ TEST_F(Pipeline, TablesAreCalibratedToo) {
 TEST_F(Pipeline, SameBytesAtAnyNumberOfThreads) {
   const int before = thread_count();
   std::vector<std::vector<Bytes>> all;
-  options.fisher_samples = 8;
+  options.fisher = true;
   options.autoround = true;
   options.rounding.steps = 5;
   for (const int threads : {1, 2, 3}) {
@@ -175,13 +176,12 @@ std::vector<Bytes> all_bytes(const Checkpoint& model) {
 // A run that was killed after any of its parts: the parts that follow are gone, and those hidden states are there that were then.
 TEST_F(Pipeline, ResumedRunGivesTheSameBytesAndReport) {
   for (const Family family : {Family::kLlama, Family::kGemma3}) {
-    for (const auto& [method, fisher_samples] : {std::pair(Method::kGptq, 0), {Method::kGptq, 8}, {Method::kRtn, 0}}) {
-      SCOPED_TRACE(cat(info(family).model_type, method == Method::kGptq ? " gptq " : " rtn ", fisher_samples));
+    for (const auto& [method, more] : {std::pair(Method::kGptq, false), {Method::kGptq, true}, {Method::kRtn, false}}) {
+      SCOPED_TRACE(cat(info(family).model_type, " ", name_of(method), more ? ", fisher and autoround" : ""));
       make(family);
       const test::TempFolder folder;
       options.method = method;
-      options.fisher_samples = fisher_samples;
-      options.autoround = fisher_samples > 0;
+      options.fisher = options.autoround = more;
       options.rounding.steps = 5;
       options.folder = fs::path();
       const std::vector<Bytes> expected = all_bytes(quantize(model, options, report));
@@ -228,6 +228,7 @@ TEST_F(Pipeline, ResumeRefusesAnotherRunAndDamage) {
   expect_named("--override", [](QuantizeOptions& o) { o.plan.overrides.push_back(parse_override("lm_head=f16")); });
   expect_named("--type", [](QuantizeOptions& o) { o.plan.preset = &preset_from_name("q8_0"); });
   expect_named("--method", [](QuantizeOptions& o) { o.method = Method::kRtn; });
+  expect_named("--method", [](QuantizeOptions& o) { o.scaled = true; });
   expect_named("--samples", [](QuantizeOptions& o) { o.calibration.pop_back(); });
   expect_named("the calibration text", [](QuantizeOptions& o) { std::swap(o.calibration[0], o.calibration[1]); });
   {
@@ -351,6 +352,25 @@ TEST_F(Pipeline, NamesTheTensorThatIsNotANumber) {
 TEST_F(Pipeline, OneRepeatedTokenIsEnoughToFinish) {
   options.calibration.assign(4, Ids(32, 7));
   EXPECT_TRUE(std::isfinite(damage(quantize(model, options, report))));
+}
+
+TEST_F(Pipeline, HqqRoundsEveryMatrixAndTakesNoText) {
+  options.method = Method::kHqq;
+  EXPECT_THROW(quantize(model, options, report), Error);
+  options.calibration.clear();
+  EXPECT_TRUE(std::isfinite(damage(quantize(model, options, report))));
+  for (const TensorReport& tensor : report.tensors) {
+    EXPECT_EQ(tensor.method, "hqq") << tensor.plan.name;
+    EXPECT_LE(tensor.lp_error, tensor.lp_error_before) << tensor.plan.name;
+    EXPECT_GT(tensor.lp_error, 0) << tensor.plan.name;
+  }
+}
+
+TEST_F(Pipeline, ARotatedModelCountsInMemory) {
+  options.max_memory = calibrated_memory(model.config, 32, thread_count());
+  quantize(model, options, report);
+  options.rotated = true;
+  EXPECT_THROW(quantize(model, options, report), Error);
 }
 
 TEST_F(Pipeline, GptqWantsTextAndSomethingToChoose) {

@@ -1,0 +1,220 @@
+// Symbols, after the paper:
+//   W    (rows, columns)  weights; Q(.) rounds to the type's grid; X (tokens, columns) inputs, H = X^T X
+//   s_X  (columns)        size of the inputs: here their root mean square (the paper: the mean of |x|)
+//   s    (columns)        s_X^a; Q(W diag(s)) meets diag(s)^-1 x                                           (equation 4)
+//   a                     the exponent, argmin |Q(W diag(s)) diag(s)^-1 X^T - W X^T|^2 on a grid            (equation 5)
+#include "quantize/awq.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "base/console.h"
+#include "base/threads.h"
+#include "quantize/fold.h"
+#include "quantize/streams.h"
+#include "quantize/tensors.h"
+
+namespace attar {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Scales = std::shared_ptr<const std::vector<float>>;
+
+constexpr int kExponents = 20;        // as in the paper's code: 0, 0.05, ... 0.95
+constexpr std::int64_t kTileRows = 64;
+
+// sum over rows e of E of e H e^T; tiles and their sum do not depend on the threads.
+double energy(const at::Tensor& E, const at::Tensor& H) {
+  const std::int64_t rows = E.size(0);
+  std::vector<double> sums(static_cast<std::size_t>((rows + kTileRows - 1) / kTileRows));
+  parallel_for(static_cast<std::int64_t>(sums.size()), [&](std::int64_t tile) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor e = E.narrow(0, tile * kTileRows, std::min(kTileRows, rows - tile * kTileRows));
+    sums[static_cast<std::size_t>(tile)] = (at::mm(e, H) * e).sum(at::kDouble).item<double>();
+  });
+  double sum = 0;
+  for (const double one : sums) sum += one;
+  return sum;
+}
+
+double rounding_error(const ScaledGroup& group, const at::Tensor& s, const at::Tensor& mean_squares) {
+  const at::Tensor importance = mean_squares / s.square();
+  double sum = 0;
+  for (std::size_t i = 0; i < group.W.size(); ++i) {
+    const at::Tensor W = (group.W[i] * s).contiguous();
+    const QuantizedTensor Q = rtn(group.types[i], {W.data_ptr<float>(), static_cast<std::size_t>(W.numel())}, W.size(0), W.size(1),
+                                  {importance.data_ptr<float>(), static_cast<std::size_t>(importance.numel())}, "a scaled matrix");
+    sum += energy(decoded(Q) / s - group.W[i], group.H);
+  }
+  return sum;
+}
+
+// What makes the inputs of a group; names within the layer.
+struct Feeder {
+  std::string norm;                        // a norm,
+  std::string linear;                      // or rows of a linear, from `row` on
+  std::int64_t row = 0;
+  std::vector<std::int64_t> scale_of;      // as in ScaledGroup
+};
+
+std::vector<std::int64_t> each(std::int64_t columns) {
+  std::vector<std::int64_t> scale_of(static_cast<std::size_t>(columns));
+  for (std::int64_t j = 0; j < columns; ++j) scale_of[static_cast<std::size_t>(j)] = j;
+  return scale_of;
+}
+
+Feeder feeder_of(Role role, const ModelConfig& c) {
+  const LayerMap map = layer_map(c);
+  switch (input_of(role)) {
+    case 0: return {map.attention_norm, {}, 0, each(c.hidden_size)};
+    case 1: {  // heads of queries that share a head of values share its scales
+      Feeder feeder{{}, map.value, map.value_row, each(c.heads * c.head_dim)};
+      for (std::int64_t& scale : feeder.scale_of) {
+        const std::int64_t head = scale / c.head_dim / (c.heads / c.kv_heads);
+        scale = head * c.head_dim + scale % c.head_dim;
+      }
+      return feeder;
+    }
+    case 2: return {map.mlp_norm, {}, 0, each(c.hidden_size)};
+    default: return {{}, map.up, map.up_row, each(c.intermediate_size)};
+  }
+}
+
+// The folder of hidden states, while they are needed.
+class HiddenStates {
+ public:
+  explicit HiddenStates(const fs::path& folder) : folder_(folder) {
+    if (!folder_.empty()) fs::create_directories(folder_);
+  }
+  ~HiddenStates() {
+    std::error_code ignored;
+    if (!folder_.empty()) fs::remove_all(folder_, ignored);
+  }
+  HiddenStates(const HiddenStates&) = delete;
+  HiddenStates& operator=(const HiddenStates&) = delete;
+
+ private:
+  const fs::path& folder_;
+};
+
+// Folds s into a group of matrices and, as 1 / s, into what feeds it.
+void fold(Checkpoint& model, const std::string& layer, const std::vector<std::string>& names, const Feeder& feeder, const Scales& s) {
+  for (const std::string& name : names) {
+    Tensor& W = tensor_of(model, name);
+    W = edit_rows(W, [s, scale_of = feeder.scale_of](std::int64_t, std::span<float> rows) {
+      for (std::size_t i = 0; i < rows.size(); ++i) rows[i] *= (*s)[static_cast<std::size_t>(scale_of[i % scale_of.size()])];
+    });
+  }
+  if (!feeder.norm.empty()) {
+    Tensor& norm = tensor_of(model, layer + feeder.norm + ".weight");
+    std::vector<float> g = read_floats(norm);
+    const float added = model.config.norm_adds_one ? 1.0f : 0.0f;
+    for (std::size_t j = 0; j < g.size(); ++j) g[j] = (added + g[j]) / (*s)[j] - added;
+    norm = make_tensor(norm.name, norm.shape, std::move(g));
+    return;
+  }
+  // A matrix's rows, or a bias's one row of all.
+  const auto divide = [s, from = feeder.row](std::int64_t first, std::span<float> values, std::int64_t columns) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::int64_t scale = first + static_cast<std::int64_t>(i) / columns - from;
+      if (scale >= 0 && scale < static_cast<std::int64_t>(s->size())) values[i] /= (*s)[static_cast<std::size_t>(scale)];
+    }
+  };
+  Tensor& W = tensor_of(model, layer + feeder.linear + ".weight");
+  W = edit_rows(W, [divide, columns = W.columns()](std::int64_t first, std::span<float> rows) { divide(first, rows, columns); });
+  if (model.find(layer + feeder.linear + ".bias") == nullptr) return;
+  Tensor& bias = tensor_of(model, layer + feeder.linear + ".bias");
+  bias = edit_rows(bias, [divide](std::int64_t, std::span<float> values) { divide(0, values, 1); });
+}
+
+}  // namespace
+
+Scaling search_scaling(const ScaledGroup& group) {
+  const at::NoGradGuard no_grad;
+  const auto scales = *std::max_element(group.scale_of.begin(), group.scale_of.end()) + 1;
+  const at::Tensor index = torch::tensor(group.scale_of), mean_squares = (group.H.diagonal() / group.tokens).contiguous();
+  const at::Tensor shares = at::zeros({scales}).index_add_(0, index, at::ones({index.numel()}));
+  const at::Tensor size = (at::zeros({scales}).index_add_(0, index, mean_squares) / shares).sqrt_();
+  const float largest = size.max().item<float>();
+  Scaling best{std::vector<float>(static_cast<std::size_t>(scales), 1.0f)};
+  if (!(largest > 0)) return best;
+  double whole = 0;
+  for (const at::Tensor& W : group.W) whole += energy(W, group.H);
+  for (int step = 0; step < kExponents; ++step) {
+    check_interrupt();
+    const double exponent = static_cast<double>(step) / kExponents;
+    at::Tensor s = size.clamp_min(1e-4f * largest).pow(exponent);
+    s /= (s.max() * s.min()).sqrt();
+    const double error = rounding_error(group, s.index_select(0, index), mean_squares) / whole;
+    if (step == 0) best.error_before = best.error = error;
+    if (!(error < best.error)) continue;
+    best.error = error;
+    best.exponent = exponent;
+    best.s.assign(s.data_ptr<float>(), s.data_ptr<float>() + s.numel());
+  }
+  return best;
+}
+
+Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const PlanOptions& options, const fs::path& folder,
+               AwqReport& report) {
+  const auto start = Clock::now();
+  const OneTorchThread one_thread;
+  const at::NoGradGuard no_grad;
+  std::map<std::string, TensorPlan> plan;
+  for (TensorPlan& entry : plan_types(model, options)) plan.emplace(entry.name, std::move(entry));
+  const HiddenStates hidden(folder);
+
+  report = {};
+  Checkpoint result = model;
+  Progress progress("awq", static_cast<std::size_t>(model.config.layers), "layers");
+  Streams streams(model, chunks, {false, folder});
+  streams.start(model.at("model.embed_tokens.weight"));
+  for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
+    for (const Half half : {Half::kAttention, Half::kMlp}) {
+      streams.enter(layer, half);
+      const std::vector<std::string> names = streams.linear_weights();
+      for (auto begin = names.begin(); begin != names.end();) {
+        const Role role = plan.at(*begin).role;
+        const auto end = std::find_if(begin, names.end(), [&](const std::string& name) {
+          return input_of(plan.at(name).role) != input_of(role);
+        });
+        const std::vector<std::string> together(begin, end);
+        begin = end;
+        const Feeder feeder = feeder_of(role, model.config);
+        ScaledGroup group{{}, {}, {}, static_cast<double>(chunks.size() * chunks.front().size()), feeder.scale_of};
+        for (const std::string& name : together) {
+          if (!info(plan.at(name).got).quantized) continue;
+          group.W.push_back(streams.weight(name));
+          group.types.push_back(plan.at(name).got);
+        }
+        if (group.W.empty()) continue;
+        group.H = streams.input_sums(together.front()).XtX;
+        const Scaling scaling = search_scaling(group);
+        fold(result, cat("model.layers.", layer, "."), together, feeder, std::make_shared<std::vector<float>>(scaling.s));
+        report.groups.push_back({together, scaling.exponent, scaling.error_before, scaling.error});
+      }
+      streams.leave();
+    }
+    progress.advance(1);
+  }
+  report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return result;
+}
+
+nlohmann::json to_json(const AwqReport& report) {
+  nlohmann::json groups = nlohmann::json::array();
+  double before = 0, after = 0;
+  for (const AwqReport::Entry& group : report.groups) {
+    groups.push_back({{"names", group.names}, {"exponent", group.exponent}, {"output_error_before", group.error_before},
+                      {"output_error_after", group.error_after}});
+    before += group.error_before / static_cast<double>(report.groups.size());
+    after += group.error_after / static_cast<double>(report.groups.size());
+  }
+  return {{"groups", std::move(groups)}, {"output_error_before", before}, {"output_error_after", after}, {"seconds", report.seconds}};
+}
+
+}  // namespace attar

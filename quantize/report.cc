@@ -1,0 +1,92 @@
+#include "quantize/report.h"
+
+#include "base/text.h"
+#include "datasets/corpus.h"
+
+namespace attar {
+namespace {
+
+std::string hash_of(const ImportanceMatrix& matrix) {
+  ContentHash hash;
+  for (const auto& [name, entry] : matrix.entries) {
+    hash.add(name);
+    hash.add(ByteView(std::as_bytes(std::span(entry.sums))));
+  }
+  return hash.hex();
+}
+
+}  // namespace
+
+const char* name_of(Method method) {
+  switch (method) {
+    case Method::kRtn: return "rtn";
+    case Method::kHqq: return "hqq";
+    default: return "gptq";
+  }
+}
+
+nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& options) {
+  const PlanOptions& plan = options.plan;
+  nlohmann::json overrides = nlohmann::json::array(), assigned = nlohmann::json::object();
+  for (const TypeOverride& one : plan.overrides) overrides.push_back(one.text);
+  for (const auto& [name, type] : plan.assigned) assigned[name] = info(type).name;
+  return {{"--type", plan.preset->name},
+          {"--pure", plan.pure},
+          {"--override", std::move(overrides)},
+          {"the choice of types", std::move(assigned)},
+          {"--method", cat(options.rotated ? "rotate+" : "", options.scaled ? "awq+" : "", options.fisher ? "fisher+" : "", name_of(options.method),
+                           options.autoround ? "+autoround" : "")},
+          {"--damp", options.gptq.damping},
+          {"--no-act-order", !options.gptq.act_order},
+          {"--no-correction", !options.corrected_target},
+          {"--strict", options.strict},
+          {"--samples", options.calibration.size()},
+          {"--context", options.calibration.empty() ? 0 : options.calibration.front().size()},
+          {"the calibration text", chunks_hash(options.calibration)},
+          {"--imatrix", options.importance ? hash_of(*options.importance) : ""},
+          {"the model", checkpoint_hash(model)}};
+}
+
+nlohmann::json outcome(const TensorReport& tensor) {
+  nlohmann::json one = {{"method", tensor.method}, {"weight_error", tensor.weight_error}, {"seconds", tensor.seconds}};
+  if (tensor.output_error >= 0) one["output_error"] = tensor.output_error;
+  if (tensor.clipped >= 0) one["clipped"] = tensor.clipped;
+  if (tensor.lp_error >= 0) one.update({{"lp_error_before", tensor.lp_error_before}, {"lp_error", tensor.lp_error}});
+  if (tensor.method.starts_with("gptq"))
+    one.update({{"damping", tensor.damping}, {"damping_raises", tensor.damping_raises}, {"dead_columns", tensor.dead_columns}});
+  return one;
+}
+
+void read_outcome(const nlohmann::json& from, TensorReport& tensor) {
+  tensor.method = from.at("method");
+  tensor.weight_error = from.at("weight_error");
+  tensor.seconds = from.at("seconds");
+  tensor.output_error = from.value("output_error", -1.0);
+  tensor.clipped = from.value("clipped", -1.0);
+  tensor.lp_error_before = from.value("lp_error_before", -1.0);
+  tensor.lp_error = from.value("lp_error", -1.0);
+  tensor.damping = from.value("damping", 0.0);
+  tensor.damping_raises = from.value("damping_raises", 0);
+  tensor.dead_columns = from.value("dead_columns", std::int64_t{0});
+}
+
+nlohmann::json to_json(const QuantizeReport& report) {
+  nlohmann::json tensors = nlohmann::json::array();
+  for (const TensorReport& tensor : report.tensors) {
+    nlohmann::json one = {{"name", tensor.plan.name},
+                          {"gguf_name", tensor.plan.gguf_name},
+                          {"shape", tensor.plan.shape},
+                          {"type_asked", info(tensor.plan.asked).name},
+                          {"type", info(tensor.plan.got).name}};
+    if (!tensor.plan.reason.empty()) one["fallback"] = tensor.plan.reason;
+    one.update(outcome(tensor));
+    tensors.push_back(std::move(one));
+  }
+  nlohmann::json result = {{"tensors", std::move(tensors)}, {"seconds", report.seconds},
+                           {"calibration_tokens", report.calibration_tokens}};
+  if (!report.layer_error.empty()) result["layer_error"] = report.layer_error;
+  for (const AutoRoundResult& half : report.autoround) result["autoround"].push_back({{"before", half.before}, {"after", half.after}});
+  return result;
+}
+
+}  // namespace attar
