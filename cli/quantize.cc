@@ -332,7 +332,7 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--max-memory", command.max_memory,
                   "Refuse at once if quantizing with --calibration may take more memory (800MB, 4GB). A Llama of 1.1 B parameters takes "
-                  "1.4 GB, one of 7 B 3.1 GB, however much text there is: hidden states are on disk beside the output")
+                  "at most 1.6 GB, one of 7 B 4.0 GB, however much text there is: hidden states are on disk beside the output")
       ->type_name("SIZE");
   sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after its last finished layer");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");

@@ -135,6 +135,7 @@ class Fisher {
         });
     for (std::size_t i = 0; i < H.size(); ++i) {
       at::Tensor L = H[i].to(at::kDouble);
+      H[i].reset();
       L.diagonal().add_(kInputDamping * L.diagonal().mean());
       if (!cholesky_in_place(L))
         fail("gptq: the inputs of ", names[i], " hold NaN or Inf, or overflow when squared; the model does not compute on this ",

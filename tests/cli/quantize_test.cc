@@ -266,13 +266,15 @@ TEST_F(QuantizeCommand, MethodsComposeInOneOrder) {
 
 TEST_F(QuantizeCommand, MethodsThatDoNotComposeAreRefused) {
   const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
-  expect_refused("--type q4_0 --method gptq+awq" + text, "awq cannot come after gptq; the order is rotate, awq, one of rtn, hqq and gptq, tune");
+  expect_refused("--type q4_0 --method gptq+awq" + text, "awq cannot come after gptq; the order is rotate, awq, fisher, one of rtn, hqq and gptq, autoround, tune");
   expect_refused("--type q4_0 --method awq+rotate+rtn" + text, "rotate cannot come after awq");
   expect_refused("--type q4_0 --method tune+gptq" + text, "gptq cannot come after tune");
   expect_refused("--type q4_0 --method rtn+gptq" + text, "rtn and gptq both round; give one of them");
   expect_refused("--type q4_0 --method gptq+gptq" + text, "gptq is given twice");
   expect_refused("--type q4_0 --method awq" + text, "says nothing of how to round");
   expect_refused("--type q4_0 --method gptq+" + text, "unknown method");
+  expect_refused("--type q4_0 --method fisher+rtn" + text, "fisher tells gptq and autoround what outputs mean, and neither is there");
+  expect_refused("--type q4_0 --method hqq+autoround" + text, "hqq looks at weights only, autoround at text");
   expect_refused("--type q4_0 --method awq+rtn", "--method awq+rtn needs text; give --calibration");
   expect_refused("--type q4_0 --method hqq" + text, "hqq looks at weights only; leave out --calibration");
   expect_refused("--type q4_0 --method rotate+rtn --imatrix x", "--imatrix weighs rounding to nearest");
@@ -287,9 +289,10 @@ TEST_F(QuantizeCommand, EffortChoosesTheMethods) {
     return nlohmann::json::parse(read_text_file(folder_ / "r.json"))["method"].get<std::string>();
   };
   EXPECT_EQ(method("--effort fast"), "rtn");
-  EXPECT_EQ(method("--effort balanced"), "gptq");
-  EXPECT_EQ(method(""), "gptq");
-  EXPECT_EQ(method("--effort best"), "gptq+tune");
+  EXPECT_EQ(method("--effort balanced"), "fisher+gptq");
+  EXPECT_EQ(method(""), "fisher+gptq");
+  EXPECT_EQ(method("--effort best"), "fisher+gptq+tune");
+  EXPECT_EQ(method("--method rtn+autoround"), "rtn+autoround");
   fs::remove(output_);
   expect_refused("--type q4_0 --effort balanced", "--effort balanced needs text; give --calibration");
   expect_refused("--type q4_0 --effort balance" + text, "did you mean 'balanced'");

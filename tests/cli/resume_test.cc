@@ -62,7 +62,7 @@ TEST_F(Resume, AfterAFullDiskItGoesOn) {
   const char* program = std::getenv("ATTAR_PROGRAM");
   const std::string attar = program != nullptr ? program : "./attar";
   const std::pair<std::string, std::string> small = {"--type q4_0 --calibration builtin:calibration --samples 96",
-                                                     "--type q8_0 --calibration builtin:calibration --samples 1"};
+                                                     "--type q8_0 --method gptq --calibration builtin:calibration --samples 1"};
   const test::RunResult full = test::run_shell("(trap '' XFSZ; ulimit -f 4096; " + attar + " " + command("", small) + ") 2>&1");
   EXPECT_EQ(full.code, 2) << full.output;
   EXPECT_NE(full.output.find("the same command with --resume goes on"), std::string::npos) << full.output;
