@@ -87,7 +87,6 @@ TEST_F(Pipeline, GptqDamagesLessThanRoundToNearest) {
   EXPECT_LT(calibrated, 0.8 * plain);
 }
 
-// A matrix that is embedding and output head at once is solved for the head's inputs.
 TEST_F(Pipeline, AutoRoundMovesEachHalfNearerToTheOriginal) {
   options.rounding.steps = 60;
   for (const Method method : {Method::kRtn, Method::kGptq}) {
@@ -133,6 +132,7 @@ TEST_F(Pipeline, TheErrorOfAHalfHasTheGradientItSays) {
   }
 }
 
+// A matrix that is embedding and output head at once is solved for the head's inputs.
 TEST_F(Pipeline, TablesAreCalibratedToo) {
   for (const Family family : {Family::kLlama, Family::kGemma3}) {  // with a head of its own, and tied
     SCOPED_TRACE(info(family).model_type);
