@@ -263,7 +263,7 @@ class Pipeline {
     const bool head = name == kHead || !index_.contains(kHead), gptq = options_.method == Method::kGptq;
     if (head && gptq && worth_solving(name))
       quantize_one(name, read_tensor(model_.at(name)),
-                   make_curvature(name == kHead ? streams_->final_sums() : original_final_sums(), options_.gptq, name));
+                   curvature_of(name == kHead ? streams_->final_sums() : original_final_sums(), name));
     else
       round(name, name == kHead ? streams_->final_mean_squares() : std::vector<float>());
     if (name == kEmbedding) {
@@ -272,6 +272,12 @@ class Pipeline {
     } else {
       progress.advance(1, name);
     }
+  }
+
+  // AutoRound has the original's stream run beside also where GPTQ is to aim at the original weights.
+  Curvature curvature_of(InputSums sums, const std::string& name) const {
+    if (!options_.corrected_target) sums.cross = sums.residual = at::Tensor();
+    return make_curvature(std::move(sums), options_.gptq, name);
   }
 
   InputSums original_final_sums() {
@@ -313,7 +319,7 @@ class Pipeline {
         continue;
       }
       if (!curvature) {
-        curvature = make_curvature(streams_->input_sums(name), options_.gptq, name);
+        curvature = curvature_of(streams_->input_sums(name), name);
         tensor.seconds = seconds_since(start);  // counted where it was needed first
       }
       quantize_one(name, streams_->weight(name), *curvature);

@@ -25,6 +25,8 @@ inline fs::path shared(const std::string& name) {
       GTEST_SKIP() << "needs shared test data that is not here: " << (path).string();        \
   } while (false)
 
+#define EXPECT_HAS(text, part) EXPECT_NE(std::string(text).find(part), std::string::npos) << (text)
+
 // A folder that is gone when the test ends.
 class TempFolder {
  public:

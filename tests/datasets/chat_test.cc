@@ -6,11 +6,14 @@
 
 #include "base/error.h"
 #include "datasets/corpus.h"
+#include "tests/convert/bytes.h"
 #include "tests/datasets/small_tokenizers.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
+
+using test::error_of;
 
 using Messages = std::vector<Message>;
 
@@ -68,17 +71,6 @@ ChatForm form_of(const std::string& chat_template, bool add_bos = false) {
   return chat_form(data, "test");
 }
 std::string rendered(const char* chat_template, const Messages& messages) { return render_chat(form_of(chat_template), messages); }
-
-template <class F>
-std::string error_of(F act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-#define EXPECT_HAS(text, part) EXPECT_NE(std::string(text).find(part), std::string::npos) << (text)
 
 TEST(Chat, ChatMlAndQwen) {
   const std::string talk =

@@ -8,28 +8,19 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "datasets/stories.h"
+#include "tests/convert/bytes.h"
 #include "tests/datasets/small_tokenizers.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
 
+using test::error_of;
+
 std::string write(const std::filesystem::path& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
   return path.string();
 }
-
-template <class F>
-std::string error_of(F act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-#define EXPECT_HAS(text, part) EXPECT_NE(std::string(text).find(part), std::string::npos) << (text)
 
 using Documents = std::vector<std::string>;
 

@@ -36,6 +36,12 @@ std::vector<Ids> chunks_of(const ModelConfig& config, std::int64_t count, std::u
   return chunks;
 }
 
+std::vector<Bytes> all_bytes(const Checkpoint& model) {
+  std::vector<Bytes> bytes;
+  for (const Tensor& tensor : model.tensors) bytes.push_back(read_packed(tensor).bytes);
+  return bytes;
+}
+
 class Pipeline : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -104,6 +110,14 @@ TEST_F(Pipeline, AutoRoundMovesEachHalfNearerToTheOriginal) {
   }
 }
 
+TEST_F(Pipeline, AutoRoundDoesNotChangeWhatGptqAimsAt) {
+  options.corrected_target = false;
+  const std::vector<Bytes> expected = all_bytes(quantize(model, options, report));
+  options.autoround = true;
+  options.rounding.steps = 0;
+  EXPECT_EQ(all_bytes(quantize(model, options, report)), expected);
+}
+
 // What AutoRound follows downhill: the gradient against differences of the error itself.
 TEST_F(Pipeline, TheErrorOfAHalfHasTheGradientItSays) {
   const OneTorchThread one_thread;
@@ -165,12 +179,6 @@ TEST_F(Pipeline, SameBytesAtAnyNumberOfThreads) {
   set_thread_count(before);
   EXPECT_EQ(all[0], all[1]);
   EXPECT_EQ(all[0], all[2]);
-}
-
-std::vector<Bytes> all_bytes(const Checkpoint& model) {
-  std::vector<Bytes> bytes;
-  for (const Tensor& tensor : model.tensors) bytes.push_back(read_packed(tensor).bytes);
-  return bytes;
 }
 
 // A run that was killed after any of its parts: the parts that follow are gone, and those hidden states are there that were then.
