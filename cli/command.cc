@@ -110,4 +110,12 @@ int run_command_line(const std::vector<std::string>& arguments) {
   return kBadInput;
 }
 
+Type plain_type(const std::string& asked, const std::string& name) {
+  const std::vector<std::string> names = {"f32", "f16", "bf16"};
+  const std::optional<Type> type = type_from_name(name);
+  if (type != Type::kF32 && type != Type::kF16 && type != Type::kBF16)
+    fail(asked, " '", name, "' is not a plain type", suggest(name, names), "; attar quantize makes the packed ones");
+  return *type;
+}
+
 }  // namespace attar::cli

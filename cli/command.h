@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "kernels_ref/types.h"
+
 namespace attar::cli {
 
 constexpr int kDone = 0, kGateFailed = 1, kBadInput = 2, kInterrupted = 130;
@@ -45,5 +47,8 @@ void add_run(CLI::App& app);
 void add_all_commands(CLI::App& app);
 // Parses and runs one command line (without the program name); returns the exit code, prints errors to stderr.
 int run_command_line(const std::vector<std::string>& arguments);
+
+// f32, f16 or bf16. Throws Error that begins with what was asked, as "convert: --type".
+Type plain_type(const std::string& asked, const std::string& name);
 
 }  // namespace attar::cli

@@ -15,16 +15,6 @@ struct ConvertOptions {
   double max_shard_gb = 5.0;
 };
 
-std::optional<Type> parse_type(const std::string& name) {
-  if (name.empty()) return {};
-  const std::optional<Type> type = type_from_name(name);
-  const std::vector<std::string> names = {"f32", "f16", "bf16"};
-  if (!type || (*type != Type::kF32 && *type != Type::kF16 && *type != Type::kBF16))
-    fail("convert: --type '", name, "' is not a plain type", suggest(name, names),
-         "; attar quantize makes the packed ones");
-  return type;
-}
-
 // Tensors that lose their packing, for the report. A GGUF keeps ggml's types, a folder plain groups.
 std::vector<std::string> decoded_tensors(const Checkpoint& checkpoint, bool to_hf, std::optional<Type> type) {
   std::vector<std::string> names;
@@ -37,7 +27,8 @@ int run_convert(const ConvertOptions& options) {
   const std::vector<std::string> formats = {"gguf", "hf"};
   const std::string to = !options.to.empty() ? options.to : options.output.ends_with(".gguf") ? "gguf" : "hf";
   if (to != "gguf" && to != "hf") fail("convert: unknown format '", to, "'", suggest(to, formats));
-  const std::optional<Type> type = parse_type(options.type);
+  std::optional<Type> type;
+  if (!options.type.empty()) type = plain_type("convert: --type", options.type);
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const std::vector<std::string> decoded = decoded_tensors(checkpoint, to == "hf", type);
   if (!decoded.empty()) {
