@@ -68,6 +68,45 @@ std::vector<CurvePoint> curve_points(const Choices& choices, const Chosen& chose
 
 double bits(const Choices& choices, std::uint64_t bytes) { return 8.0 * static_cast<double>(bytes) / static_cast<double>(choices.weights); }
 
+Choices measured(const Target& target, const Checkpoint& model, const fs::path& output, const std::vector<Ids>& chunks) {
+  if (chunks.empty()) fail("quantize: choosing types needs text; give --calibration FILE, or --calibration builtin:calibration");
+  Choices choices;
+  for (const Tensor& tensor : model.tensors)
+    if (tensor.shape.size() >= 2) choices.weights += element_count(tensor.shape);
+  if (is_gguf(output)) choices.other_bytes = bytes_beside_matrices(model, output);
+  if (!target.size.empty())
+    if (const std::uint64_t size = parse_size("--target-size", target.size); choices.other_bytes >= size)
+      fail("--target-size ", size, ": tokenizer, names and norms alone take ", choices.other_bytes, " bytes");
+  const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kSensitivityChunks, chunks.size())));
+  const std::vector<Type> allowed = allowed_types(target, output);
+  if (target.sensitivities.empty()) {
+    choices.sensitivities = measure_sensitivities(model, few, allowed);
+    return choices;
+  }
+  const nlohmann::json key = sensitivity_key(model, few);
+  if (!fs::exists(target.sensitivities)) {
+    std::vector<Type> types = usual_types(output);  // so that the file serves other --types too
+    for (const Type type : allowed)
+      if (std::find(types.begin(), types.end(), type) == types.end()) types.push_back(type);
+    write_sensitivities(measure_sensitivities(model, few, types), key, target.sensitivities);
+  }
+  choices.sensitivities = read_sensitivities(target.sensitivities, key, model, allowed);
+  return choices;
+}
+
+// Overrides leave nothing to choose, but take their bytes.
+void settle(const std::vector<TypeOverride>& overrides, const Checkpoint& model, std::vector<Sensitivity>& sensitivities) {
+  for (Sensitivity& entry : sensitivities) {
+    const Tensor& tensor = model.at(entry.name);
+    const std::optional<Type> type = overridden(overrides, entry.name, tensor.shape);
+    if (!type) continue;
+    Candidate only{*type, row_bytes(*type, static_cast<std::uint64_t>(tensor.columns())) * static_cast<std::uint64_t>(tensor.rows()), 0};
+    for (const Candidate& known : entry.candidates)
+      if (known.type == *type) only = known;
+    entry.candidates = {only};
+  }
+}
+
 // What measuring says of expected costs: 1 without measurement.
 double correction(const Chosen& chosen) {
   if (chosen.trials.all.empty()) return 1;
@@ -151,29 +190,10 @@ std::uint64_t parse_size(const std::string& option, const std::string& text) {
   return static_cast<std::uint64_t>(number * factor);
 }
 
-Choices measure_choices(const Target& target, const Checkpoint& model, const fs::path& output, const std::vector<Ids>& chunks) {
-  if (chunks.empty()) fail("quantize: choosing types needs text; give --calibration FILE, or --calibration builtin:calibration");
-  Choices choices;
-  for (const Tensor& tensor : model.tensors)
-    if (tensor.shape.size() >= 2) choices.weights += element_count(tensor.shape);
-  if (is_gguf(output)) choices.other_bytes = bytes_beside_matrices(model, output);
-  if (!target.size.empty())
-    if (const std::uint64_t size = parse_size("--target-size", target.size); choices.other_bytes >= size)
-      fail("--target-size ", size, ": tokenizer, names and norms alone take ", choices.other_bytes, " bytes");
-  const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kSensitivityChunks, chunks.size())));
-  const std::vector<Type> allowed = allowed_types(target, output);
-  if (target.sensitivities.empty()) {
-    choices.sensitivities = measure_sensitivities(model, few, allowed);
-    return choices;
-  }
-  const nlohmann::json key = sensitivity_key(model, few);
-  if (!fs::exists(target.sensitivities)) {
-    std::vector<Type> types = usual_types(output);  // so that the file serves other --types too
-    for (const Type type : allowed)
-      if (std::find(types.begin(), types.end(), type) == types.end()) types.push_back(type);
-    write_sensitivities(measure_sensitivities(model, few, types), key, target.sensitivities);
-  }
-  choices.sensitivities = read_sensitivities(target.sensitivities, key, model, allowed);
+Choices measure_choices(const Target& target, const std::vector<TypeOverride>& overrides, const Checkpoint& model, const fs::path& output,
+                        const std::vector<Ids>& chunks) {
+  Choices choices = measured(target, model, output, chunks);
+  settle(overrides, model, choices.sensitivities);
   return choices;
 }
 

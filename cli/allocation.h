@@ -39,7 +39,8 @@ struct Choices {
   std::uint64_t weights = 0;      // of all matrices
   std::uint64_t other_bytes = 0;  // of a .gguf: tokenizer, names, norms, padding; at most
 };
-Choices measure_choices(const Target& target, const Checkpoint& model, const fs::path& output, const std::vector<Ids>& chunks);
+Choices measure_choices(const Target& target, const std::vector<TypeOverride>& overrides, const Checkpoint& model, const fs::path& output,
+                        const std::vector<Ids>& chunks);
 
 // For --target-size and --target-bpw.
 std::vector<Candidate> choose(const Target& target, const Choices& choices);

@@ -225,7 +225,7 @@ int run_quantize(const QuantizeCommand& command) {
   if (target.given()) {
     if (target.kld > 0 && !chunks.empty())
       aside = aside_chunks(kept, model.tokenizer, static_cast<std::int64_t>(chunks.front().size()));
-    choices = measure_choices(target, model, output, chunks);
+    choices = measure_choices(target, options.plan.overrides, model, output, chunks);
     if (target.kld == 0) chosen.types = choose(target, choices);
     assign(choices, target.kld > 0 ? allocate_for_cost(choices.sensitivities, target.kld) : chosen.types, options.plan);
   }

@@ -138,6 +138,12 @@ Type mixed_type(const Mix& mix, const TensorPlan& tensor) {
   }
 }
 
+std::vector<TypeOverride>::const_iterator first_match(const std::vector<TypeOverride>& overrides, const TensorPlan& tensor) {
+  return std::find_if(overrides.begin(), overrides.end(), [&](const TypeOverride& wish) {
+    return std::regex_search(tensor.name, wish.pattern) || std::regex_search(tensor.gguf_name, wish.pattern);
+  });
+}
+
 }  // namespace
 
 int input_of(Role role) {
@@ -204,6 +210,15 @@ Type fitting_type(Type type, std::int64_t columns) {
   return fits(smaller) ? smaller : Type::kF16;
 }
 
+std::optional<Type> overridden(const std::vector<TypeOverride>& overrides, const std::string& name, const Shape& shape) {
+  TensorPlan tensor;
+  tensor.name = name;
+  identify(tensor);
+  const auto wish = first_match(overrides, tensor);
+  if (wish == overrides.end()) return {};
+  return fitting_type(wish->type, shape.back());
+}
+
 std::vector<TensorPlan> plan_types(const ModelConfig& config, std::span<const ParameterSpec> parameters,
                                    const PlanOptions& options) {
   // llama.cpp calls a model of 80 layers with shared key-value heads "70B" and spends more on its small value matrices.
@@ -221,12 +236,9 @@ std::vector<TensorPlan> plan_types(const ModelConfig& config, std::span<const Pa
     identify(tensor);
     tensor.asked = info(mix.type).quantized && !options.pure ? mixed_type(mix, tensor) : mix.type;
     if (const auto found = options.assigned.find(tensor.name); found != options.assigned.end()) tensor.asked = found->second;
-    for (std::size_t i = 0; i < options.overrides.size(); ++i) {
-      const TypeOverride& wish = options.overrides[i];
-      if (!std::regex_search(tensor.name, wish.pattern) && !std::regex_search(tensor.gguf_name, wish.pattern)) continue;
-      tensor.asked = wish.type;
-      used[i] = true;
-      break;
+    if (const auto wish = first_match(options.overrides, tensor); wish != options.overrides.end()) {
+      tensor.asked = wish->type;
+      used[static_cast<std::size_t>(wish - options.overrides.begin())] = true;
     }
     tensor.got = fitting_type(tensor.asked, tensor.shape.back());
     if (tensor.got != tensor.asked)

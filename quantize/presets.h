@@ -59,6 +59,9 @@ struct PlanOptions {
   std::vector<TypeOverride> overrides;  // the first that matches wins; one that matches nothing is an Error
 };
 
+// What the overrides make of this matrix, blocks permitting; nothing: none of them matches.
+std::optional<Type> overridden(const std::vector<TypeOverride>& overrides, const std::string& name, const Shape& shape);
+
 // One entry for every matrix (tensor of two or more dimensions) among `parameters`, in their order.
 std::vector<TensorPlan> plan_types(const ModelConfig& config, std::span<const ParameterSpec> parameters,
                                    const PlanOptions& options);

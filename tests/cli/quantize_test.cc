@@ -116,6 +116,16 @@ TEST_F(QuantizeCommand, TargetSizeIsKeptAndUsed) {
   EXPECT_GE(8.0 * static_cast<double>(bytes), 4.8 * static_cast<double>(weights));
 }
 
+TEST_F(QuantizeCommand, WhatIsOverriddenCountsForTheTarget) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --override lm_head=f16 --target-size ";
+  const test::RunResult result = run(text + "100000");
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_EQ(open_checkpoint(output_).at("lm_head.weight").type, Type::kF16);
+  EXPECT_LE(fs::file_size(output_), 100'000u);
+  EXPECT_GE(fs::file_size(output_), 96'000u) << "bytes left unused";
+  expect_refused(text + "85000", "need at least");
+}
+
 TEST_F(QuantizeCommand, TargetsThatCannotBeAreRefused) {
   const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
   expect_refused("--target-size 60000" + text, "need at least");

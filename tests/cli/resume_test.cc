@@ -73,6 +73,22 @@ TEST_F(Resume, AfterAFullDiskItGoesOn) {
   EXPECT_FALSE(fs::exists(work_));
 }
 
+TEST_F(Resume, ATrialOfATargetDivergenceGoesOn) {
+  const auto command = [&](const std::string& name, const std::string& options) {
+    return "quantize builtin:teacher -o " + (folder_ / name).string() + " --target-kld 0.05 --types q4_0,q5_0,q8_0 --method gptq --calibration " +
+           "builtin:calibration --samples 64 --context 128 --sensitivities " + (folder_ / "s.json").string() + " " + options;
+  };
+  const fs::path trying = folder_ / "out.gguf.trying";
+  ASSERT_EQ(test::interrupt(command("out.gguf", ""), trying / "trial-1" / "layer-0.part", 0, SIGKILL), 128 + SIGKILL) << "it was over before";
+  const test::RunResult again = test::run_attar(command("out.gguf", "")), rest = test::run_attar(command("out.gguf", "--resume --threads 1")),
+                        whole = test::run_attar(command("whole.gguf", ""));
+  EXPECT_EQ(again.code, 2) << again.output;
+  ASSERT_EQ(rest.code, 0) << rest.output;
+  ASSERT_EQ(whole.code, 0) << whole.output;
+  EXPECT_EQ(read_text_file(folder_ / "out.gguf"), read_text_file(folder_ / "whole.gguf"));
+  EXPECT_FALSE(fs::exists(trying));
+}
+
 TEST_F(Resume, MemoryIsReportedAndLimited) {
   const std::string json = (folder_ / "r.json").string();
   const test::RunResult small = test::run_attar(command("--max-memory 100MB"));
