@@ -214,10 +214,10 @@ at::Tensor Decoder::attention(std::int64_t index, const at::Tensor& x, KvCache* 
     k = append(cache->keys[static_cast<std::size_t>(index)], past, k);
     v = append(cache->values[static_cast<std::size_t>(index)], past, v);
   }
-  return apply(l.o, attend(q, k, v, {sliding ? c.sliding_window : 0, c.attention_softcap}, parts_->masks));
+  return attend(q, k, v, {sliding ? c.sliding_window : 0, c.attention_softcap}, parts_->masks);
 }
 
-at::Tensor Decoder::mlp(const Layer& l, const at::Tensor& x) const {
+at::Tensor Decoder::gated(const Layer& l, const at::Tensor& x) const {
   at::Tensor gate, up;
   if (config_.fused_gate_up) {
     const auto halves = apply(l.gate_up, x).chunk(2, -1);
@@ -230,19 +230,29 @@ at::Tensor Decoder::mlp(const Layer& l, const at::Tensor& x) const {
     case Activation::kGeluTanh: gate = at::gelu(gate, "tanh"); break;
     case Activation::kGelu: gate = at::gelu(gate); break;
   }
-  return apply(l.down, gate * up);
+  return gate * up;
 }
 
 at::Tensor Decoder::attention_half(std::int64_t index, const at::Tensor& hidden, KvCache* cache) {
   const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
-  const at::Tensor x = attention(index, norm(hidden, l.attention_norm), cache);
-  return hidden + (l.after_attention != nullptr ? norm(x, l.after_attention) : x);
+  return attention_end(index, hidden, attention(index, norm(hidden, l.attention_norm), cache));
+}
+
+at::Tensor Decoder::attention_end(std::int64_t index, const at::Tensor& hidden, const at::Tensor& x) {
+  const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
+  const at::Tensor out = apply(l.o, x);
+  return hidden + (l.after_attention != nullptr ? norm(out, l.after_attention) : out);
 }
 
 at::Tensor Decoder::mlp_half(std::int64_t index, const at::Tensor& hidden) {
   const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
-  const at::Tensor x = mlp(l, norm(hidden, l.mlp_norm));
-  return hidden + (l.after_mlp != nullptr ? norm(x, l.after_mlp) : x);
+  return mlp_end(index, hidden, gated(l, norm(hidden, l.mlp_norm)));
+}
+
+at::Tensor Decoder::mlp_end(std::int64_t index, const at::Tensor& hidden, const at::Tensor& x) {
+  const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
+  const at::Tensor out = apply(l.down, x);
+  return hidden + (l.after_mlp != nullptr ? norm(out, l.after_mlp) : out);
 }
 
 at::Tensor Decoder::layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache) {

@@ -51,6 +51,9 @@ class Decoder : public torch::nn::Module {
   // A layer is mlp_half(attention_half(hidden)); each adds its output to what came in.
   at::Tensor attention_half(std::int64_t index, const at::Tensor& hidden, KvCache* cache = nullptr);
   at::Tensor mlp_half(std::int64_t index, const at::Tensor& hidden);
+  // The ends of these, from the input of the half's last linear on: x (batch, time, in_features).
+  at::Tensor attention_end(std::int64_t index, const at::Tensor& hidden, const at::Tensor& x);
+  at::Tensor mlp_end(std::int64_t index, const at::Tensor& hidden, const at::Tensor& x);
   at::Tensor final_norm(const at::Tensor& hidden);
   at::Tensor logits(const at::Tensor& normed);  // output projection and soft cap
   // embed, all layers, final_norm: what logits() takes.
@@ -77,8 +80,8 @@ class Decoder : public torch::nn::Module {
   at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
   at::Tensor product(const Linear& linear, const at::Tensor& x) const;
   at::Tensor norm(const at::Tensor& x, const at::Tensor* weight) const;
-  at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);
-  at::Tensor mlp(const Layer& layer, const at::Tensor& x) const;
+  at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);  // what the heads give
+  at::Tensor gated(const Layer& layer, const at::Tensor& x) const;
   at::Tensor all_layers(const at::Tensor& ids, KvCache* cache);
 
   ModelConfig config_;

@@ -10,7 +10,7 @@ namespace attar {
 // threads, as long as LibTorch uses one (OneTorchThread).
 bool cholesky_in_place(at::Tensor& A);
 
-// B: (rows, n) float64. Returns B (L L^T)^-1.
+// B: (rows, n), of the type of L. Returns B (L L^T)^-1.
 at::Tensor cholesky_divide(const at::Tensor& B, const at::Tensor& L);
 
 }  // namespace attar

@@ -30,8 +30,9 @@ class Chunk {
       const float Hjj = H_[j * width_ + j], q = row_.value(column);
       const int code = row_.nearest(column, q + g_[j] / Hjj);
       if (code == row_.code(column)) continue;
-      const float d = row_.value(column, code) - q;
-      if (!(d * (d * Hjj - 2.0f * g_[j]) < 0.0f)) continue;
+      const float d = row_.value(column, code) - q, change = d * (d * Hjj - 2.0f * g_[j]);
+      if (!(change < 0.0f)) continue;
+      gained_ -= static_cast<double>(change);
       row_.set_code(column, code);
       move(j, d);
       changed = true;
@@ -66,6 +67,9 @@ class Chunk {
     return changed;
   }
 
+  // What the loss of the row has come down by.
+  double gained() const { return gained_; }
+
  private:
   float code_level(std::int64_t j) const { return level(row_.grid(), row_.code(begin_ + j)); }
 
@@ -84,7 +88,7 @@ class Chunk {
     const float wanted = static_cast<float>(theta) + slope.best();
     if (!std::isfinite(wanted)) return false;
     const int next = static_cast<int>(std::nearbyint(std::clamp(wanted, static_cast<float>(low), static_cast<float>(high))));
-    if (!slope.lowers(next - theta)) return false;
+    if (!improves(slope.change(next - theta))) return false;
     theta = next;
     return take(from, s, begin, row_.group_weights());
   }
@@ -96,7 +100,7 @@ class Chunk {
     const float wanted = s.*field + slope.best();
     if (!std::isfinite(wanted)) return false;
     const float next = round_to_f16(std::clamp(wanted, -65504.0f, 65504.0f));
-    if (!slope.lowers(static_cast<double>(next) - s.*field)) return false;
+    if (!improves(slope.change(static_cast<double>(next) - s.*field))) return false;
     s.*field = next;
     return take(from, s, from, row_.block_weights());
   }
@@ -105,8 +109,13 @@ class Chunk {
   struct Slope {
     double gv = 0, vHv = 0;
     float best() const { return vHv > 0 ? static_cast<float>(gv / vHv) : std::nanf(""); }
-    bool lowers(double d) const { return d * (d * vHv - 2.0 * gv) < 0; }
+    double change(double d) const { return d * (d * vHv - 2.0 * gv); }
   };
+  bool improves(double change) {
+    if (!(change < 0)) return false;
+    gained_ -= change;
+    return true;
+  }
   template <class Direction>
   Slope along(std::int64_t begin, std::int64_t count, const Direction& direction) const {
     float *v = v_, *vH = vH_;
@@ -139,6 +148,7 @@ class Chunk {
   float* g_;
   std::int64_t begin_, width_;
   float *v_, *vH_;
+  double gained_ = 0;
 };
 
 // sum = weights (rows) times M (rows, width), whose lines are `stride` apart.
@@ -150,8 +160,8 @@ void mix(const float* weights, const float* M, std::int64_t rows, std::int64_t s
 
 }  // namespace
 
-void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order, int passes,
-             const at::Tensor& A) {
+void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order,
+             const DescentOptions& options, const at::Tensor& A) {
   if (rows.empty()) return;
   const auto count = static_cast<std::int64_t>(rows.size());
   const std::int64_t n = H.size(0), size = kChunk % rows.front().block_weights() == 0 ? kChunk : n;
@@ -162,7 +172,9 @@ void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradien
   const at::Tensor share = tied ? (A / A.diagonal().unsqueeze(1)).contiguous() : at::Tensor();
   std::vector<float> scratch(static_cast<std::size_t>(4 * std::min(size, n)));
   std::vector<bool> done(rows.size()), moved(rows.size());
-  for (int pass = 0; pass < passes; ++pass) {
+  double gained = 0;
+  for (int pass = 0; pass < options.passes; ++pass) {
+    double now = 0;
     std::fill(moved.begin(), moved.end(), false);
     for (std::size_t c = 0; c < orders.size(); ++c) {
       const std::int64_t begin = static_cast<std::int64_t>(c) * size, width = std::min(size, n - begin), end = begin + width;
@@ -183,6 +195,7 @@ void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradien
         Chunk chunk(rows[at], own.data_ptr<float>(), g, begin, width, felt + width);
         const bool scales = pass > 0 && chunk.scales(), codes = chunk.codes(orders[c]);
         if (!scales && !codes) continue;
+        now += chunk.gained() * (tied ? static_cast<double>(A.data_ptr<float>()[r * count + r]) : 1.0);
         for (std::int64_t j = 0; j < width; ++j) d[j] += rows[at].value(begin + j);
         for (std::int64_t j = 0; j < width; ++j) e_H[j] += g[j] - felt[j];
         moved[at] = true;
@@ -200,9 +213,9 @@ void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradien
         }
       }
     }
+    gained += now;
     if (pass == 0) continue;  // nothing moved yet but codes
-    const bool still = std::none_of(moved.begin(), moved.end(), [](bool row) { return row; });
-    if (still) break;
+    if (now <= options.worthwhile * gained) break;
     if (!tied)
       for (std::size_t r = 0; r < rows.size(); ++r) done[r] = done[r] || !moved[r];
   }

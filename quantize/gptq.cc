@@ -19,7 +19,6 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "quantize/cholesky.h"
-#include "quantize/descent.h"
 #include "quantize/rtn.h"
 
 namespace attar {
@@ -46,7 +45,7 @@ at::Tensor corrected_target(const at::Tensor& W, const Curvature& c, std::int64_
   const auto reversed = torch::tensor(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
   at::Tensor moved = c.drift.defined() ? at::mm(W, c.drift) : at::zeros_like(W);
   if (c.residual.defined()) moved += c.residual.narrow(0, begin, W.size(0));
-  moved = cholesky_divide(moved.index_select(1, reversed).to(at::kDouble), c.L).to(at::kFloat);
+  moved = cholesky_divide(moved.index_select(1, reversed), c.L);
   at::Tensor T = W.clone();
   T.index_add_(1, reversed, moved);
   return T;
@@ -92,9 +91,9 @@ void visit_columns(Rows& rows, const Curvature& c) {
 }
 
 // Returns (T - Q) H of the final rows.
-at::Tensor descend(Rows& rows, const Curvature& c, int passes) {
+at::Tensor descend(Rows& rows, const Curvature& c, const DescentOptions& options) {
   at::Tensor gradient = at::mm(rows.T - rows.Q, c.H);
-  descend(rows.packed, c.H, gradient, c.order, passes, rows.A);
+  descend(rows.packed, c.H, gradient, c.order, options, rows.A);
   return gradient;
 }
 
@@ -137,16 +136,16 @@ at::Tensor reversed_lower(const at::Tensor& H, const std::vector<std::int64_t>& 
   return A;
 }
 
-// U = V D^-1 in visiting order.
+// U = V D^-1 in visiting order. L: float32.
 at::Tensor unit_upper(const at::Tensor& L) {
   const std::int64_t n = L.size(0);
   at::Tensor U = at::zeros({n, n});
-  const double* from = L.data_ptr<double>();
+  const float* from = L.data_ptr<float>();
   float* to = U.data_ptr<float>();
   parallel_for(n, [&](std::int64_t i) {
-    const double* line = from + (n - 1 - i) * n;
+    const float* line = from + (n - 1 - i) * n;
     for (std::int64_t j = i; j < n; ++j)
-      to[i * n + j] = static_cast<float>(line[n - 1 - j] / from[(n - 1 - j) * (n + 1)]);
+      to[i * n + j] = line[n - 1 - j] / from[(n - 1 - j) * (n + 1)];
   });
   return U;
 }
@@ -184,7 +183,8 @@ Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string
       fail("gptq: the Hessian of ", name, " is not positive definite even with ", c.damping,
            " of its mean diagonal added; give more or other calibration text");
   }
-  c.pivot = L.diagonal().flip(0).to(at::kFloat).contiguous();
+  L = L.to(at::kFloat);
+  c.pivot = L.diagonal().flip(0).contiguous();
   c.U = unit_upper(L);
   if (c.drift.defined() || c.residual.defined()) c.L = L;
   c.H.diagonal().add_(c.lambda);
@@ -224,10 +224,10 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
       part.A = A.narrow(0, begin, count).narrow(1, 0, count).contiguous();
       at::Tensor L = part.A.flip({0, 1}).to(at::kDouble);
       if (!cholesky_in_place(L)) fail("gptq: the output metric of ", name, " is not positive definite");
-      part.across = unit_upper(L);
+      part.across = unit_upper(L.to(at::kFloat));
     }
     visit_columns(part, curvature);
-    const at::Tensor gradient = descend(part, curvature, options.descent_passes);
+    const at::Tensor gradient = descend(part, curvature, options.descent);
     for (std::int64_t r = 0; r < count; ++r) {
       const PackedRow& row = part.packed[static_cast<std::size_t>(r)];
       row.write(bytes_of(begin + r));

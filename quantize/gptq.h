@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "convert/tensor.h"
+#include "quantize/descent.h"
 
 namespace attar {
 
@@ -21,7 +22,7 @@ struct GptqOptions {
   // 12 k tokens on a 15 M model, KL divergence on other text was 0.0370 at 0.01, 0.0356 at 0.05, 0.0344 at 0.1.
   double damping = 0.1;
   bool act_order = true;       // visit the columns with the largest diagonal first
-  int descent_passes = 8;      // at most this many passes of coordinate descent after the columns are done
+  DescentOptions descent;      // after the columns are done
 };
 
 // What the inputs of a matrix say about it. Prepared once, used for every matrix that sees the same inputs.
@@ -32,7 +33,7 @@ struct Curvature {
   // What moves the target away from W; both undefined: nothing does.
   at::Tensor drift;      // (columns, columns) float32: X_fp^T X_q - X_q^T X_q
   at::Tensor residual;   // (rows, columns) float32: as in InputSums
-  at::Tensor L;          // (columns, columns) float64, lower triangle: Cholesky factor of H in reversed visiting order; only with these
+  at::Tensor L;          // (columns, columns) float32, lower triangle: Cholesky factor of H in reversed visiting order; only with these
   std::vector<float> importance;       // mean square input by column; never zero
   std::vector<std::int64_t> order;     // order[k]: the column visited k-th
   double lambda = 0;                   // what was added to the diagonal

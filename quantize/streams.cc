@@ -13,18 +13,30 @@ namespace attar {
 namespace {
 
 constexpr const char *kEmbedding = "model.embed_tokens.weight", *kFinalNorm = "model.norm.weight";
-constexpr std::int64_t kTile = 128;  // rows of A^T B per parallel step
+// Rows of A^T B per parallel step: few enough for all threads, many enough for BLAS, and the same at any number of threads.
+std::int64_t tile_of(std::int64_t rows) { return std::clamp<std::int64_t>(rows / 8, 128, 512); }
 
 struct Seen {};  // thrown by the observer: the rest of the half is not needed
 
 // sum_i A_i^T B_i over rows i of A and B, added to `sum`. symmetric: A is B, and only the upper blocks are computed.
 void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::Tensor& sum) {
-  const std::int64_t rows = A.size(1), columns = B.size(1);
-  parallel_for((rows + kTile - 1) / kTile, [&](std::int64_t tile) {
+  const std::int64_t rows = A.size(1), columns = B.size(1), step = tile_of(rows);
+  parallel_for((rows + step - 1) / step, [&](std::int64_t tile) {
     const at::NoGradGuard no_grad;
-    const std::int64_t begin = tile * kTile, width = std::min(kTile, rows - begin), from = symmetric ? begin : 0;
+    const std::int64_t begin = tile * step, width = std::min(step, rows - begin), from = symmetric ? begin : 0;
     at::Tensor part = sum.narrow(0, begin, width).narrow(1, from, columns - from);
     part.addmm_(A.narrow(1, begin, width).t(), B.narrow(1, from, columns - from));
+  });
+}
+
+// sum -= A B
+void subtract_product(const at::Tensor& A, const at::Tensor& B, at::Tensor& sum) {
+  const std::int64_t rows = A.size(0), step = tile_of(rows);
+  parallel_for((rows + step - 1) / step, [&](std::int64_t tile) {
+    const at::NoGradGuard no_grad;
+    const std::int64_t begin = tile * step, width = std::min(step, rows - begin);
+    at::Tensor part = sum.narrow(0, begin, width);
+    part.addmm_(A.narrow(0, begin, width), B, 1, -1);
   });
 }
 
@@ -32,9 +44,8 @@ void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::
 void mirror(at::Tensor& sum) {
   const std::int64_t n = sum.size(0);
   float* values = sum.data_ptr<float>();
-  parallel_for((n + kTile - 1) / kTile, [&](std::int64_t tile) {
-    for (std::int64_t i = tile * kTile; i < std::min(n, (tile + 1) * kTile); ++i)
-      for (std::int64_t j = 0; j < i; ++j) values[i * n + j] = values[j * n + i];
+  parallel_for(n, [&](std::int64_t i) {
+    for (std::int64_t j = 0; j < i; ++j) values[i * n + j] = values[j * n + i];
   });
 }
 
@@ -132,6 +143,7 @@ void Streams::enter(std::int64_t layer, Half half) {
   layer_ = layer, half_ = half, original_ahead_ = false;
   weights_.clear();
   original_weights_.clear();
+  last_inputs_.reset();
   const std::string prefix = cat("model.layers.", layer, ".");
   for (const Tensor& tensor : model_.tensors) {
     if (!tensor.name.starts_with(prefix) || !is_in(half, tensor)) continue;
@@ -148,6 +160,7 @@ void Streams::enter(std::int64_t layer, Half half) {
 const at::Tensor& Streams::weight(const std::string& name) const { return original_weights_.at(name); }
 
 void Streams::replace(const std::string& name, const at::Tensor& quantized) {
+  if (name != linears_.back()) last_inputs_.reset();
   weights_[name] = quantized;
   if (!options_.with_original || original_ahead_) original_weights_.erase(name);
 }
@@ -179,21 +192,21 @@ at::Tensor Streams::capture(Stream stream, const std::string& linear, bool throu
   return X;
 }
 
-// What the original's residual stream has more than the quantized one, if the output of the linear stays what it is: (tokens, rows)
-// W x_fp + h_fp - (W x_q + h_q). Carries the original's stream through the half.
-at::Tensor Streams::lacking(const std::string& linear, const at::Tensor& X, std::size_t begin, std::size_t end) {
-  const at::Tensor& W = original_weights_.at(linear);
+// What the linear should give for the residual stream to be the original's: (tokens, rows) W x_fp + h_fp - h_q. Carries the original's
+// stream through the half.
+at::Tensor Streams::wanted(const std::string& linear, std::size_t begin, std::size_t end) {
+  const auto bias = original_weights_.find(linear.substr(0, linear.rfind('.')) + ".bias");
   const auto count = static_cast<std::int64_t>(end - begin);
-  at::Tensor R = at::empty({count * length_, W.size(0)});
+  at::Tensor Y = at::empty({count * length_, original_weights_.at(linear).size(0)});
   parallel_for(count, [&](std::int64_t i) {
     const at::NoGradGuard no_grad;
     const std::size_t chunk = begin + static_cast<std::size_t>(i);
-    const at::Tensor lost = load(*input_, kOriginal, chunk) - load(*input_, kQuantized, chunk);
-    at::Tensor r = R.narrow(0, i * length_, length_).copy_(lost.view({length_, -1}));
-    run(kOriginal, chunk, linear, true,
-        [&](const at::Tensor& x) { r.addmm_(x - X.narrow(0, i * length_, length_), W.t()); });
+    run(kOriginal, chunk, {}, true, {});
+    at::Tensor y = load(*output_, kOriginal, chunk) - load(*input_, kQuantized, chunk);
+    if (bias != original_weights_.end()) y -= bias->second;
+    Y.narrow(0, i * length_, length_).copy_(y.view({length_, -1}));
   });
-  return R;
+  return Y;
 }
 
 InputSums Streams::input_sums(const std::string& linear) {
@@ -203,21 +216,45 @@ InputSums Streams::input_sums(const std::string& linear) {
   const bool last = linear == linears_.back(), into_stream = last && !model_.config.post_norms;
   InputSums sums{at::zeros({W.size(1), W.size(1)}), {}, {}};
   if (options_.with_original) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
+  if (last) keep_inputs();
   for_each_wave([&](std::size_t begin, std::size_t end) {
     const at::Tensor X = capture(kQuantized, linear, false, begin, end);
     add_products(X, X, true, sums.XtX);
+    if (last) last_inputs_->write(begin * X.nbytes() / (end - begin), {static_cast<const std::byte*>(X.data_ptr()), X.nbytes()});
     if (!options_.with_original) return;
     if (into_stream)
-      add_products(lacking(linear, X, begin, end), X, false, sums.residual);
+      add_products(wanted(linear, begin, end), X, false, sums.residual);
     else
       add_products(capture(kOriginal, linear, last, begin, end), X, false, sums.cross);
   });
   mirror(sums.XtX);
+  if (sums.residual.defined()) subtract_product(W, sums.XtX, sums.residual);
   if (options_.with_original && last) {
     original_ahead_ = true;
     std::erase_if(original_weights_, [&](const auto& entry) { return entry.first != linear; });
   }
   return sums;
+}
+
+// On the disk of the hidden states, if they are on one, but under no name: what is left when the program is killed is gone.
+void Streams::keep_inputs() {
+  last_inputs_.reset();
+  if (options_.folder.empty()) {
+    last_inputs_.emplace();
+  } else {
+    last_inputs_.emplace(options_.folder / "inputs");
+    fs::remove(options_.folder / "inputs");
+  }
+}
+
+void Streams::finish_from_inputs(std::size_t chunk) {
+  const std::int64_t columns = weights_.at(linears_.back()).size(1);
+  at::Tensor x = at::empty({1, length_, columns});
+  last_inputs_->read(chunk * x.nbytes(), {static_cast<std::byte*>(x.data_ptr()), x.nbytes()});
+  with_worker(weights_, [&](Decoder& decoder) {
+    const at::Tensor hidden = load(*input_, kQuantized, chunk);
+    save(*output_, kQuantized, chunk, half_ == Half::kAttention ? decoder.attention_end(layer_, hidden, x) : decoder.mlp_end(layer_, hidden, x));
+  });
 }
 
 std::vector<float> Streams::mean_squares(const std::string& linear) {
@@ -278,7 +315,7 @@ double Streams::leave() {
   for_each_wave([&](std::size_t begin, std::size_t end) {
     parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t step) {
       const std::size_t i = begin + static_cast<std::size_t>(step);
-      run(kQuantized, i, {}, true, {});
+      last_inputs_ ? finish_from_inputs(i) : run(kQuantized, i, {}, true, {});
       if (!options_.with_original) return;
       if (!original_ahead_) run(kOriginal, i, {}, true, {});
       const at::NoGradGuard no_grad;
@@ -288,6 +325,7 @@ double Streams::leave() {
     });
   });
   input_ = output_;
+  last_inputs_.reset();
   weights_.clear();
   original_weights_.clear();
   double errors = 0, energies = 0;

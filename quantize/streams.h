@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,7 +61,8 @@ class Streams {
   // to each of `gradients` (by weight name), what it changes by.
   double error(std::span<const std::size_t> chunks, const at::Tensor& A, std::map<std::string, at::Tensor>& gradients);
   std::size_t chunk_count() const { return chunks_.size(); }
-  // Carries all streams through the half. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out; 0 with one stream.
+  // Carries all streams through the half; the quantized one from its last linear on, where input_sums() has kept that one's inputs and
+  // nothing before it was replaced since. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out; 0 with one stream.
   double leave();
 
   // Of the output head's inputs; call after the last layer.
@@ -76,7 +78,9 @@ class Streams {
   // Runs a chunk from input_ as far as `linear` and shows its input; `through`: on to the end, into output_.
   void run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see);
   at::Tensor capture(Stream stream, const std::string& linear, bool through, std::size_t begin, std::size_t end);
-  at::Tensor lacking(const std::string& linear, const at::Tensor& X, std::size_t begin, std::size_t end);
+  void keep_inputs();
+  void finish_from_inputs(std::size_t chunk);
+  at::Tensor wanted(const std::string& linear, std::size_t begin, std::size_t end);
   at::Tensor normed(const at::Tensor& norm, Stream stream, std::size_t begin, std::size_t end);
   void for_each_wave(const std::function<void(std::size_t begin, std::size_t end)>& work);
   std::vector<float> mean_squares_of(std::int64_t columns, const std::function<at::Tensor(std::size_t, std::size_t)>& inputs);
@@ -96,6 +100,7 @@ class Streams {
   std::vector<std::string> linears_;
   Weights weights_, original_weights_;
   bool original_ahead_ = false;                  // the original's stream has left this half already
+  std::optional<ScratchFile> last_inputs_;       // of the half's last linear, x_q chunk by chunk
   DecoderPool decoders_;
 };
 

@@ -36,7 +36,7 @@ class Rows : public ::testing::TestWithParam<Type> {
   // Descends from the encoded row; returns e H as descend() left it.
   at::Tensor run(PackedRow& row, int passes) const {
     at::Tensor gradient = at::mm(w - values(row), H);
-    descend({&row, 1}, H, gradient, order, passes);
+    descend({&row, 1}, H, gradient, order, {passes, 0});
     return gradient;
   }
   at::Tensor w, X, H;

@@ -87,7 +87,7 @@ TEST_P(GptqTypes, ZeroAndConstantRows) {
 
 TEST_P(GptqTypes, DescentAndOrderPay) {
   GptqOptions plain;
-  plain.descent_passes = 0;
+  plain.descent.passes = 0;
   plain.act_order = false;
   GptqOptions ordered = plain;
   ordered.act_order = true;
@@ -106,7 +106,7 @@ TEST(Gptq, FollowsThePaper) {
   const at::Tensor W = normal(rows, columns, 11) * 0.1, X = correlated_inputs(900, columns, 12);
   GptqOptions options;
   options.act_order = false;
-  options.descent_passes = 0;
+  options.descent.passes = 0;
   const Curvature curvature = make_curvature({gram(X), {}, {}}, options, "W");
   const GptqResult result = gptq(Type::kQ4_0, W, curvature, options, "W");
 

@@ -137,7 +137,7 @@ TEST_P(TiedRows, MakeUpForEachOther) {
 
 TEST_P(TiedRows, VisitingAloneIsWorthALotAndDescentTheRest) {
   GptqOptions visit_only;
-  visit_only.descent_passes = 0;
+  visit_only.descent.passes = 0;
   const double visited = loss(run(A, visit_only).Q);
   EXPECT_LT(visited, 0.75 * loss(run({}, visit_only).Q));
   EXPECT_LT(loss(run(A).Q), visited);
@@ -152,7 +152,7 @@ TEST_P(TiedRows, DescentEndsWhereNothingSingleHelps) {
   std::vector<PackedRow> packed;
   for (std::int64_t r = 0; r < rows; ++r) packed.emplace_back(Q.type, ByteView(Q.bytes).subspan(static_cast<std::size_t>(r) * stride, stride), kColumns);
   at::Tensor gradient = at::mm(w - test::tensor_of(Q), curvature.H);
-  descend(packed, curvature.H, gradient, curvature.order, 400, metric);
+  descend(packed, curvature.H, gradient, curvature.order, {400, 0}, metric);
   at::Tensor E = w.clone();
   for (std::int64_t i = 0; i < E.numel(); ++i) E.data_ptr<float>()[i] -= packed[static_cast<std::size_t>(i / kColumns)].value(i % kColumns);
   const at::Tensor exact = at::mm(E, curvature.H);
