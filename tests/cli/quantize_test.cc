@@ -123,7 +123,7 @@ TEST_F(QuantizeCommand, WhatIsOverriddenCountsForTheTarget) {
   EXPECT_EQ(open_checkpoint(output_).at("lm_head.weight").type, Type::kF16);
   EXPECT_LE(fs::file_size(output_), 100'000u);
   EXPECT_GE(fs::file_size(output_), 96'000u) << "bytes left unused";
-  expect_refused(text + "85000", "need at least");
+  expect_refused(text + "80000", "need at least");
 }
 
 TEST_F(QuantizeCommand, TargetsThatCannotBeAreRefused) {
