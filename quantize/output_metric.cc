@@ -29,7 +29,7 @@ class Fisher {
     for (const Ids& chunk : chunks) ids_.emplace_back(chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(length_));
   }
 
-  void run(const LayerMetrics& take) {
+  at::Tensor run(const LayerMetrics& take) {
     const std::int64_t layers = model_.config.layers;
     Progress progress("output metric", static_cast<std::uint64_t>(2 * layers), "layers");
     {
@@ -51,6 +51,7 @@ class Fisher {
       take(layer, through(layer));
       progress.advance(1);
     }
+    return embedding_sums();
   }
 
  private:
@@ -85,6 +86,21 @@ class Fisher {
     const at::Tensor y = at::searchsorted(below, at * below.narrow(1, below.size(1) - 1, 1)).clamp_max(below.size(1) - 1);
     (-log_p.gather(1, y).sum()).backward();
     return h.grad();
+  }
+
+  // Once the gradients have come through all layers.
+  at::Tensor embedding_sums() const {
+    const at::NoGradGuard no_grad;
+    const std::int64_t hidden = model_.config.hidden_size;
+    at::Tensor M = at::zeros({hidden, hidden});
+    for (std::size_t i = 0; i < ids_.size(); ++i) {
+      const at::Tensor g = load(0, i).view({length_, hidden});
+      M.addmm_(g.t(), g);
+    }
+    if (model_.config.scaled_embeddings) M.mul_(static_cast<double>(hidden));
+    if (!at::isfinite(M).all().item<bool>())
+      fail("gptq: the gradients at the embedding hold NaN or Inf; the model does not compute on this calibration text");
+    return M;
   }
 
   // One chunk at a time of a wave on each thread, then what all of them showed together.
@@ -247,14 +263,15 @@ class Fisher {
 
 }  // namespace
 
-void measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
-                            const LayerMetrics& take) {
+at::Tensor measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
+                                  const LayerMetrics& take) {
   if (chunks.empty()) fail("output metric: no text");
   const OneTorchThread one_thread;
   const fs::path file = folder.empty() ? fs::path() : folder / "gradients";
-  Fisher(model, chunks, seed, file).run(take);
+  at::Tensor embedding = Fisher(model, chunks, seed, file).run(take);
   std::error_code ignored;
   if (!file.empty()) fs::remove(file, ignored);
+  return embedding;
 }
 
 }  // namespace attar

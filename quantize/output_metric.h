@@ -29,10 +29,13 @@ namespace attar {
 // r - r % kMetricRows + k; mean of the diagonal 1, then damped.
 using LayerMetrics = std::function<void(std::int64_t layer, std::map<std::string, at::Tensor> A)>;
 
+// Returns what the rows of the embedding are good for: (hidden, hidden) float32, the sum over tokens of g g^T, g the gradient of -log p(y) of
+// the whole chunk with respect to the token's row.
+//
 // take is given the layers from the last to the first. At most the first 256 tokens of each chunk are used. The model runs layer by layer,
 // forwards and backwards: in memory are one layer, A and H of its linears and the table of the output head. Hidden states are kept in a
 // file in `folder`, which is removed; folder empty: in memory too. The same at any number of threads.
-void measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
-                            const LayerMetrics& take);
+at::Tensor measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
+                                  const LayerMetrics& take);
 
 }  // namespace attar

@@ -22,6 +22,7 @@ namespace attar {
 namespace {
 
 constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_head.weight";
+constexpr const char* kRowGradients = "model.embed_tokens";  // among metrics: of columns, not of rows as the others are
 
 using Clock = std::chrono::steady_clock;
 
@@ -101,11 +102,11 @@ class Pipeline {
     return parts;
   }
 
-  // What the outputs of linears mean; in the folder, one part per layer, if there is one.
-  static std::string metric_part(std::int64_t layer) { return cat("output-metric-", layer); }
+  // What the outputs of linears and rows of the embedding mean; in the folder, one part per layer and one for the embedding, if there is one.
+  static std::string metric_part(std::int64_t layer) { return layer < 0 ? "embedding-metric" : cat("output-metric-", layer); }
   void measure_outputs() {
-    if (folder_ && folder_->find(metric_part(0))) return;  // the last that is measured
-    measure_output_metrics(model_, options_.calibration, 0, options_.folder, [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics) {
+    if (folder_ && folder_->find(metric_part(-1))) return;  // the last that is measured
+    const auto keep = [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics) {
       if (!folder_) return metrics_.merge(metrics);
       std::map<std::string, QuantizedTensor> kept;
       for (const auto& [name, A] : metrics) {
@@ -113,8 +114,10 @@ class Pipeline {
         kept.emplace(name, QuantizedTensor{Type::kF32, A.sizes().vec(), Bytes(bytes, bytes + A.nbytes())});
       }
       folder_->store(metric_part(layer), kept, nlohmann::json::object());
-    });
+    };
+    keep(-1, {{kRowGradients, measure_output_metrics(model_, options_.calibration, 0, options_.folder, keep)}});
   }
+  // layer: -1: of the embedding.
   void load_metrics(std::int64_t layer) {
     if (!folder_ || !options_.fisher) return;
     metrics_.clear();
@@ -257,13 +260,13 @@ class Pipeline {
     }
   }
 
-  // A tied embedding is the output head too: there its inputs are the last hidden states, for which the original model is run
-  // once ahead. As an embedding alone, each row is what it is, and nearest is best.
+  // The inputs of an output head are the last hidden states: those of the original, which is run once ahead, if the head is the embedding
+  // too. What the rows of an embedding alone are good for is known from the gradients behind it, or not at all: then nearest is best.
   void calibrate_table(const std::string& name, Progress& progress) {
-    const bool head = name == kHead || !index_.contains(kHead), gptq = options_.method == Method::kGptq;
-    if (head && gptq && worth_solving(name))
+    const bool head = name == kHead || !index_.contains(kHead);
+    if (options_.method == Method::kGptq && worth_solving(name) && (head || options_.fisher))
       quantize_one(name, read_tensor(model_.at(name)),
-                   curvature_of(name == kHead ? streams_->final_sums() : original_final_sums(), name));
+                   curvature_of(name == kHead ? streams_->final_sums() : head ? original_final_sums() : embedding_sums(), name));
     else
       round(name, name == kHead ? streams_->final_mean_squares() : std::vector<float>());
     if (name == kEmbedding) {
@@ -272,6 +275,11 @@ class Pipeline {
     } else {
       progress.advance(1, name);
     }
+  }
+
+  InputSums embedding_sums() {
+    load_metrics(-1);
+    return {metrics_.at(kRowGradients), {}, {}};
   }
 
   // AutoRound has the original's stream run beside also where GPTQ is to aim at the original weights.

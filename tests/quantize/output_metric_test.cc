@@ -32,7 +32,8 @@ class OutputMetric : public ::testing::Test {
   void TearDown() override { set_verbosity(Verbosity::kNormal); }
   std::map<std::string, at::Tensor> measure(std::uint64_t seed) const {
     std::map<std::string, at::Tensor> all;
-    measure_output_metrics(model, chunks, seed, {}, [&](std::int64_t, std::map<std::string, at::Tensor> A) { all.merge(A); });
+    const auto keep = [&](std::int64_t, std::map<std::string, at::Tensor> A) { all.merge(A); };
+    all["embedding"] = measure_output_metrics(model, chunks, seed, {}, keep);
     return all;
   }
   std::shared_ptr<Decoder> decoder;
@@ -50,8 +51,12 @@ TEST_F(OutputMetric, IsTheSecondMomentOfTheGradientsOfTheWeights) {
     at::Tensor& sum = H[name + ".weight"];
     sum = sum.defined() ? sum + product : product;
   };
+  at::Tensor rows = at::zeros({model.config.hidden_size, model.config.hidden_size}, at::kDouble);
   for (std::size_t i = 0; i < chunks.size(); ++i) {
-    const at::Tensor p = decoder->forward(torch::tensor(chunks[i]).unsqueeze(0)).squeeze(0).softmax(-1);
+    const at::Tensor embedded = decoder->embed(torch::tensor(chunks[i]).unsqueeze(0)).detach().requires_grad_(true);
+    at::Tensor hidden = embedded;
+    for (std::int64_t layer = 0; layer < model.config.layers; ++layer) hidden = decoder->layer(layer, hidden);
+    const at::Tensor p = decoder->logits(decoder->final_norm(hidden)).squeeze(0).softmax(-1);
     Random random(5 + i);
     at::Tensor loss = at::zeros({});
     for (std::int64_t t = 0; t < p.size(0); ++t) {
@@ -61,6 +66,8 @@ TEST_F(OutputMetric, IsTheSecondMomentOfTheGradientsOfTheWeights) {
       loss = loss - p[t][y].log();
     }
     loss.backward();
+    const at::Tensor g = embedded.grad().squeeze(0).to(at::kDouble);
+    rows += at::mm(g.t(), g);
     for (const std::string& name : decoder->parameter_names()) {
       at::Tensor& parameter = decoder->parameter(name);
       if (H.contains(name) && name.starts_with("model.layers.")) gradients[name].push_back(parameter.grad().to(at::kDouble));
@@ -69,7 +76,9 @@ TEST_F(OutputMetric, IsTheSecondMomentOfTheGradientsOfTheWeights) {
   }
   decoder->observer = nullptr;
   for (auto& parameter : decoder->parameters()) parameter.set_requires_grad(false);
-  const auto metrics = measure(5);
+  auto metrics = measure(5);
+  EXPECT_LT((metrics.at("embedding") - rows).abs().max().item<double>(), 1e-3 * rows.abs().max().item<double>());
+  metrics.erase("embedding");
   ASSERT_EQ(metrics.size(), gradients.size());
   for (const auto& [name, A_of] : metrics) {
     at::Tensor damped = H.at(name);

@@ -165,6 +165,19 @@ TEST_F(Pipeline, TablesAreCalibratedToo) {
   }
 }
 
+TEST_F(Pipeline, AnEmbeddingAloneIsSolvedForTheGradientsBehindIt) {
+  options.plan.preset = &preset_from_name("q8_0");
+  options.plan.overrides.push_back(parse_override("embed_tokens=q4_0"));
+  double damages[2];
+  for (const bool fisher : {false, true}) {
+    options.fisher = fisher;
+    damages[fisher] = damage(quantize(model, options, report));
+    EXPECT_EQ(report.tensors.front().plan.name, "model.embed_tokens.weight");
+    EXPECT_EQ(report.tensors.front().method, fisher ? "gptq" : "rtn");
+  }
+  EXPECT_LT(damages[1], 0.95 * damages[0]);
+}
+
 TEST_F(Pipeline, SameBytesAtAnyNumberOfThreads) {
   const int before = thread_count();
   std::vector<std::vector<Bytes>> all;
