@@ -41,6 +41,8 @@ void add_prune(CLI::App& app);
 void add_distill(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_report(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_run(CLI::App& app);
 
 // Builds the whole program's parser. Used by main and by the recipe runner, which parses each stage as a command line.
