@@ -74,6 +74,7 @@ void write_result(const Common& common, const std::string& command, nlohmann::js
   if (common.json.empty()) return;
   result["attar"] = ATTAR_VERSION;
   result["command"] = command;
+  if (!result.contains("schema")) result["schema"] = cat("attar.", command, ".1");
   write_text_file(common.json, result.dump(2) + "\n");
 }
 

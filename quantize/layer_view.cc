@@ -10,6 +10,13 @@
 namespace attar {
 namespace {
 
+double weight_error(const at::Tensor& Q, const at::Tensor& W) {
+  const double error = (Q - W).square().sum(at::kDouble).item<double>(), whole = W.square().sum(at::kDouble).item<double>();
+  return whole > 0 ? error / whole : 0.0;
+}
+
+}  // namespace
+
 void require_same_tensors(const Checkpoint& original, const Checkpoint& quantized) {
   const auto refuse = [&](const auto&... what) {
     fail("layers: ", quantized.path.string(), " was not quantized from ", original.path.string(), ": ", what...);
@@ -22,13 +29,6 @@ void require_same_tensors(const Checkpoint& original, const Checkpoint& quantize
   for (const Tensor& W : original.tensors)
     if (quantized.find(W.name) == nullptr) refuse("it has no ", W.name);
 }
-
-double weight_error(const at::Tensor& Q, const at::Tensor& W) {
-  const double error = (Q - W).square().sum(at::kDouble).item<double>(), whole = W.square().sum(at::kDouble).item<double>();
-  return whole > 0 ? error / whole : 0.0;
-}
-
-}  // namespace
 
 LayerView view_layers(const Checkpoint& original, const Checkpoint& quantized, const std::vector<Ids>& chunks, Positions positions) {
   require_same_tensors(original, quantized);

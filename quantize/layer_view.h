@@ -29,6 +29,9 @@ struct LayerView {
   bool separable() const { return kl_sum <= 4 * kl_together; }
 };
 
+// Throws Error naming the first tensor that one has and the other does not, or in another shape.
+void require_same_tensors(const Checkpoint& original, const Checkpoint& quantized);
+
 // original: what was quantized. One run of the layers behind it per tensor. Same result at any number of threads. Throws Error for
 // models that do not have the same tensors; Interrupted.
 LayerView view_layers(const Checkpoint& original, const Checkpoint& quantized, const std::vector<Ids>& chunks, Positions positions);

@@ -27,19 +27,19 @@ int rank(const std::string& outcome) {
   return at == static_cast<std::ptrdiff_t>(kOutcomes.size()) ? 1 : static_cast<int>(at);  // a word from elsewhere decides nothing
 }
 
-const Figure* find(const Evaluation& evaluation, const std::string& metric) {
+const Figure* find(const ReportedEvaluation& evaluation, const std::string& metric) {
   const auto found = evaluation.metrics.find(metric);
   return found == evaluation.metrics.end() ? nullptr : &found->second;
 }
 
 bool is_task_score(const std::string& metric) {
-  return metric.starts_with("tasks.") && (metric.ends_with(".acc") || metric.ends_with(".exact_match"));
+  return metric.starts_with("tasks.") && metric.find(".reference.") == std::string::npos && (metric.ends_with(".acc") || metric.ends_with(".exact_match"));
 }
 
 // The last evaluation against a reference, or the last of all: files are named in the order of the work.
-const Evaluation* subject_of(const Report& report) {
-  const Evaluation* last = nullptr;
-  for (const Evaluation& one : report.evaluations)
+const ReportedEvaluation* subject_of(const Report& report) {
+  const ReportedEvaluation* last = nullptr;
+  for (const ReportedEvaluation& one : report.evaluations)
     if (last == nullptr || !one.reference.empty() || last->reference.empty()) last = &one;
   return last;
 }
@@ -57,7 +57,7 @@ Verdict judge(const Report& report) {
   Verdict verdict{.outcome = "open"};
   std::size_t checks = 0, gates = 0;
   std::set<std::string> judged;
-  for (const Evaluation& one : report.evaluations) {
+  for (const ReportedEvaluation& one : report.evaluations) {
     if (!one.gate) continue;
     ++gates;
     if (verdict.outcome == "open" || rank(one.gate->outcome) < rank(verdict.outcome)) verdict.outcome = kOutcomes[static_cast<std::size_t>(rank(one.gate->outcome))];
@@ -83,7 +83,7 @@ Verdict judge(const Report& report) {
 
 std::vector<std::string> plain_facts(const Report& report) {
   std::vector<std::string> facts;
-  const Evaluation* subject = subject_of(report);
+  const ReportedEvaluation* subject = subject_of(report);
   if (subject == nullptr) return facts;
   const ReportedModel& model = report.model(subject->model);
   const std::string name = model.name;
@@ -110,7 +110,7 @@ std::vector<std::string> plain_facts(const Report& report) {
 
 std::vector<Group> groups_of(const Report& report) {
   std::vector<Group> groups;
-  for (const Evaluation& one : report.evaluations) {
+  for (const ReportedEvaluation& one : report.evaluations) {
     const ReportedProtocol* protocol = one.protocol ? &*one.protocol : nullptr;
     auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
       if (protocol == nullptr || other.protocol == nullptr) return protocol == other.protocol;
@@ -121,7 +121,7 @@ std::vector<Group> groups_of(const Report& report) {
   }
   for (Group& group : groups) {
     std::set<std::string> references;
-    for (const Evaluation* one : group.evaluations)
+    for (const ReportedEvaluation* one : group.evaluations)
       if (!one->reference.empty()) references.insert(one->reference);
     if (references.size() == 1) group.reference = *references.begin();
   }
@@ -133,7 +133,7 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
   std::vector<std::string> metrics;
   for (const Shown& shown : kMain) metrics.emplace_back(shown.metric);
   std::set<std::string> tasks;
-  for (const Evaluation* one : group.evaluations)
+  for (const ReportedEvaluation* one : group.evaluations)
     for (const auto& [metric, value] : one->metrics)
       if (is_task_score(metric)) tasks.insert(metric);
   metrics.insert(metrics.end(), tasks.begin(), tasks.end());
@@ -142,7 +142,7 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
   table.head = {"model", "", "parameters", "weights", "bits/weight", "file"};
   for (const std::string& metric : metrics) table.head.push_back(label_of(metric));
   table.head.insert(table.head.end(), {"against", "prompt tokens/s", "decode tokens/s"});
-  const auto add = [&](const ReportedModel& model, const Evaluation* evaluation) {
+  const auto add = [&](const ReportedModel& model, const ReportedEvaluation* evaluation) {
     std::vector<Cell> row = {model.name, model.role, {model.parameters, Unit::kCount}, {model.weight_bytes, Unit::kBytes}};
     row.push_back(model.weight_bytes && model.parameters && *model.parameters > 0 ? Cell(Figure{model.bits_per_weight(), {}}) : Cell());
     row.push_back({model.file_bytes, Unit::kBytes});
@@ -158,7 +158,7 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
   };
   for (const ReportedModel& model : report.models) {
     bool evaluated = false;
-    for (const Evaluation* one : group.evaluations)
+    for (const ReportedEvaluation* one : group.evaluations)
       if (one->model == model.path) add(model, one), evaluated = true;
     if (!evaluated && all_models) add(model, nullptr);
   }
@@ -168,13 +168,13 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
 Table metric_table(const Report& report, const Group& group) {
   Table table{"", {"metric"}, {}};
   std::set<std::string> metrics;
-  for (const Evaluation* one : group.evaluations) {
+  for (const ReportedEvaluation* one : group.evaluations) {
     table.head.push_back(label_of(report.model(one->model)));
     for (const auto& [metric, value] : one->metrics) metrics.insert(metric);
   }
   for (const std::string& metric : metrics) {
     std::vector<Cell> row = {metric};
-    for (const Evaluation* one : group.evaluations) {
+    for (const ReportedEvaluation* one : group.evaluations) {
       const Figure* found = find(*one, metric);
       row.push_back(found != nullptr ? Cell(*found, unit_of(metric)) : Cell());
     }

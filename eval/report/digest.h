@@ -24,7 +24,7 @@ std::vector<std::string> plain_facts(const Report& report);
 struct Group {
   const ReportedProtocol* protocol = nullptr;  // nullptr: not known
   std::string reference;                       // the one they share; empty: none, or several
-  std::vector<const Evaluation*> evaluations;
+  std::vector<const ReportedEvaluation*> evaluations;
 };
 std::vector<Group> groups_of(const Report& report);  // the largest first; each lives as long as the report
 

@@ -23,10 +23,10 @@ std::vector<Candidate> candidates_for(const Report& report, const Group& group, 
     const ReportedModel& model = report.model(path);
     if (std::none_of(found.begin(), found.end(), [&](const Candidate& one) { return one.model == &model; })) found.push_back({&model, quality});
   };
-  for (const Evaluation* one : group.evaluations)
+  for (const ReportedEvaluation* one : group.evaluations)
     if (const auto at = one->metrics.find(metric); at != one->metrics.end()) add(one->model, at->second.value);
   if (metric == "perplexity.value" && !group.reference.empty())
-    for (const Evaluation* one : group.evaluations)
+    for (const ReportedEvaluation* one : group.evaluations)
       if (const auto at = one->metrics.find("reference_perplexity.value"); at != one->metrics.end() && one->reference == group.reference)
         add(group.reference, at->second.value);
   return found;
@@ -121,7 +121,7 @@ std::optional<Plot> divergence_plot(const Report& report, const Group& group) {
   const auto stretched = [](double share) { return -std::log10(1 - share); };
   for (const Rank& rank : kRanks)
     if (rank.share != 0.95) plot.x.ticks.push_back({stretched(rank.share), rank.text});
-  for (const Evaluation* one : group.evaluations) {
+  for (const ReportedEvaluation* one : group.evaluations) {
     Series series{label_of(report.model(one->model)), Series::Style::kPointsAndLine, static_cast<int>(plot.series.size() % kGrey), {}};
     const auto add = [&](const std::string& name, double share, const std::string& text) {
       if (const auto at = one->metrics.find("kl_divergence." + name); at != one->metrics.end())

@@ -37,7 +37,7 @@ std::string models(const Report& report) {
 
 std::string worst_tokens(const Report& report) {
   std::string text;
-  for (const Evaluation& one : report.evaluations) {
+  for (const ReportedEvaluation& one : report.evaluations) {
     if (one.worst_tokens.empty()) continue;
     Table table{cat(report.model(one.model).name), {"context"}, {}};
     for (const auto& [name, value] : one.worst_tokens.front().figures) table.head.push_back(name);

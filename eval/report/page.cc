@@ -26,6 +26,8 @@ Element plots(const std::vector<Plot>& all) {
 // Words from a model: whatever writing direction they switch to ends with them.
 Element isolated(const std::string& words) { return Element("bdi", {}, words); }
 
+std::string quoted(const std::string& words) { return cat("“", words, "”"); }
+
 Element verdict(const Report& report) {
   const Verdict found = judge(report);
   Element whole("section", {{"class", "verdict " + found.outcome}}, Element("p", {{"class", "sentence"}}, found.sentence));
@@ -83,16 +85,14 @@ Element layers(const Report& report, const TensorTable& table, const std::string
 
 Element worst_tokens(const Report& report) {
   Element whole = section("Worst tokens in context", "Where the model found least probable what really came, or moved furthest from the reference.");
-  for (const Evaluation& one : report.evaluations) {
+  for (const ReportedEvaluation& one : report.evaluations) {
     if (one.worst_tokens.empty()) continue;
     Element list("ol", {{"class", "tokens"}});
     for (const ReportedToken& token : one.worst_tokens) {
       Element figures("span", {{"class", "figures"}});
-      bool first = true;
-      for (const auto& [name, value] : token.figures) {
-        figures.add((first ? "" : " · ") + name + " ").add(figure(value));
-        first = false;
-      }
+      if (!token.top.empty()) figures.add("most probable ").add(isolated(quoted(token.top)));
+      if (!token.reference_top.empty()) figures.add(", to the reference ").add(isolated(quoted(token.reference_top)));
+      for (const auto& [name, value] : token.figures) figures.add(cat(" · ", name == "p" ? "p" : name == "reference_p" ? "p of the reference" : "KL", " ")).add(figure(value));
       list.add(Element("li", {}, isolated(token.before), Element("mark", {}, isolated(token.token)), isolated(token.after), figures));
     }
     whole.add(Element("h3", {}, report.model(one.model).name)).add(list);
@@ -143,7 +143,7 @@ std::string html_page(const Report& report) {
   for (std::size_t i = 0; i < report.training.size(); ++i)
     main.add(section("Training", report.training[i].file).add(plots(training_plots(report.training[i], cat("training-", i + 1)))).add(folded("The figures", html(training_table(report.training[i])))));
   bool tokens = false;
-  for (const Evaluation& one : report.evaluations) tokens |= !one.worst_tokens.empty();
+  for (const ReportedEvaluation& one : report.evaluations) tokens |= !one.worst_tokens.empty();
   if (tokens) main.add(worst_tokens(report));
   if (!report.samples.empty()) main.add(samples(report));
   main.add(origins(report));

@@ -53,14 +53,13 @@ void read_model(Report& report, const JsonReader& from) {
 
 // Numbers under dotted names: {"kl_divergence": {"mean": 1, "uncertainty": 2}} is kl_divergence.mean, with its error.
 void flatten(const json& from, const std::string& name, std::map<std::string, Figure>& metrics) {
-  constexpr std::string_view kError = "uncertainty";
   constexpr std::size_t kLongestName = 200;  // no metric is nested deeper than this: it bounds the recursion
   for (const auto& [key, value] : from.items()) {
     if (value.is_object() && name.size() < kLongestName) flatten(value, name + key + ".", metrics);
-    if (!value.is_number() || key.ends_with(kError)) continue;
+    if (!value.is_number() || key.ends_with("uncertainty") || key.ends_with("_stderr")) continue;
     Figure figure{value.get<double>(), {}};
-    const bool main = key == "value" || key == "mean" || key == "share" || key == "accuracy";
-    for (const std::string& error : {key + "_" + std::string(kError), main ? std::string(kError) : std::string()})
+    const bool main = key == "value" || key == "mean" || key == "share" || key == "accuracy" || key == "rate";
+    for (const std::string& error : {key + "_uncertainty", key + "_stderr", std::string(main ? "uncertainty" : "")})
       if (const auto found = from.find(error); !figure.uncertainty && found != from.end() && found->is_number())
         figure.uncertainty = found->get<double>();
     metrics[name + key] = figure;
@@ -70,9 +69,17 @@ void flatten(const json& from, const std::string& name, std::map<std::string, Fi
 ReportedGate read_gate_verdict(const JsonReader& from) {
   ReportedGate gate{from.text("outcome"), {}};
   for_each_in(from, "checks", [&](const JsonReader& check) {
-    gate.checks.push_back({check.text("metric"), check.text("outcome"), number_in(check, "value"), number_in(check, "min"), number_in(check, "max")});
+    gate.checks.push_back({check.text("metric"), check.text("outcome"), check.text("rule", ""), check.text("note", ""), number_in(check, "value"),
+                           number_in(check, "min"), number_in(check, "max")});
   });
   return gate;
+}
+
+ReportedToken read_token(const JsonReader& from) {
+  ReportedToken token{from.text("before"), from.text("token"), from.text("after"), from.text("top", ""), from.text("reference_top", ""), {}};
+  for (const char* key : {"p", "reference_p", "kl"})
+    if (const auto value = number_in(from, key)) token.figures[key] = *value;
+  return token;
 }
 
 ReportedProtocol read_protocol(const JsonReader& from) {
@@ -83,7 +90,8 @@ ReportedProtocol read_protocol(const JsonReader& from) {
           from.text("name", ""),
           from.integer("context", 0, kMost, 0),
           from.integer("chunks", 0, kMost, 0),
-          from.integer("tokens_scored", 0, kMost, 0)};
+          from.integer("tokens_scored", 0, kMost, 0),
+          {}};
 }
 
 TensorTable& tensors_of(Report& report, const std::string& model, const std::string& file) {
@@ -114,16 +122,20 @@ void read_tensor(TensorTable& table, const JsonReader& from) {
 void read_eval(Report& report, const JsonReader& from) {
   const JsonReader model = from.object("model");
   read_model(report, model);
-  Evaluation evaluation{.file = from.source(), .model = model.text("path")};
+  ReportedEvaluation evaluation{.file = from.source(), .model = model.text("path")};
   if (from.has("reference")) {
     read_model(report, from.object("reference"));
     evaluation.reference = from.object("reference").text("path");
   }
   evaluation.protocol = read_protocol(from.object("protocol"));
   json figures = from.json();
-  for (const char* other : {"model", "reference", "protocol", "gate", "layers"}) figures.erase(other);
+  for (const char* other : {"model", "reference", "protocol", "gate", "layers", "breakdown", "confidence", "samples"}) figures.erase(other);
   for (const auto& [key, value] : figures.items())
     if (value.is_object()) flatten(value, key + ".", evaluation.metrics);
+  if (from.has("tasks"))
+    for (const auto& [name, task] : from.object("tasks").json().items())
+      if (const JsonReader one(task, cat(from.source(), ": tasks: ", name)); one.has("hash")) evaluation.protocol->tasks[name] = one.text("hash");
+  if (from.has("breakdown")) for_each_in(from.object("breakdown"), "worst_tokens", [&](const JsonReader& one) { evaluation.worst_tokens.push_back(read_token(one)); });
   if (from.has("gate")) evaluation.gate = read_gate_verdict(from.object("gate"));
   if (from.has("layers")) {
     const JsonReader layers = from.object("layers");
@@ -178,7 +190,7 @@ void read_run(Report& report, const JsonReader& from) {
       if (index == samples.size()) samples.push_back({sample.text("prompt"), sample.text("how"), {}});
       samples[index++].answers.emplace_back(role, sample.text("text"));
     });
-    Evaluation evaluation{.file = from.source(), .model = model.path};
+    ReportedEvaluation evaluation{.file = from.source(), .model = model.path};
     for (const auto& [key, metric] : {std::pair{"perplexity", "perplexity.value"}, {"kl_divergence", "kl_divergence.mean"}, {"same_top", "same_top.share"}})
       if (const auto value = number_in(row, key)) evaluation.metrics[metric] = {*value, {}};
     if (!evaluation.metrics.empty()) report.evaluations.push_back(std::move(evaluation));
@@ -224,20 +236,10 @@ Origin read_origin(const JsonReader& from) {
   return origin;
 }
 
-void read_result(Report& report, const JsonReader& from) {
-  std::vector<std::string> commands;
-  if (!from.has("attar") || !from.has("command"))
-    fail(from.source(), ": is not a result of Attar ('attar' and 'command' are missing); give files written with --json, or the train.jsonl of attar distill");
-  if (const std::int64_t schema = from.integer("schema", 1, INT64_MAX, 1); schema > kResultSchema)
-    fail(from.source(), ": has schema ", schema, ", written by attar ", from.text("attar"), "; this program reads up to ", kResultSchema, ": use a newer attar");
-  for (const Reader& reader : kReaders) {
-    commands.emplace_back(reader.command);
-    if (from.text("command") != reader.command) continue;
-    reader.read(report, from);
-    report.origins.push_back(read_origin(from));
-    return;
-  }
-  fail(from.source(), ": is the result of attar ", from.text("command"), ", which a report has no use for", suggest(from.text("command"), commands));
+// "attar.eval.1"; results from before schemas had names have none.
+void check_schema(const JsonReader& from) {
+  const std::string ours = cat("attar.", from.text("command"), ".", kSchemaVersion), schema = from.text("schema", ours);
+  if (schema != ours) fail(from.source(), ": has schema '", schema, "', written by attar ", from.text("attar"), "; this program reads '", ours, "': use the attar that wrote it");
 }
 
 TrainingLog read_log(const std::string& text, const std::string& file) {
@@ -263,15 +265,35 @@ TrainingLog read_log(const std::string& text, const std::string& file) {
 
 }  // namespace
 
+void add_result(Report& report, const json& result, const std::string& source) {
+  const JsonReader from(result, source);
+  std::vector<std::string> commands;
+  if (!from.has("attar") || !from.has("command"))
+    fail(from.source(), ": is not a result of Attar ('attar' and 'command' are missing); give files written with --json, or the train.jsonl of attar distill");
+  check_schema(from);
+  for (const Reader& reader : kReaders) {
+    commands.emplace_back(reader.command);
+    if (from.text("command") != reader.command) continue;
+    reader.read(report, from);
+    report.origins.push_back(read_origin(from));
+    return;
+  }
+  fail(from.source(), ": is the result of attar ", from.text("command"), ", which a report has no use for", suggest(from.text("command"), commands));
+}
+
+void add_file(Report& report, const std::string& file) {
+  const std::string text = read_text_file(file);
+  if (fs::path(file).extension() == ".jsonl") report.training.push_back(read_log(text, file));
+  else add_result(report, parse_json(text, file), file);
+}
+
 Report read_results(const std::vector<std::string>& files) {
   if (files.empty()) fail("report: no result files; give what Attar wrote with --json");
   Report report;
   std::set<std::string> seen;
   for (const std::string& file : files) {
     if (!seen.insert(file).second) fail("report: ", file, " is given twice");
-    const std::string text = read_text_file(file);
-    if (fs::path(file).extension() == ".jsonl") report.training.push_back(read_log(text, file));
-    else read_result(report, JsonReader(parse_json(text, file), file));
+    add_file(report, file);
   }
   finish(report);
   return report;

@@ -40,15 +40,19 @@ std::string ReportedProtocol::difference(const ReportedProtocol& other) const {
   add("context", context, other.context);
   add("chunks", chunks, other.chunks);
   add("positions", scored, other.scored);
+  for (const auto& [task, hash] : tasks)
+    if (const auto there = other.tasks.find(task); there != other.tasks.end() && there->second != hash) add(("task " + task).c_str(), hash, there->second);
   return text;
 }
 
 std::string ReportedCheck::text() const {
-  if (!value) return cat(metric, " is not known");
+  const std::string why = note.empty() ? "" : cat(" (", note, ")");
+  if (!value) return cat(metric, " is not known", why);
   const std::string found = cat(metric, " is ", exact(*value));
-  if (max && *value > *max) return cat(found, ", above ", exact(*max));
-  if (min && *value < *min) return cat(found, ", below ", exact(*min));
-  return cat(found, max ? cat(", at most ", exact(*max)) : "", min ? cat(", at least ", exact(*min)) : "");
+  if (!rule.empty()) return cat(found, "; its bound: ", rule, why);
+  if (max && *value > *max) return cat(found, ", above ", exact(*max), why);
+  if (min && *value < *min) return cat(found, ", below ", exact(*min), why);
+  return found + why;
 }
 
 const ReportedModel& Report::model(const std::string& path) const {
@@ -61,9 +65,9 @@ void finish(Report& report) {
   for (ReportedModel& model : report.models) model.name = short_name(model.path, report.models);
   // A run repeats what its evaluations say in full.
   std::set<std::string> evaluated;
-  for (const Evaluation& one : report.evaluations)
+  for (const ReportedEvaluation& one : report.evaluations)
     if (one.protocol) evaluated.insert(one.model);
-  std::erase_if(report.evaluations, [&](const Evaluation& one) { return !one.protocol && evaluated.count(one.model) > 0; });
+  std::erase_if(report.evaluations, [&](const ReportedEvaluation& one) { return !one.protocol && evaluated.count(one.model) > 0; });
   std::erase_if(report.tensors, [](const TensorTable& table) { return table.tensors.empty(); });
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,8 +13,8 @@
 
 namespace attar {
 
-// Results of a later schema are refused. docs/report.md.
-constexpr std::int64_t kResultSchema = 1;
+// Of the files of --json: "attar.COMMAND.1". Others are refused. docs/report.md.
+constexpr int kSchemaVersion = 1;
 
 struct ReportedModel {
   std::string path, name;                      // name: the shortest end of the path that tells it from the others
@@ -29,6 +30,7 @@ struct ReportedModel {
 struct ReportedProtocol {
   std::string data, data_hash, tokenizer_hash, name;
   std::int64_t context = 0, chunks = 0, scored = 0;
+  std::map<std::string, std::string> tasks;  // name: hash of items and protocol
   bool operator==(const ReportedProtocol& other) const;  // of what decides: all but how the data was called
   // "context 256, there 128": what differs, in words. Empty: nothing.
   std::string difference(const ReportedProtocol& other) const;
@@ -36,6 +38,7 @@ struct ReportedProtocol {
 
 struct ReportedCheck {
   std::string metric, outcome;  // "pass", "worse", "undecided"
+  std::string rule, note;       // in eval's words; may be empty
   std::optional<double> value, min, max;
   std::string text() const;     // "kl_divergence.mean is 0.12, above 0.05"
 };
@@ -48,10 +51,11 @@ struct ReportedGate {
 // A token that the model predicts worst, as eval shows it.
 struct ReportedToken {
   std::string before, token, after;
-  std::map<std::string, double> figures;  // "nll", "kl", ...
+  std::string top, reference_top;         // what each model finds most probable
+  std::map<std::string, double> figures;  // "p", "reference_p", "kl"
 };
 
-struct Evaluation {
+struct ReportedEvaluation {
   std::string file, model, reference;     // paths
   std::optional<ReportedProtocol> protocol;
   std::map<std::string, Figure> metrics;  // by dotted name without ".value": "perplexity", "kl_divergence.mean"
@@ -106,7 +110,7 @@ struct Origin {
 
 struct Report {
   std::vector<ReportedModel> models;  // the order in which files name them
-  std::vector<Evaluation> evaluations;
+  std::vector<ReportedEvaluation> evaluations;
   std::vector<TensorTable> tensors;
   std::vector<SizeCurve> curves;
   std::vector<TrainingLog> training;
@@ -116,11 +120,15 @@ struct Report {
   const ReportedModel& model(const std::string& path) const;
 };
 
-// Puts together what the files said of the same model, and names models. Called by read_results.
+// Adds what one result of --json says. source: names it in errors. Throws Error: not a result of Attar or of a command that measures
+// nothing, another schema, a key of another type.
+void add_result(Report& report, const nlohmann::json& result, const std::string& source);
+// The same of a file of --json, or the train.jsonl of attar distill; also throws Error if it cannot be read or is not JSON.
+void add_file(Report& report, const std::string& file);
+// To be called once all are added: puts together what they said of the same model, and names models.
 void finish(Report& report);
 
-// Files of --json, and train.jsonl of attar distill. Throws Error naming the file: unreadable, not JSON, not a result of Attar or of a
-// command that measures nothing, a later schema, a key of another type; also for no files and for one given twice.
+// add_file for each, and finish. Throws Error also for no files and one given twice.
 Report read_results(const std::vector<std::string>& files);
 
 }  // namespace attar
