@@ -70,12 +70,15 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return sub;
 }
 
-void write_result(const Common& common, const std::string& command, nlohmann::json result) {
-  if (common.json.empty()) return;
+nlohmann::json stamped(const std::string& command, nlohmann::json result) {
   result["attar"] = ATTAR_VERSION;
   result["command"] = command;
   if (!result.contains("schema")) result["schema"] = cat("attar.", command, ".1");
-  write_text_file(common.json, result.dump(2) + "\n");
+  return result;
+}
+
+void write_result(const Common& common, const std::string& command, nlohmann::json result) {
+  if (!common.json.empty()) write_text_file(common.json, stamped(command, std::move(result)).dump(2) + "\n");
 }
 
 void add_all_commands(CLI::App& app) {

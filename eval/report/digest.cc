@@ -61,13 +61,14 @@ Verdict judge(const Report& report) {
     if (!one.gate) continue;
     ++gates;
     if (verdict.outcome == "open" || rank(one.gate->outcome) < rank(verdict.outcome)) verdict.outcome = kOutcomes[static_cast<std::size_t>(rank(one.gate->outcome))];
-    judged.insert(label_of(report.model(one.model)));
+    const ReportedModel& model = report.model(one.model);
+    judged.insert(model.role.empty() ? model.name : cat("The ", model.role, " model"));
     for (const ReportedCheck& check : one.gate->checks) {
       ++checks;
-      if (check.outcome != "pass") verdict.reasons.push_back(cat(label_of(report.model(one.model)), ": ", check.text()));
+      if (check.outcome != "pass") verdict.reasons.push_back(cat(label_of(model), ": ", check.text()));
     }
   }
-  const std::string who = judged.size() == 1 ? cat("The ", *judged.begin(), " model") : "The small model";
+  const std::string who = judged.size() == 1 ? *judged.begin() : "The small model";
   if (verdict.outcome == "pass")
     verdict.sentence = cat(who, " is good enough: ", checks == 1 ? "the one bound of its gate holds." : cat("all ", checks, " bounds of its gate hold."));
   else if (verdict.outcome == "worse")
@@ -139,6 +140,7 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
   metrics.insert(metrics.end(), tasks.begin(), tasks.end());
 
   Table table;
+  constexpr std::size_t kFileColumn = 5;
   table.head = {"model", "", "parameters", "weights", "bits/weight", "file"};
   for (const std::string& metric : metrics) table.head.push_back(label_of(metric));
   table.head.insert(table.head.end(), {"against", "prompt tokens/s", "decode tokens/s"});
@@ -162,6 +164,9 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
       if (one->model == model.path) add(model, one), evaluated = true;
     if (!evaluated && all_models) add(model, nullptr);
   }
+  const bool weights = std::all_of(report.models.begin(), report.models.end(), [](const ReportedModel& one) { return one.weight_bytes.has_value(); });
+  if (weights)  // sizes that compare; those of files hold tokenizers too
+    for (auto& row : table.rows) row[kFileColumn] = Cell();
   return without_empty_columns(table);
 }
 

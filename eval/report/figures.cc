@@ -25,17 +25,41 @@ std::vector<Candidate> candidates_for(const Report& report, const Group& group, 
   };
   for (const ReportedEvaluation* one : group.evaluations)
     if (const auto at = one->metrics.find(metric); at != one->metrics.end()) add(one->model, at->second.value);
-  if (metric == "perplexity.value" && !group.reference.empty())
+  return found;
+}
+
+// The reference, which need not have been evaluated by itself.
+void add_reference(const Report& report, const Group& group, std::vector<Candidate>& found) {
+  const auto add = [&](const std::string& path, double quality) {
+    const ReportedModel& model = report.model(path);
+    if (std::none_of(found.begin(), found.end(), [&](const Candidate& one) { return one.model == &model; })) found.push_back({&model, quality});
+  };
+  if (!group.reference.empty())
     for (const ReportedEvaluation* one : group.evaluations)
       if (const auto at = one->metrics.find("reference_perplexity.value"); at != one->metrics.end() && one->reference == group.reference)
         add(group.reference, at->second.value);
-  return found;
 }
 
 struct Place {
   const Candidate* candidate;
   double x;
 };
+
+// "q4_0" and "q5_0" for "stories-q4_0.gguf" and "stories-q5_0.gguf": what they share is said by the table.
+std::vector<std::string> short_labels(const std::vector<Place>& places) {
+  std::vector<std::string> labels;
+  for (const Place& place : places) {
+    std::string label = label_of(*place.candidate->model);
+    if (label.ends_with(".gguf")) label.erase(label.size() - 5);
+    labels.push_back(std::move(label));
+  }
+  std::size_t shared = labels.front().find_last_of("-/") + 1;  // npos + 1 is 0
+  for (const std::string& label : labels)
+    while (shared > 0 && (label.size() <= shared || label.compare(0, shared, labels.front(), 0, shared) != 0))
+      shared = shared >= 2 ? labels.front().find_last_of("-/", shared - 2) + 1 : 0;
+  for (std::string& label : labels) label.erase(0, shared);
+  return labels;
+}
 
 // No other is at least as good in both and better in one.
 bool on_front(const Place& one, const std::vector<Place>& all, bool less_is_better) {
@@ -56,12 +80,14 @@ std::optional<Plot> trade_off(const std::vector<Candidate>& candidates, std::opt
   plot.x = axis;
   plot.x.logarithmic = places.back().x > 8 * places.front().x;
   plot.y = {.label = quality, .logarithmic = logarithmic};
-  Series front{"no other is better in both", Series::Style::kPoints, 0, {}}, line{"", Series::Style::kDashed, 0, {}}, others{"others", Series::Style::kPoints, kGrey, {}};
-  for (const Place& place : places) {
+  Series front{"no other is better in both", Series::Style::kPoints, 0, 0, {}}, line{"", Series::Style::kDashed, 0, 0, {}}, others{"others", Series::Style::kPoints, kGrey, 1, {}};
+  const std::vector<std::string> labels = short_labels(places);
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const Place& place = places[i];
     const bool best = on_front(place, places, less_is_better);
     const ReportedModel& model = *place.candidate->model;
     PlotPoint point{place.x, place.candidate->quality, cat(model.path, "\n", quality, " ", rounded(place.candidate->quality), "\n", axis.label, " ", in_unit(place.x, axis.unit)),
-                    label_of(model)};
+                    labels[i]};
     if (best) line.points.push_back({point.x, point.y, "", ""});
     (best ? front : others).points.push_back(std::move(point));
   }
@@ -91,8 +117,10 @@ std::vector<PlotPoint> points_of(const TrainingLog& log, const std::string& kind
 }  // namespace
 
 std::vector<Plot> trade_offs(const Report& report, const Group& group) {
-  const auto by_kl = candidates_for(report, group, "kl_divergence.mean"), by_perplexity = candidates_for(report, group, "perplexity.value");
-  const bool kl = by_kl.size() >= by_perplexity.size() && std::all_of(by_kl.begin(), by_kl.end(), [](const Candidate& one) { return one.quality > 0; });
+  const auto by_kl = candidates_for(report, group, "kl_divergence.mean");
+  auto by_perplexity = candidates_for(report, group, "perplexity.value");
+  const bool kl = by_kl.size() >= 2 && by_kl.size() >= by_perplexity.size() && std::all_of(by_kl.begin(), by_kl.end(), [](const Candidate& one) { return one.quality > 0; });
+  add_reference(report, group, by_perplexity);
   const auto& candidates = kl ? by_kl : by_perplexity;
   const std::string quality = kl ? "mean KL divergence, nats" : "perplexity";
   std::vector<Plot> plots;
@@ -122,7 +150,8 @@ std::optional<Plot> divergence_plot(const Report& report, const Group& group) {
   for (const Rank& rank : kRanks)
     if (rank.share != 0.95) plot.x.ticks.push_back({stretched(rank.share), rank.text});
   for (const ReportedEvaluation* one : group.evaluations) {
-    Series series{label_of(report.model(one->model)), Series::Style::kPointsAndLine, static_cast<int>(plot.series.size() % kGrey), {}};
+    const int index = static_cast<int>(plot.series.size());
+    Series series{label_of(report.model(one->model)), Series::Style::kPointsAndLine, index % kGrey, index, {}};
     const auto add = [&](const std::string& name, double share, const std::string& text) {
       if (const auto at = one->metrics.find("kl_divergence." + name); at != one->metrics.end())
         series.points.push_back({stretched(share), at->second.value, cat(series.name, ": ", text, " of the positions up to ", rounded(at->second.value)), ""});
@@ -136,6 +165,26 @@ std::optional<Plot> divergence_plot(const Report& report, const Group& group) {
   return plot;
 }
 
+std::optional<Plot> place_plot(const Report& report, const Group& group) {
+  const bool kl = std::any_of(group.evaluations.begin(), group.evaluations.end(), [](const ReportedEvaluation* one) { return !one->by_place.empty() && one->by_place.front().kl; });
+  Plot plot;
+  plot.id = "place", plot.title = kl ? "Divergence by place in the context" : "Loss by place in the context";
+  plot.description = cat("For each model the mean ", kl ? "divergence" : "of -ln p", " at tokens with so many before them.");
+  plot.x = {.label = "tokens before", .unit = Unit::kCount};
+  plot.y = {.label = kl ? "mean KL, nats" : "mean -ln p, nats"};
+  for (const ReportedEvaluation* one : group.evaluations) {
+    const int index = static_cast<int>(plot.series.size());
+    Series series{label_of(report.model(one->model)), Series::Style::kPointsAndLine, index % kGrey, index, {}};
+    for (const ReportedBand& band : one->by_place) {
+      const std::optional<double> value = kl ? band.kl : band.nll;
+      if (value) series.points.push_back({(band.from + band.to) / 2, *value, cat(series.name, ": places ", band.from, " to ", band.to - 1, "\n", rounded(*value)), ""});
+    }
+    if (series.points.size() > 1) plot.series.push_back(std::move(series));
+  }
+  if (plot.series.empty()) return {};
+  return plot;
+}
+
 std::vector<Plot> training_plots(const TrainingLog& log, const std::string& id) {
   std::vector<Plot> plots;
   const auto add = [&](const char* value, const std::string& title, const std::string& label) {
@@ -143,8 +192,8 @@ std::vector<Plot> training_plots(const TrainingLog& log, const std::string& id) 
     plot.x = {.label = "step", .unit = Unit::kCount};
     plot.y = {.label = label};
     const auto training = points_of(log, "train", value), heldout = points_of(log, "eval", value);
-    if (!training.empty()) plot.series.push_back({"training text", Series::Style::kLine, 0, thinned(training)});
-    if (!heldout.empty()) plot.series.push_back({"held-out text", Series::Style::kPointsAndLine, 1, thinned(heldout)});
+    if (!training.empty()) plot.series.push_back({"training text", Series::Style::kLine, 0, 0, thinned(training)});
+    if (!heldout.empty()) plot.series.push_back({"held-out text", Series::Style::kPointsAndLine, 1, 0, thinned(heldout)});
     if (training.size() > kMostPoints) plot.title += cat(" (every ", (training.size() + kMostPoints - 1) / kMostPoints, "th of ", training.size(), " lines)");
     if (training.size() + heldout.size() > 1) plots.push_back(std::move(plot));
   };
@@ -180,7 +229,7 @@ Plot size_plot(const SizeCurve& curve, const std::string& id) {
             .description = "The divergence expected at each size, from the measured sensitivity of every matrix, and the choice that was made."};
   plot.x = {.label = "size of the file", .unit = Unit::kBytes};
   plot.y = {.label = "expected KL, nats", .logarithmic = true};
-  Series line{"expected", Series::Style::kPointsAndLine, 0, {}}, chosen{"chosen", Series::Style::kPoints, 1, {}}, trials{"measured on text kept aside", Series::Style::kPoints, 2, {}};
+  Series line{"expected", Series::Style::kPointsAndLine, 0, 0, {}}, chosen{"chosen", Series::Style::kPoints, 1, 1, {}}, trials{"measured on text kept aside", Series::Style::kPoints, 2, 2, {}};
   const auto tip = [](double bytes, double kl) { return cat(in_unit(bytes, Unit::kBytes), "\n", rounded(kl), " nats"); };
   for (const SizeCurve::Point& point : curve.points) {
     line.points.push_back({point.bytes, point.expected_kl, tip(point.bytes, point.expected_kl), ""});

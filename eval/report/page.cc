@@ -60,10 +60,13 @@ Element models(const Report& report, const std::vector<Group>& groups) {
 Element quality(const Report& report, const std::vector<Group>& groups) {
   Element whole = section("Quality in detail");
   for (std::size_t i = 0; i < groups.size(); ++i) {
-    if (auto plot = divergence_plot(report, groups[i])) {
+    std::vector<Plot> found;
+    for (std::optional<Plot> plot : {divergence_plot(report, groups[i]), place_plot(report, groups[i])}) {
+      if (!plot) continue;
       if (i > 0) plot->id += cat("-", i + 1), plot->title += cat(" (", describe(groups[i]), ")");
-      whole.add(plots({*plot}));
+      found.push_back(std::move(*plot));
     }
+    if (!found.empty()) whole.add(plots(found));
     whole.add(folded(cat("Every figure, measured on ", describe(groups[i])), html(metric_table(report, groups[i]))));
   }
   return whole;

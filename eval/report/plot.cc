@@ -9,22 +9,24 @@ namespace attar {
 namespace {
 
 // The picture in its own units; on a phone it is about as wide.
-constexpr double kWidth = 440, kHeight = 290, kLeft = 56, kRight = 14, kTop = 12, kBottom = 44;
+constexpr double kWidth = 440, kHeight = 290, kLeft = 64, kRight = 14, kTop = 12, kBottom = 44;
 constexpr double kLetter = 6.1, kLine = 13;  // of the labels: width of a letter, height of a line
 
-// Maps values to places.
+// Maps values to places. margin: room beside the outermost values, as a share; none: up to round numbers.
 class Scale {
  public:
-  Scale(const Axis& axis, double low, double high, double from, double to) : axis_(axis), from_(from), to_(to) {
+  Scale(const Axis& axis, double low, double high, double from, double to, std::optional<double> margin) : axis_(axis), from_(from), to_(to) {
     if (axis.logarithmic && high < 1.2 * low) low /= 1.5, high *= 1.5;
     if (!axis.logarithmic && high - low <= 1e-12 * std::abs(high)) low -= std::max(0.5, 0.1 * std::abs(low)), high += std::max(0.5, 0.1 * std::abs(high));
     if (axis.ticks.empty()) {
-      for (const double at : round_ticks(low, high, axis.logarithmic)) ticks_.push_back({at, in_unit(at, axis.unit)});
-      low = std::min(low, ticks_.front().at), high = std::max(high, ticks_.back().at);
+      const bool powers = axis.logarithmic && axis.unit == Unit::kPlain;
+      for (const double at : round_ticks(low, high, axis.logarithmic)) ticks_.push_back({at, powers ? rounded(at, 1) : in_unit(at, axis.unit)});
+      if (!margin) low = std::min(low, ticks_.front().at), high = std::max(high, ticks_.back().at);
     } else {
       ticks_ = axis.ticks;
     }
-    low_ = place(low), high_ = place(high);
+    const double room = margin.value_or(0) * (place(high) - place(low));
+    low_ = place(low) - room, high_ = place(high) + room;
   }
 
   double operator()(double value) const { return from_ + (place(value) - low_) / (high_ - low_) * (to_ - from_); }
@@ -109,20 +111,25 @@ struct Box {
   bool meets(const Box& o) const { return left < o.right && o.left < right && top < o.bottom && o.top < bottom; }
 };
 
-// A label beside its point where it covers no other: right, left, above, below; the last resort is the right.
+// A label beside its point where it covers no other, with a line to it if that is not near; nowhere if there is no room.
 Element placed_label(const std::string& text, double x, double y, std::vector<Box>& taken) {
   const double width = kLetter * static_cast<double>(letters(text));
   const auto box = [&](double left, double middle) { return Box{left, middle - kLine / 2, left + width, middle + kLine / 2}; };
-  const Box choices[] = {box(x + 9, y), box(x - 9 - width, y), box(x - width / 2, y - 14), box(x - width / 2, y + 14), box(x + 9, y - 12), box(x + 9, y + 12)};
+  std::vector<Box> choices = {box(x + 9, y), box(x - 9 - width, y), box(x - width / 2, y - 14), box(x - width / 2, y + 14)};
+  for (double away = 12; away <= 72; away += 12)
+    for (const double middle : {y - away, y + away})
+      for (const double left : {x + 12, x - 12 - width}) choices.push_back(box(left, middle));
   const auto fits = [&](const Box& b) {
     return b.left >= kLeft && b.right <= kWidth && b.top >= 0 && b.bottom <= kHeight - kBottom &&
            std::none_of(taken.begin(), taken.end(), [&](const Box& o) { return b.meets(o); });
   };
-  const auto* found = std::find_if(std::begin(choices), std::end(choices), fits);
-  Box chosen = found == std::end(choices) ? choices[0] : *found;
-  if (found == std::end(choices)) chosen.left = std::max(0.0, std::min(chosen.left, kWidth - width));
-  taken.push_back({chosen.left, chosen.top, chosen.left + width, chosen.bottom});
-  return Element("text", {{"class", "point"}, {"x", chosen.left}, {"y", chosen.top + kLine - 3}}, text);
+  Element group("g", {{"class", "point"}});
+  const auto found = std::find_if(choices.begin(), choices.end(), fits);
+  if (found == choices.end()) return group;
+  taken.push_back(*found);
+  if (found - choices.begin() >= 4)
+    group.add(Element("line", {{"x1", x}, {"y1", y}, {"x2", found->left > x ? found->left - 2 : found->right + 2}, {"y2", found->top + kLine / 2}}));
+  return group.add(Element("text", {{"x", found->left}, {"y", found->top + kLine - 3}}, text));
 }
 
 Element draw_series(const Plot& plot, const Series& series, const Scale& x, const Scale& y, std::vector<Box>& taken) {
@@ -137,7 +144,7 @@ Element draw_series(const Plot& plot, const Series& series, const Scale& x, cons
     if (!marked || !drawable(plot, p)) continue;
     const double size = series.style == Style::kPoints ? 5 : 3;
     all.add(Element("g", {{"class", "mark"}}, Element("title", {}, p.tip), Element("circle", {{"class", "touch"}, {"cx", x(p.x)}, {"cy", y(p.y)}, {"r", 9.0}}),
-                    marker(x(p.x), y(p.y), series.colour, size)));
+                    marker(x(p.x), y(p.y), series.shape, size)));
     if (!p.label.empty()) all.add(placed_label(p.label, x(p.x), y(p.y), taken));
   }
   return all;
@@ -151,7 +158,7 @@ Element legend(const Plot& plot) {
     Element key("svg", {{"viewBox", "0 0 26 12"}, {"width", "26"}, {"height", "12"}, {"aria-hidden", "true"}});
     Element g("g", {{"class", cat("series s", series.colour, series.style == Series::Style::kDashed ? " dashed" : "")}});
     if (line) g.add(Element("path", {{"class", "line"}, {"d", "M1 6L25 6"}}));
-    if (series.style == Series::Style::kPoints || series.style == Series::Style::kPointsAndLine) g.add(marker(13, 6, series.colour, line ? 3 : 4));
+    if (series.style == Series::Style::kPoints || series.style == Series::Style::kPointsAndLine) g.add(marker(13, 6, series.shape, line ? 3 : 4));
     list.add(Element("li", {}, key.add(g), " " + series.name));
   }
   return list;
@@ -195,7 +202,8 @@ Element draw(const Plot& plot) {
   Element frame("figure");
   frame.add(Element("figcaption", {}, plot.title));
   if (across.low > across.high) return frame.add(Element("p", {{"class", "note"}}, "There is nothing to draw."));
-  const Scale x(plot.x, across.low, across.high, kLeft, kWidth - kRight), y(plot.y, up.low, up.high, kHeight - kBottom, kTop);
+  const bool loose = std::any_of(plot.series.begin(), plot.series.end(), [](const Series& s) { return s.style == Series::Style::kPoints; });
+  const Scale x(plot.x, across.low, across.high, kLeft, kWidth - kRight, loose ? 0.08 : 0.0), y(plot.y, up.low, up.high, kHeight - kBottom, kTop, {});
   const std::string title = plot.id + "-title", description = plot.id + "-desc";
   Element image("svg", {{"viewBox", cat("0 0 ", kWidth, " ", kHeight)}, {"role", "img"}, {"aria-labelledby", title + " " + description}});
   image.add(Element("title", {{"id", title}}, plot.title)).add(Element("desc", {{"id", description}}, plot.description)).add(grid(plot, x, y));

@@ -20,6 +20,7 @@ struct Series {
   std::string name;   // of the legend; empty: not in it
   Style style = Style::kLine;
   int colour = 0;     // 0 .. 5
+  int shape = 0;      // of its marks
   std::vector<PlotPoint> points;
 };
 

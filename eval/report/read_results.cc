@@ -121,12 +121,12 @@ void read_tensor(TensorTable& table, const JsonReader& from) {
 
 void read_eval(Report& report, const JsonReader& from) {
   const JsonReader model = from.object("model");
-  read_model(report, model);
   ReportedEvaluation evaluation{.file = from.source(), .model = model.text("path")};
   if (from.has("reference")) {
     read_model(report, from.object("reference"));
     evaluation.reference = from.object("reference").text("path");
   }
+  read_model(report, model);
   evaluation.protocol = read_protocol(from.object("protocol"));
   json figures = from.json();
   for (const char* other : {"model", "reference", "protocol", "gate", "layers", "breakdown", "confidence", "samples"}) figures.erase(other);
@@ -135,7 +135,13 @@ void read_eval(Report& report, const JsonReader& from) {
   if (from.has("tasks"))
     for (const auto& [name, task] : from.object("tasks").json().items())
       if (const JsonReader one(task, cat(from.source(), ": tasks: ", name)); one.has("hash")) evaluation.protocol->tasks[name] = one.text("hash");
-  if (from.has("breakdown")) for_each_in(from.object("breakdown"), "worst_tokens", [&](const JsonReader& one) { evaluation.worst_tokens.push_back(read_token(one)); });
+  if (from.has("breakdown")) {
+    const JsonReader breakdown = from.object("breakdown");
+    for_each_in(breakdown, "worst_tokens", [&](const JsonReader& one) { evaluation.worst_tokens.push_back(read_token(one)); });
+    for_each_in(breakdown, "by_place", [&](const JsonReader& one) {
+      evaluation.by_place.push_back({one.number("from", 0, kAny), one.number("to", 0, kAny), one.number("nll", -kAny, kAny), number_in(one, "kl")});
+    });
+  }
   if (from.has("gate")) evaluation.gate = read_gate_verdict(from.object("gate"));
   if (from.has("layers")) {
     const JsonReader layers = from.object("layers");
@@ -228,10 +234,16 @@ Origin read_origin(const JsonReader& from) {
     origin.facts.emplace_back("text", protocol.data + "  " + protocol.data_hash);
     origin.facts.emplace_back("tokenizer", protocol.tokenizer_hash);
   }
-  if (from.has("recipe")) origin.facts.emplace_back("recipe", from.object("recipe").text("path") + "  " + from.object("recipe").text("hash"));
+  if (from.has("recipe")) {
+    const JsonReader recipe = from.object("recipe");
+    origin.facts.emplace_back("recipe", cat(recipe.text("path"), "  ", recipe.text("hash")));
+    origin.facts.emplace_back("", recipe.text("text"));
+  }
   for_each_in(from, "stages", [&](const JsonReader& stage) {
-    origin.facts.emplace_back(stage.text("name"), stage.text("command") + "  inputs " + stage.text("inputs") + "  output " + stage.text("output") + "  " +
-                                                      rounded(stage.number("seconds", 0, kAny), 3) + " s");
+    std::string text = stage.text("command");
+    if (stage.has("output")) text += cat("\ninputs ", stage.text("inputs", "?"), ", output ", stage.text("output"));
+    if (stage.has("seconds")) text += cat(", ", rounded(stage.number("seconds", 0, kAny), 3), " s");
+    origin.facts.emplace_back(stage.text("name"), text);
   });
   return origin;
 }

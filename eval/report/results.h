@@ -55,12 +55,19 @@ struct ReportedToken {
   std::map<std::string, double> figures;  // "p", "reference_p", "kl"
 };
 
+// Means over the positions at some places in the context, from <= place < to.
+struct ReportedBand {
+  double from = 0, to = 0, nll = 0;
+  std::optional<double> kl;
+};
+
 struct ReportedEvaluation {
   std::string file, model, reference;     // paths
   std::optional<ReportedProtocol> protocol;
   std::map<std::string, Figure> metrics;  // by dotted name without ".value": "perplexity", "kl_divergence.mean"
   std::optional<ReportedGate> gate;
   std::vector<ReportedToken> worst_tokens;
+  std::vector<ReportedBand> by_place;
 };
 
 struct ReportedTensor {

@@ -34,11 +34,11 @@ p { margin: 0.35rem 0 0.9rem; max-width: 46rem; }
 .verdict li.fail { color: var(--bad); }
 .verdict p.facts { margin-bottom: 0; }
 .wide { overflow-x: auto; margin: 0.75rem 0 1rem; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; min-width: 50%; }
+table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; min-width: 50%; }
 caption { text-align: left; padding-bottom: 0.35rem; }
-th, td { padding: 0.42rem 0.9rem 0.42rem 0; text-align: left; border-bottom: 1px solid var(--hair); vertical-align: baseline; overflow-wrap: normal; }
+th, td { padding: 0.42rem 0.75rem 0.42rem 0; text-align: left; border-bottom: 1px solid var(--hair); vertical-align: baseline; overflow-wrap: normal; }
 thead th { color: var(--soft); font-weight: 500; white-space: nowrap; }
-tbody th { font-weight: 550; }
+tbody th { font-weight: 550; min-width: 9.5rem; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; padding-left: 0.5rem; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1.75rem; margin: 1.25rem 0; }
@@ -47,7 +47,8 @@ figure { margin: 0; }
 figcaption { font-size: 0.95rem; font-weight: 600; margin-bottom: 0.35rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 svg text { fill: var(--soft); font-variant-numeric: tabular-nums; }
-svg text.point { fill: var(--ink); font-size: 11.5px; font-weight: 550; }
+.point text { fill: var(--ink); font-size: 11.5px; font-weight: 550; }
+.point line { stroke: var(--soft); stroke-width: 0.75; }
 svg text.label { font-size: 11.5px; }
 .axes line { stroke: var(--hair); stroke-width: 1; }
 .series { color: var(--s0); }
@@ -89,13 +90,14 @@ summary:hover { color: var(--ink); }
 bdi { white-space: pre-wrap; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1.2rem; margin: 0.5rem 0 1rem; font-size: 0.88rem; }
 dt { color: var(--soft); }
-dd { margin: 0; }
+dd { margin: 0; white-space: pre-wrap; }
 dd, code { font-family: ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace; font-size: 0.82rem; }
 footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--hair); color: var(--soft); font-size: 0.85rem; }
 @media (max-width: 34rem) {
   main { padding: 1.5rem 1rem 3rem; }
   .verdict .sentence { font-size: 1.2rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
+  tbody th { min-width: 6.5rem; }
   dd { margin-bottom: 0.5rem; }
   svg.heat { min-width: 30rem; }
 }
