@@ -1,5 +1,6 @@
 #include "cli/layers.h"
 
+#include <algorithm>
 #include <iostream>
 
 #include "base/console.h"

@@ -27,6 +27,13 @@ int rank(const std::string& outcome) {
   return at == static_cast<std::ptrdiff_t>(kOutcomes.size()) ? 1 : static_cast<int>(at);  // a word from elsewhere decides nothing
 }
 
+// A gate is no better than its worst check, and one without checks decides nothing.
+int rank(const ReportedGate& gate) {
+  int worst = gate.checks.empty() ? 1 : rank(gate.outcome);
+  for (const ReportedCheck& check : gate.checks) worst = std::min(worst, rank(check.outcome));
+  return std::min(worst, rank(gate.outcome));
+}
+
 const Figure* find(const ReportedEvaluation& evaluation, const std::string& metric) {
   const auto found = evaluation.metrics.find(metric);
   return found == evaluation.metrics.end() ? nullptr : &found->second;
@@ -55,12 +62,11 @@ std::string plural(std::size_t count, const std::string& word) { return cat(coun
 
 Verdict judge(const Report& report) {
   Verdict verdict{.outcome = "open"};
-  std::size_t checks = 0, gates = 0;
+  std::size_t checks = 0;
   std::set<std::string> judged;
   for (const ReportedEvaluation& one : report.evaluations) {
     if (!one.gate) continue;
-    ++gates;
-    if (verdict.outcome == "open" || rank(one.gate->outcome) < rank(verdict.outcome)) verdict.outcome = kOutcomes[static_cast<std::size_t>(rank(one.gate->outcome))];
+    if (const int found = rank(*one.gate); verdict.outcome == "open" || found < rank(verdict.outcome)) verdict.outcome = kOutcomes[static_cast<std::size_t>(found)];
     const ReportedModel& model = report.model(one.model);
     judged.insert(model.role.empty() ? model.name : cat("The ", model.role, " model"));
     for (const ReportedCheck& check : one.gate->checks) {
@@ -75,7 +81,8 @@ Verdict judge(const Report& report) {
     verdict.sentence = cat(who, " is not good enough: ", verdict.reasons.size(), " of ", plural(checks, "bound"), " of its gate ",
                            verdict.reasons.size() == 1 ? "does" : "do", " not hold.");
   else if (verdict.outcome == "undecided")
-    verdict.sentence = cat("Whether the small model is good enough could not be decided: ", verdict.reasons.size(), " of ", plural(checks, "bound"), " could not be measured.");
+    verdict.sentence = cat("Whether the small model is good enough could not be decided: ",
+                           checks == 0 ? "its gate checked nothing." : cat(verdict.reasons.size(), " of ", plural(checks, "bound"), " could not be judged."));
   else
     verdict.sentence = report.evaluations.empty() ? "Nothing here was evaluated, so nothing is known of quality."
                                                   : "No gate was given, so whether the small model is good enough is for you to say. What was measured:";
@@ -197,7 +204,7 @@ std::string label_of(const std::string& metric) {
 }
 
 Unit unit_of(const std::string& metric) {
-  const bool share = metric == "same_top.share" || metric.starts_with("delta_p.") || metric.ends_with(".accuracy") || is_task_score(metric);
+  const bool share = metric == "same_top.share" || metric == "acceptance.rate" || metric.starts_with("delta_p.") || metric.ends_with(".accuracy") || is_task_score(metric);
   return share ? Unit::kShare : Unit::kPlain;
 }
 

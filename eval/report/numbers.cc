@@ -21,7 +21,7 @@ std::string count(double value) {
   if (std::abs(value) >= 1e9) return fixed(value / 1e9, 2) + " B";
   if (std::abs(value) >= 1e6) return fixed(value / 1e6, 2) + " M";
   if (std::abs(value) >= 1e4) return fixed(value / 1e3, 1) + " k";
-  return fixed(value, 0);
+  return value == std::trunc(value) ? fixed(value, 0) : rounded(value);
 }
 
 }  // namespace
@@ -44,7 +44,7 @@ std::string rounded(double value, int digits) {
 
 std::string in_unit(double value, Unit unit) {
   switch (unit) {
-    case Unit::kBytes: return size_text(static_cast<std::uint64_t>(value));
+    case Unit::kBytes: return value >= 0 && value < 1e18 ? size_text(static_cast<std::uint64_t>(value)) : rounded(value);
     case Unit::kShare: return fixed(100 * value, 1) + " %";
     case Unit::kCount: return count(value);
     case Unit::kRate: return rounded(value, value >= 1000 ? 4 : 3);

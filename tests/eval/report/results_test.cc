@@ -148,6 +148,11 @@ TEST(Verdict, FollowsTheGateAndSaysNoMore) {
   EXPECT_EQ(judge(report_of({gated("pass"), other})).outcome, "worse") << "the worst of all";
   other["gate"]["outcome"] = "splendid";
   EXPECT_EQ(judge(report_of({gated("pass"), other})).outcome, "undecided") << "a word that is not known passes nothing";
+  json empty = gated("pass"), torn = gated("pass");
+  empty["gate"]["checks"] = json::array();
+  torn["gate"]["checks"][0]["outcome"] = "worse";
+  EXPECT_EQ(judge(report_of({empty})).outcome, "undecided") << "nothing was checked";
+  EXPECT_EQ(judge(report_of({torn})).outcome, "worse") << "no better than its checks";
   const Verdict open = judge(report_of({test::eval_json()}));
   EXPECT_EQ(open.outcome, "open");
   EXPECT_HAS(open.sentence, "No gate was given");
