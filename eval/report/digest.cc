@@ -133,7 +133,8 @@ std::vector<Group> groups_of(const Report& report) {
       if (!one->reference.empty()) references.insert(one->reference);
     if (references.size() == 1) group.reference = *references.begin();
   }
-  std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.evaluations.size() > b.evaluations.size(); });
+  const auto weight = [](const Group& group) { return std::pair(group.protocol != nullptr, group.evaluations.size()); };
+  std::stable_sort(groups.begin(), groups.end(), [&](const Group& a, const Group& b) { return weight(a) > weight(b); });
   return groups;
 }
 
@@ -169,9 +170,10 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
     bool evaluated = false;
     for (const ReportedEvaluation* one : group.evaluations)
       if (one->model == model.path) add(model, one), evaluated = true;
-    if (!evaluated && all_models) add(model, nullptr);
+    const bool known = model.weight_bytes || model.file_bytes || model.decode_rate || model.prompt_rate;  // what was only passed through is not
+    if (!evaluated && all_models && (known || group.evaluations.empty())) add(model, nullptr);
   }
-  const bool weights = std::all_of(report.models.begin(), report.models.end(), [](const ReportedModel& one) { return one.weight_bytes.has_value(); });
+  const bool weights = std::none_of(table.rows.begin(), table.rows.end(), [](const auto& row) { return row[kFileColumn - 2].empty(); });
   if (weights)  // sizes that compare; those of files hold tokenizers too
     for (auto& row : table.rows) row[kFileColumn] = Cell();
   return without_empty_columns(table);
@@ -209,7 +211,7 @@ Unit unit_of(const std::string& metric) {
 }
 
 std::string describe(const Group& group) {
-  if (group.protocol == nullptr) return "under a protocol that the file does not tell";
+  if (group.protocol == nullptr) return "text that the file does not name";
   const ReportedProtocol& p = *group.protocol;
   return cat(p.data, ", ", p.chunks, " chunks of ", p.context, " tokens, ", p.scored, " positions scored", p.name.empty() ? "" : cat(", as ", p.name, " does"));
 }

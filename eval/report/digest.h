@@ -26,7 +26,7 @@ struct Group {
   std::string reference;                       // the one they share; empty: none, or several
   std::vector<const ReportedEvaluation*> evaluations;
 };
-std::vector<Group> groups_of(const Report& report);  // the largest first; each lives as long as the report
+std::vector<Group> groups_of(const Report& report);  // the largest of a known protocol first; each lives as long as the report
 
 // One row per model: size, quality under the group's protocol, speed. all_models: also those without an evaluation in it.
 Table model_table(const Report& report, const Group& group, bool all_models);

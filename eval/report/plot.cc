@@ -169,19 +169,18 @@ Element legend(const Plot& plot) {
 std::vector<double> round_ticks(double low, double high, bool logarithmic) {
   std::vector<double> ticks;
   if (logarithmic) {
-    const double decades = std::log10(high / low);
-    const auto first = static_cast<int>(std::floor(std::log10(low))), last = static_cast<int>(std::ceil(std::log10(high)));
+    const double decades = std::log10(high) - std::log10(low);
+    const auto first = static_cast<int>(std::floor(std::log10(low)));
     const int step = std::max(1, static_cast<int>(std::ceil(decades / 6)));
     std::vector<double> between = {1.0};
     if (decades <= 3) between = {1.0, 2.0, 5.0};
-    for (int power = first; power <= last; power += step)
+    for (int power = first;; power += step)
       for (const double part : between) {
         const double at = part * std::pow(10.0, power);
         if (at < low * (1 - 1e-9) && ticks.size() == 1) ticks.clear();  // only the last one below
         ticks.push_back(at);
         if (at >= high * (1 - 1e-9)) return ticks;
       }
-    return ticks;
   }
   const double rough = (high - low) / 4.5, power = std::pow(10.0, std::floor(std::log10(rough)));
   double step = 10 * power;
