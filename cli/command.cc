@@ -15,8 +15,8 @@ namespace {
 
 // Commands in the order of the help.
 constexpr void (*kCommands[])(CLI::App&) = {
-    add_run,  add_init,    add_prune,   add_distill,  add_calibrate, add_quantize,
-    add_eval, add_convert, add_inspect, add_tokenize, add_logits,    add_generate, add_bench,
+    add_run,     add_init,    add_prune,   add_distill,  add_calibrate, add_quantize, add_eval,  add_compare,
+    add_report,  add_convert, add_inspect, add_tokenize, add_logits,    add_generate, add_bench,
 };
 
 void apply(const Common& common) {
@@ -70,11 +70,15 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return sub;
 }
 
-void write_result(const Common& common, const std::string& command, nlohmann::json result) {
-  if (common.json.empty()) return;
+nlohmann::json stamped(const std::string& command, nlohmann::json result) {
   result["attar"] = ATTAR_VERSION;
   result["command"] = command;
-  write_text_file(common.json, result.dump(2) + "\n");
+  if (!result.contains("schema")) result["schema"] = cat("attar.", command, ".1");
+  return result;
+}
+
+void write_result(const Common& common, const std::string& command, nlohmann::json result) {
+  if (!common.json.empty()) write_text_file(common.json, stamped(command, std::move(result)).dump(2) + "\n");
 }
 
 void add_all_commands(CLI::App& app) {

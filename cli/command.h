@@ -25,7 +25,9 @@ struct Common {
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& help, Common& common,
                       std::function<int()> action);
 
-// Writes the result to --json if it was asked for. Adds "attar": version and "command".
+// Adds "attar": version, "command" and "schema": "attar.COMMAND.1".
+nlohmann::json stamped(const std::string& command, nlohmann::json result);
+// Writes the result, stamped, to --json if it was asked for.
 void write_result(const Common& common, const std::string& command, nlohmann::json result);
 
 // One per subcommand; cli/command.cc lists them in the one table.
@@ -41,6 +43,8 @@ void add_prune(CLI::App& app);
 void add_distill(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_report(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_run(CLI::App& app);
 
 // Builds the whole program's parser. Used by main and by the recipe runner, which parses each stage as a command line.

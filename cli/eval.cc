@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/layers.h"
 #include "eval/evaluate.h"
 #include "eval/gate.h"
 
@@ -13,6 +14,7 @@ struct EvalCommand {
   Common common;
   EvalOptions options;
   std::vector<std::string> gates;
+  std::string layers;  // the original, to compare with tensor by tensor
 };
 
 int exit_code(Outcome outcome) {
@@ -29,10 +31,12 @@ int run_eval(const EvalCommand& command) {
   for (const std::string& path : command.gates)
     for (Threshold& threshold : read_gate(path)) gate.push_back(std::move(threshold));
   require_measurable(gate, !command.options.reference.empty(), measures_cloze(command.options));
+  if (!command.layers.empty()) check_layers(command.layers, command.options.model);
 
   const EvalResult result = evaluate(command.options);
   std::cout << table_text(result);
   nlohmann::json json = to_json(result);
+  if (!command.layers.empty()) json["layers"] = compare_layers(command.layers, command.options, command.common.strict);
   int code = kDone;
   if (!gate.empty()) {
     const GateVerdict verdict = check_gate(gate, result);
@@ -65,6 +69,9 @@ void add_eval(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--gate", command->gates, "TOML file of thresholds: exit 0 pass, 1 worse, 2 cannot decide; may be repeated")
       ->allow_extra_args(false);
+  sub->add_option("--layers", command->layers,
+                  "The model that MODEL was quantized from: show what each tensor's rounding costs, on the first chunks of the text")
+      ->type_name("ORIGINAL");
   sub->add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
 }
 

@@ -144,9 +144,12 @@ class Planner {
 
   void add(const std::string& name, const std::string& command, const toml::table& keys,
            const std::vector<std::string>& fixed, const std::vector<std::string>& reserved, const fs::path& output) {
-    Stage stage{name, {command}, output, false};
+    Stage stage{name, {command}, output, out(name + ".json"), false};
     stage.arguments.insert(stage.arguments.end(), fixed.begin(), fixed.end());
-    const auto chosen = options_.read(command, keys, reserved);
+    stage.arguments.insert(stage.arguments.end(), {"--json", stage.result.string()});
+    std::vector<std::string> set_here = reserved;
+    set_here.emplace_back("json");
+    const auto chosen = options_.read(command, keys, set_here);
     stage.arguments.insert(stage.arguments.end(), chosen.begin(), chosen.end());
     for (const auto& [option, value] : everywhere_)
       if (!OptionReader::contains(chosen, option)) stage.arguments.insert(stage.arguments.end(), {option, value});
@@ -157,16 +160,29 @@ class Planner {
   void plan_eval(const toml::table& keys) {
     toml::table ungated = keys;
     ungated.erase("gate");
+    const bool layers = wants_layers(keys);
+    toml::table judged = keys;
+    for (toml::table* table : {&ungated, &judged}) table->erase("layers");
     std::vector<std::pair<std::string, std::string>> models = {
         {"teacher", plan_.teacher}, {"student", plan_.student}, {"quantized", plan_.quantized}};
     std::erase_if(models, [](const auto& model) { return model.second.empty(); });
     for (const auto& [name, model] : models) {
-      const std::string json = out("eval-" + name + ".json");
-      std::vector<std::string> fixed = {model, "--json", json};
+      std::vector<std::string> fixed = {model};
+      if (layers && name == "quantized") fixed.insert(fixed.end(), {"--layers", plan_.student.empty() ? plan_.teacher : plan_.student});
       if (name != "teacher" && !plan_.teacher.empty()) fixed.insert(fixed.end(), {"--reference", plan_.teacher});
       const bool last = &model == &models.back().second;
-      add("eval-" + name, "eval", last ? keys : ungated, fixed, {"json", "reference"}, json);
+      add("eval-" + name, "eval", last ? judged : ungated, fixed, {"reference"}, out("eval-" + name + ".json"));
     }
+  }
+
+  // [eval] layers = true: the quantized student tensor by tensor, against what it was quantized from.
+  bool wants_layers(const toml::table& keys) const {
+    const toml::node* node = keys.get("layers");
+    if (node == nullptr) return false;
+    const std::string where = cat(place(source_, *node), ": [eval] layers");
+    if (!node->is_boolean()) fail(where, ": expected true or false; the recipe knows what was quantized");
+    if (node->as_boolean()->get() && plan_.quantized.empty()) fail(where, ": looks at the quantized model; add [quantize]");
+    return node->as_boolean()->get();
   }
 
   const toml::table& tables_;

@@ -13,6 +13,7 @@ struct Stage {
   std::string name;                    // "prune", "eval-student"
   std::vector<std::string> arguments;  // as after the word `attar`
   std::filesystem::path output;        // the file or folder that it makes
+  std::filesystem::path result;        // its --json
   bool resumable = false;              // understands --resume
 };
 

@@ -3,9 +3,12 @@
 
 #include "base/data.h"
 #include "base/files.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/stages.h"
 #include "cli/summary.h"
+#include "distill/train_log.h"
+#include "eval/report/page.h"
 
 namespace attar::cli {
 namespace {
@@ -15,6 +18,19 @@ struct RunOptions {
   std::string recipe, output;
   bool dry_run = false;
 };
+
+// OUTPUT/report.html, from what the stages have written.
+fs::path write_report(const Recipe& recipe) {
+  std::vector<std::string> files = {(recipe.output / "summary.json").string()};
+  for (const Stage& stage : recipe.stages) {
+    const fs::path log = stage.output / kTrainLog;
+    if (stage.name != "init") files.push_back(stage.result.string());
+    if (fs::exists(log)) files.push_back(log.string());
+  }
+  const fs::path page = recipe.output / "report.html";
+  write_text_file(page, html_page(read_results(files)));
+  return page;
+}
 
 // By value: the stages parse their own command lines, which starts every command's options afresh.
 int run_recipe(const RunOptions options) {
@@ -26,10 +42,15 @@ int run_recipe(const RunOptions options) {
   }
   const int code = run_stages(recipe);
   if (code != kDone && code != kGateFailed) return code;
-  const nlohmann::json summary = summarise(recipe, options.common.seed);
-  write_text_file(recipe.output / "summary.json", summary.dump(2) + "\n");
+  nlohmann::json summary = summarise(recipe, options.common.seed);
+  const std::string text = read_text_file(file);
+  summary["recipe"] = {{"path", file.string()}, {"hash", content_hash(as_bytes(text))}, {"text", text}};
+  summary["stages"] = stage_records(recipe);
+  write_text_file(recipe.output / "summary.json", stamped("run", summary).dump(2) + "\n");
+  const fs::path page = write_report(recipe);
   std::cout << "\n" << summary_table(summary);
   if (!recipe.quantized.empty()) std::cout << "\nwritten for llama.cpp: " << recipe.quantized << "\n";
+  std::cout << (recipe.quantized.empty() ? "\n" : "") << "the report: " << page.string() << "\n";
   write_result(options.common, "run", summary);
   return code;
 }

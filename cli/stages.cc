@@ -32,9 +32,11 @@ void add_content(ContentHash& hash, const fs::path& path) {
   for (const auto& file : files) add_content(hash, file);
 }
 
-std::string content_of(const fs::path& path) {
+// Of what a stage has written.
+std::string content_of(const Stage& stage) {
   ContentHash hash;
-  if (fs::exists(path)) add_content(hash, path);
+  if (fs::exists(stage.output)) add_content(hash, stage.output);
+  if (stage.result != stage.output && fs::exists(stage.result)) add_content(hash, stage.result);
   return hash.hex();
 }
 
@@ -67,7 +69,7 @@ std::string stage_hash(const Stage& stage) {
   for (const auto& argument : stage.arguments) {
     hash.add(argument + "\n");
     const fs::path path = argument == "builtin:teacher" ? model_path(argument) : fs::path(argument);
-    if (path != stage.output && !argument.starts_with("-") && fs::exists(path, ignored)) add_content(hash, path);
+    if (path != stage.output && path != stage.result && !argument.starts_with("-") && fs::exists(path, ignored)) add_content(hash, path);
   }
   return hash.hex();
 }
@@ -75,7 +77,19 @@ std::string stage_hash(const Stage& stage) {
 bool is_done(const Recipe& recipe, const Stage& stage) {
   const json state = read_state(state_file(recipe, stage));
   if (!state.is_object() || !state.contains("inputs") || !state.contains("output") || !fs::exists(stage.output)) return false;
-  return state["inputs"] == stage_hash(stage) && state["output"] == content_of(stage.output);
+  return state["inputs"] == stage_hash(stage) && state["output"] == content_of(stage);
+}
+
+json stage_records(const Recipe& recipe) {
+  json records = json::array();
+  for (const Stage& stage : recipe.stages) {
+    json record = {{"name", stage.name}, {"command", command_line(stage)}};
+    const json state = read_state(state_file(recipe, stage));
+    for (const char* key : {"inputs", "output", "seconds"})
+      if (state.is_object() && state.contains("output") && state.contains(key)) record[key] = state[key];
+    records.push_back(std::move(record));
+  }
+  return records;
 }
 
 void print_plan(const Recipe& recipe) {
@@ -106,7 +120,7 @@ int run_stages(const Recipe& recipe) {
     const int code = run_command_line(started.arguments);
     if (code != kDone) return code;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    write_text_file(state, json{{"inputs", inputs}, {"output", content_of(stage.output)}, {"seconds", seconds},
+    write_text_file(state, json{{"inputs", inputs}, {"output", content_of(stage)}, {"seconds", seconds},
                                 {"command", command_line(stage)}}.dump(2) + "\n");
   }
   return kDone;

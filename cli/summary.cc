@@ -15,6 +15,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::int64_t kSampleTokens = 48;
+constexpr double kWarmth = 0.8;  // temperature of the samples after the first
+constexpr std::uint64_t kWarmSamples = 2;
 
 // Size on disk of the weights: a .gguf, or the safetensors of a folder.
 std::uint64_t weight_bytes(const fs::path& path) {
@@ -58,10 +60,17 @@ json describe_model(const Recipe& recipe, const std::string& role, const std::st
   const auto decoder = load_decoder(checkpoint);
   row["decode_tokens_per_second"] = measure_rates(*decoder).decode();
   const Tokenizer tokenizer(checkpoint.tokenizer);
-  GenerateOptions options;
-  options.max_tokens = kSampleTokens;
-  options.seed = seed;
-  row["sample"] = whole_sentences(recipe.prompt + generate(*decoder, tokenizer, tokenizer.encode(recipe.prompt, true), options).text);
+  const auto add_sample = [&](double temperature, std::uint64_t own_seed, const std::string& how) {
+    GenerateOptions options;
+    options.max_tokens = kSampleTokens;
+    options.seed = own_seed;
+    options.sampling.temperature = temperature;
+    const std::string text = generate(*decoder, tokenizer, tokenizer.encode(recipe.prompt, true), options).text;
+    row["samples"].push_back({{"prompt", recipe.prompt}, {"how", how}, {"text", whole_sentences(text)}});
+  };
+  add_sample(0, seed, "the likeliest token each time");
+  for (std::uint64_t i = 1; i <= kWarmSamples; ++i) add_sample(kWarmth, seed + i, cat("temperature ", kWarmth, ", seed ", seed + i));
+  row["sample"] = recipe.prompt + row["samples"][0]["text"].get<std::string>();
   return row;
 }
 

@@ -10,7 +10,7 @@ namespace attar::cli {
 
 // Reads the models and the eval-*.json of a finished run, measures the decoding rate and lets each model write on from
 // recipe.prompt. Rows that were not evaluated have no quality figures. Keys: models[] {role, path, parameters, bytes,
-// bits_per_weight, perplexity, kl_divergence, same_top, decode_tokens_per_second, sample}.
+// bits_per_weight, perplexity, kl_divergence, same_top, decode_tokens_per_second, sample, samples[] {prompt, how, text}}.
 nlohmann::json summarise(const Recipe& recipe, std::uint64_t seed);
 
 // The table as text; "-" where a figure is not known.

@@ -1,17 +1,15 @@
 #include "quantize/allocate.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <numeric>
 
 #include "base/console.h"
 #include "base/error.h"
 #include "base/text.h"
-#include "base/threads.h"
 #include "model/decoder.h"
+#include "quantize/divergence.h"
 #include "quantize/presets.h"
 #include "quantize/tensors.h"
 
@@ -19,44 +17,6 @@ namespace attar {
 namespace {
 
 constexpr std::size_t kUnits = 20000;
-
-// Mean KL(original || changed) over all positions of the chunks; chunks run in parallel, each on one thread.
-class Divergence {
- public:
-  Divergence(Decoder& original, Decoder& changed, const std::vector<Ids>& chunks)
-      : original_(original), changed_(changed), chunks_(chunks), hidden_(chunks.size()) {
-    for_each_chunk([&](std::size_t i, Decoder& own, Decoder&) { hidden_[i] = own.hidden_states(ids(i)); });
-  }
-
-  double operator()() {
-    std::vector<double> sums(chunks_.size());
-    for_each_chunk([&](std::size_t i, Decoder& original, Decoder& changed) {
-      const at::Tensor log_p = at::log_softmax(original.logits(hidden_[i]), -1);
-      const at::Tensor log_q = at::log_softmax(changed.forward(ids(i)), -1);
-      sums[i] = (log_p.exp() * (log_p - log_q)).sum(at::kDouble).item<double>();
-    });
-    const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
-    return sum / static_cast<double>(chunks_.size() * chunks_.front().size());
-  }
-
- private:
-  at::Tensor ids(std::size_t chunk) const { return torch::tensor(chunks_[chunk]).unsqueeze(0); }
-
-  void for_each_chunk(const std::function<void(std::size_t, Decoder& original, Decoder& changed)>& work) {
-    const auto workers = std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(chunks_.size()));
-    std::atomic<std::size_t> next{0};
-    parallel_for(workers, [&](std::int64_t) {
-      at::set_num_threads(1);  // this setting belongs to the thread
-      const at::NoGradGuard no_grad;
-      const auto original = share_weights(original_), changed = share_weights(changed_);
-      for (std::size_t i = next++; i < chunks_.size(); i = next++) work(i, *original, *changed);
-    });
-  }
-
-  Decoder &original_, &changed_;
-  const std::vector<Ids>& chunks_;
-  std::vector<at::Tensor> hidden_;  // of the original, before its output projection: logits would be too large to keep
-};
 
 std::vector<Type> fitting(const std::vector<Type>& types, std::int64_t columns) {
   std::vector<Type> result;
@@ -94,8 +54,8 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
   if (chunks.empty()) fail("allocation: needs calibration text");
   const at::NoGradGuard no_grad;
   const OneTorchThread one_thread;
-  const auto original = load_decoder(model), changed = share_weights(*original);
-  Divergence divergence(*original, *changed, chunks);
+  const auto original = load_decoder(model);
+  Divergence divergence(*original, chunks, {0, static_cast<std::int64_t>(chunks.front().size())});
   std::size_t matrices = 0;
   for (const Tensor& tensor : model.tensors) matrices += tensor.shape.size() >= 2;
   Progress progress("sensitivity", matrices, "matrices");
@@ -107,10 +67,7 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
       check_interrupt();
       probed = tensor.name;
       probe = rtn(fitting_type(Type::kQ4_0, tensor.columns()), tensor);
-      at::Tensor& W = changed->parameter(tensor.name);
-      W.set_data(decoded(probe.Q));
-      damage = std::max(0.0, divergence());
-      W.set_data(original->parameter(tensor.name));
+      damage = divergence.with(tensor.name, decoded(probe.Q));
       progress.advance(1, tensor.name);
     }
     const double error = type == probe.Q.type ? probe.weight_error : rtn(type, tensor).weight_error;

@@ -50,6 +50,7 @@ context = 64
 data = "builtin:heldout"
 context = 64
 chunks = 4
+layers = true
 )";
 
 TEST_F(RunTest, MakesAStudentAndKeepsWhatIsDone) {
@@ -63,6 +64,18 @@ TEST_F(RunTest, MakesAStudentAndKeepsWhatIsDone) {
   EXPECT_LT(result["models"][2]["bits_per_weight"], 7.0);
   EXPECT_FALSE(result["models"][0].contains("kl_divergence"));  // the teacher is its own reference
   EXPECT_GT(result["models"][2]["kl_divergence"], 0.0);
+  EXPECT_EQ(result["models"][2]["samples"].size(), 3u);
+  EXPECT_EQ(result["models"][2]["samples"][0]["prompt"], "One day");
+  EXPECT_EQ(result["stages"].size(), 6u);
+  const std::string page = read_text_file(output() + "/report.html");
+  EXPECT_NE(first.output.find("the report: " + output() + "/report.html"), std::string::npos) << first.output;
+  for (const char* section : {"Models", "Layer by layer", "share of the divergence", "Divergence from the teacher", "Samples", "How it was made"})
+    EXPECT_NE(page.find(section), std::string::npos) << section;
+  for (const char* name : {"teacher", "student", "quantized"}) {
+    const json eval = json::parse(read_text_file(output() + "/eval-" + name + ".json"));
+    EXPECT_NE(page.find("<data value=\"" + eval["perplexity"]["value"].dump() + "\""), std::string::npos) << name;
+  }
+  EXPECT_EQ(json::parse(read_text_file(output() + "/quantize.json"))["command"], "quantize");
 
   const auto second = run_attar(command);
   ASSERT_EQ(second.code, 0) << second.output;
@@ -83,6 +96,10 @@ TEST_F(RunTest, MakesAStudentAndKeepsWhatIsDone) {
   const auto repaired = run_attar("run " + file + " -o " + output() + " --dry-run");
   EXPECT_NE(repaired.output.find("done   distill"), std::string::npos) << repaired.output;
   EXPECT_NE(repaired.output.find("to do  quantize"), std::string::npos) << repaired.output;
+
+  // What a stage says of itself belongs to it: the report needs it.
+  fs::remove(output() + "/prune.json");
+  EXPECT_NE(run_attar("run " + file + " -o " + output() + " --dry-run").output.find("to do  prune"), std::string::npos);
 }
 
 TEST_F(RunTest, DryRunWritesNothing) {
@@ -123,6 +140,9 @@ INSTANTIATE_TEST_SUITE_P(
                     BadRecipe{"[run]\n[prune]\nlayers = 2\n", "teacher is missing"},
                     BadRecipe{"[run\n", "not valid TOML"},
                     BadRecipe{"[run]\nteacher = '$ATTAR_NO_SUCH_VARIABLE'\n", "ATTAR_NO_SUCH_VARIABLE is not set"},
+                    BadRecipe{"[run]\nteacher = 'x'\n[eval]\nlayers = true\n", "[eval] layers: looks at the quantized model; add [quantize]"},
+                    BadRecipe{"[run]\nteacher = 'x'\n[quantize]\ntype = 'q4_0'\n[eval]\nlayers = 'x'\n", "[eval] layers: expected true or false"},
+                    BadRecipe{"[run]\nteacher = 'x'\n[quantize]\njson = 'x'\n", "the recipe sets this itself"},
                     BadRecipe{"[run]\nteacher = 'x'\n[eval]\ndata = { a = 1 }\n", "[eval] data: expected a text"}));
 
 TEST(Run, MissingRecipeIsNamed) {

@@ -1,0 +1,126 @@
+// attar compare: models, or results of them, in one table.
+#include <algorithm>
+#include <iostream>
+#include <memory>
+
+#include "base/console.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/command.h"
+#include "convert/checkpoint.h"
+#include "eval/evaluate.h"
+#include "eval/metrics.h"
+#include "eval/report/digest.h"
+
+namespace attar::cli {
+namespace {
+
+struct CompareOptions {
+  Common common;
+  std::vector<std::string> subjects;
+  EvalOptions measuring;
+  bool markdown = false, mixed = false;
+};
+
+bool is_result(const std::string& subject) { return fs::path(subject).extension() == ".json"; }
+
+void measure(Report& report, const std::string& model, const CompareOptions& options) {
+  EvalOptions measuring = options.measuring;
+  measuring.model = model;
+  measuring.cloze_items = 0;  // too slow for a look
+  if (measuring.reference == model) measuring.reference.clear();
+  nlohmann::json result = to_json(evaluate(measuring));
+  result.update({{"attar", ATTAR_VERSION}, {"command", "eval"}});
+  add_result(report, result, model);
+}
+
+Report gather(const CompareOptions& options) {
+  Report report;
+  if (options.subjects.size() < 2) fail("compare: give two models or results of --json at least");
+  std::vector<std::string> models;
+  for (const std::string& subject : options.subjects) {
+    if (std::count(options.subjects.begin(), options.subjects.end(), subject) > 1) fail("compare: ", subject, " is given twice");
+    if (is_result(subject)) continue;
+    open_checkpoint(subject);
+    models.push_back(subject);
+  }
+  if (!models.empty() && options.measuring.data.empty())
+    fail("compare: ", models.front(), " is a model, which has to be measured first; give --data TEXT");
+  if (models.empty() && !options.measuring.data.empty()) fail("compare: --data is for models, and only results were given; leave it out");
+  for (const std::string& subject : options.subjects)
+    if (is_result(subject)) add_file(report, subject);
+  for (const std::string& model : models) measure(report, model, options);
+  finish(report);
+  return report;
+}
+
+// Figures of other text, another tokenizer or another protocol do not stand in one table.
+void require_comparable(const std::vector<Group>& groups, bool mixed) {
+  if (groups.size() < 2) return;
+  const ReportedEvaluation &a = *groups[0].evaluations.front(), &b = *groups[1].evaluations.front();
+  const std::string why = a.protocol && b.protocol ? a.protocol->difference(*b.protocol) : "one of them does not tell its protocol";
+  const std::string message = cat("compare: ", a.file, " and ", b.file, " were not measured alike: ", why);
+  if (!mixed) fail(message, "; measure them alike, or give --mixed for a table each");
+  warn(message + "; figures of different tables cannot be compared");
+}
+
+nlohmann::json group_json(const Report& report, const Group& group) {
+  nlohmann::json models = nlohmann::json::array();
+  for (const ReportedEvaluation* one : group.evaluations) {
+    const ReportedModel& model = report.model(one->model);
+    nlohmann::json entry = {{"path", model.path}, {"from", one->file}};
+    const auto put = [&](const char* key, const std::optional<double>& value) {
+      if (value) entry[key] = *value;
+    };
+    if (!model.hash.empty()) entry["hash"] = model.hash;
+    if (!one->reference.empty()) entry["reference"] = one->reference;
+    put("parameters", model.parameters), put("tensor_bytes", model.weight_bytes), put("file_bytes", model.file_bytes);
+    put("decode_tokens_per_second", model.decode_rate), put("prompt_tokens_per_second", model.prompt_rate);
+    for (const auto& [name, metric] : one->metrics) {
+      entry["metrics"][name]["value"] = metric.value;
+      if (metric.uncertainty) entry["metrics"][name]["uncertainty"] = *metric.uncertainty;
+    }
+    models.push_back(std::move(entry));
+  }
+  nlohmann::json json = {{"models", std::move(models)}};
+  if (const ReportedProtocol* p = group.protocol)
+    json["protocol"] = {{"name", p->name},       {"data", p->data},     {"data_hash", p->data_hash}, {"tokenizer_hash", p->tokenizer_hash},
+                        {"context", p->context}, {"chunks", p->chunks}, {"tokens_scored", p->scored}};
+  return json;
+}
+
+int run_compare(const CompareOptions& options) {
+  const Report report = gather(options);
+  std::vector<Group> groups = groups_of(report);
+  require_comparable(groups, options.mixed);
+  if (groups.empty()) groups.emplace_back();
+  nlohmann::json tables = nlohmann::json::array();
+  for (const Group& group : groups) {
+    Table table = model_table(report, group, &group == &groups.front());
+    if (!group.evaluations.empty()) table.caption = cat("measured on ", describe(group), group.reference.empty() ? "" : cat("; divergence from ", group.reference));
+    if (&group != &groups.front()) std::cout << "\n";
+    std::cout << (options.markdown ? markdown(table) : text(table));
+    tables.push_back(group_json(report, group));
+  }
+  write_result(options.common, "compare", {{"groups", std::move(tables)}});
+  return kDone;
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
+  auto options = std::make_shared<CompareOptions>();
+  CLI::App* sub = add_command(app, "compare", "Put models, or results of them, side by side", options->common,
+                              [options] { return run_compare(*options); });
+  EvalOptions& measuring = options->measuring;
+  sub->add_option("subjects", options->subjects, "Models to measure, and results of eval, quantize, bench or run (.json)")->required()->type_name("A B...");
+  sub->add_option("--data", measuring.data, "Text to measure models on: a file, or builtin:heldout");
+  sub->add_option("--reference", measuring.reference, "Model that they are measured against");
+  sub->add_option("--context", measuring.chunking.context, "Tokens per chunk; the second half is scored")->capture_default_str();
+  sub->add_option("--chunks", measuring.chunking.chunks, "Use the first N chunks only; 0: all")->capture_default_str();
+  sub->add_option("--device", measuring.device, "cpu, cuda or cuda:N")->capture_default_str();
+  sub->add_flag("--markdown", options->markdown, "Print Markdown");
+  sub->add_flag("--mixed", options->mixed, "Show results that were not measured alike, in a table each");
+}
+
+}  // namespace attar::cli

@@ -1,0 +1,314 @@
+// One reader for each command whose --json a report can use, in one table.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <set>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/text.h"
+#include "convert/json.h"
+#include "eval/report/results.h"
+
+namespace attar {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kAny = std::numeric_limits<double>::infinity();
+
+std::optional<double> number_in(const JsonReader& from, std::string_view key) {
+  if (!from.has(key)) return {};
+  return from.number(key, -kAny, kAny);
+}
+
+// A list of objects, read one by one; absent: none.
+void for_each_in(const JsonReader& from, std::string_view key, const std::function<void(const JsonReader&)>& take) {
+  const json* list = from.find(key);
+  if (list == nullptr) return;
+  if (!list->is_array()) fail(from.source(), ": '", key, "' must be a list, found ", list->type_name());
+  for (std::size_t i = 0; i < list->size(); ++i) take(JsonReader((*list)[i], cat(from.source(), ": ", key, "[", i, "]")));
+}
+
+// The entry of a model in the report; what is known of it already stays.
+ReportedModel& model_of(Report& report, const std::string& path) {
+  for (ReportedModel& one : report.models)
+    if (one.path == path) return one;
+  report.models.push_back({.path = path});
+  return report.models.back();
+}
+
+void keep(std::optional<double>& known, const std::optional<double>& value) {
+  if (!known) known = value;
+}
+
+void read_model(Report& report, const JsonReader& from) {
+  ReportedModel& model = model_of(report, from.text("path"));
+  if (model.hash.empty()) model.hash = from.text("hash", "");
+  keep(model.parameters, number_in(from, "parameters"));
+  keep(model.weight_bytes, number_in(from, "tensor_bytes"));
+}
+
+// Numbers under dotted names: {"kl_divergence": {"mean": 1, "uncertainty": 2}} is kl_divergence.mean, with its error.
+void flatten(const json& from, const std::string& name, std::map<std::string, Figure>& metrics) {
+  constexpr std::size_t kLongestName = 200;  // no metric is nested deeper than this: it bounds the recursion
+  for (const auto& [key, value] : from.items()) {
+    if (value.is_object() && name.size() < kLongestName) flatten(value, name + key + ".", metrics);
+    if (!value.is_number() || key.ends_with("uncertainty") || key.ends_with("_stderr")) continue;
+    Figure figure{value.get<double>(), {}};
+    const bool main = key == "value" || key == "mean" || key == "share" || key == "accuracy" || key == "rate";
+    for (const std::string& error : {key + "_uncertainty", key + "_stderr", std::string(main ? "uncertainty" : "")})
+      if (const auto found = from.find(error); !figure.uncertainty && found != from.end() && found->is_number())
+        figure.uncertainty = found->get<double>();
+    metrics[name + key] = figure;
+  }
+}
+
+ReportedGate read_gate_verdict(const JsonReader& from) {
+  ReportedGate gate{from.text("outcome"), {}};
+  for_each_in(from, "checks", [&](const JsonReader& check) {
+    gate.checks.push_back({check.text("metric"), check.text("outcome"), check.text("rule", ""), check.text("note", ""), number_in(check, "value"),
+                           number_in(check, "min"), number_in(check, "max")});
+  });
+  return gate;
+}
+
+ReportedToken read_token(const JsonReader& from) {
+  ReportedToken token{from.text("before"), from.text("token"), from.text("after"), from.text("top", ""), from.text("reference_top", ""), {}};
+  for (const char* key : {"p", "reference_p", "kl"})
+    if (const auto value = number_in(from, key)) token.figures[key] = *value;
+  return token;
+}
+
+ReportedProtocol read_protocol(const JsonReader& from) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 53;
+  return {from.text("data"),
+          from.text("data_hash"),
+          from.text("tokenizer_hash"),
+          from.text("name", ""),
+          from.integer("context", 0, kMost, 0),
+          from.integer("chunks", 0, kMost, 0),
+          from.integer("tokens_scored", 0, kMost, 0),
+          {}};
+}
+
+TensorTable& tensors_of(Report& report, const std::string& model, const std::string& file) {
+  for (TensorTable& table : report.tensors)
+    if (table.model == model) return table;
+  report.tensors.push_back({.file = file, .model = model});
+  return report.tensors.back();
+}
+
+void read_tensor(TensorTable& table, const JsonReader& from) {
+  const std::string name = from.text("name");
+  auto row = std::find_if(table.tensors.begin(), table.tensors.end(), [&](const ReportedTensor& one) { return one.name == name; });
+  if (row == table.tensors.end()) row = table.tensors.insert(row, {.name = name});
+  row->type = from.text("type");
+  if (from.has("type_asked")) row->asked = from.text("type_asked");
+  if (from.has("fallback")) row->fallback = from.text("fallback");
+  if (from.has("method")) row->method = from.text("method");
+  // On held-out text, from eval, rather than on calibration text, from quantize.
+  const auto take = [&](std::optional<double>& known, std::string_view key) {
+    if (const auto value = number_in(from, key); value && (!known || from.has("kl_divergence"))) known = value;
+  };
+  take(row->weight_error, "weight_error");
+  take(row->output_error, "output_error");
+  take(row->kl, "kl_divergence");
+  take(row->share, "share");
+}
+
+void read_eval(Report& report, const JsonReader& from) {
+  const JsonReader model = from.object("model");
+  ReportedEvaluation evaluation{.file = from.source(), .model = model.text("path")};
+  if (from.has("reference")) {
+    read_model(report, from.object("reference"));
+    evaluation.reference = from.object("reference").text("path");
+  }
+  read_model(report, model);
+  evaluation.protocol = read_protocol(from.object("protocol"));
+  json figures = from.json();
+  for (const char* other : {"model", "reference", "protocol", "gate", "layers", "breakdown", "confidence", "samples"}) figures.erase(other);
+  for (const auto& [key, value] : figures.items())
+    if (value.is_object()) flatten(value, key + ".", evaluation.metrics);
+  if (from.has("tasks"))
+    for (const auto& [name, task] : from.object("tasks").json().items())
+      if (const JsonReader one(task, cat(from.source(), ": tasks: ", name)); one.has("hash")) evaluation.protocol->tasks[name] = one.text("hash");
+  if (from.has("breakdown")) {
+    const JsonReader breakdown = from.object("breakdown");
+    for_each_in(breakdown, "worst_tokens", [&](const JsonReader& one) { evaluation.worst_tokens.push_back(read_token(one)); });
+    for_each_in(breakdown, "by_place", [&](const JsonReader& one) {
+      evaluation.by_place.push_back({one.number("from", 0, kAny), one.number("to", 0, kAny), one.number("nll", -kAny, kAny), number_in(one, "kl")});
+    });
+  }
+  if (from.has("gate")) evaluation.gate = read_gate_verdict(from.object("gate"));
+  if (from.has("layers")) {
+    const JsonReader layers = from.object("layers");
+    TensorTable& table = tensors_of(report, evaluation.model, from.source());
+    table.kl_sum = number_in(layers, "kl_sum");
+    table.kl_together = number_in(layers, "kl_together");
+    table.separable = layers.boolean("separable", true);
+    for_each_in(layers, "tensors", [&](const JsonReader& one) { read_tensor(table, one); });
+  }
+  report.evaluations.push_back(std::move(evaluation));
+}
+
+void read_quantize(Report& report, const JsonReader& from) {
+  ReportedModel& model = model_of(report, from.text("output"));
+  keep(model.file_bytes, number_in(from, "bytes"));
+  TensorTable& table = tensors_of(report, model.path, from.source());
+  for_each_in(from, "tensors", [&](const JsonReader& one) { read_tensor(table, one); });
+  if (!from.has("allocation")) return;
+  SizeCurve curve{.file = from.source()};
+  const auto read_points = [&](const char* key, std::vector<SizeCurve::Point>& points) {
+    for_each_in(from.object("allocation"), key, [&](const JsonReader& one) {
+      points.push_back({one.number("bytes", 0, kAny), one.number("expected_kl", -kAny, kAny), number_in(one, "measured_kl"), one.boolean("chosen", false)});
+    });
+  };
+  read_points("curve", curve.points);
+  read_points("trials", curve.trials);
+  report.curves.push_back(std::move(curve));
+}
+
+void read_student(Report& report, const JsonReader& from) {
+  keep(model_of(report, from.text("output")).parameters, number_in(from, "parameters"));
+}
+
+void read_bench(Report& report, const JsonReader& from) {
+  ReportedModel& model = model_of(report, from.text("model"));
+  keep(model.prompt_rate, number_in(from.object("prompt"), "tokens_per_second"));
+  keep(model.decode_rate, number_in(from.object("decode"), "tokens_per_second"));
+}
+
+void read_run(Report& report, const JsonReader& from) {
+  std::vector<ReportedSample> samples;
+  for_each_in(from, "models", [&](const JsonReader& row) {
+    const std::string role = row.text("role");
+    ReportedModel& model = model_of(report, row.text("path"));
+    model.role = role;
+    keep(model.parameters, number_in(row, "parameters"));
+    keep(model.file_bytes, number_in(row, "bytes"));
+    keep(model.decode_rate, number_in(row, "decode_tokens_per_second"));
+    if (const auto bits = number_in(row, "bits_per_weight"); bits && model.parameters) keep(model.weight_bytes, std::round(*bits * *model.parameters / 8));
+    std::size_t index = 0;
+    for_each_in(row, "samples", [&](const JsonReader& sample) {
+      if (index == samples.size()) samples.push_back({sample.text("prompt"), sample.text("how"), {}});
+      samples[index++].answers.emplace_back(role, sample.text("text"));
+    });
+    ReportedEvaluation evaluation{.file = from.source(), .model = model.path};
+    for (const auto& [key, metric] : {std::pair{"perplexity", "perplexity.value"}, {"kl_divergence", "kl_divergence.mean"}, {"same_top", "same_top.share"}})
+      if (const auto value = number_in(row, key)) evaluation.metrics[metric] = {*value, {}};
+    if (!evaluation.metrics.empty()) report.evaluations.push_back(std::move(evaluation));
+  });
+  report.samples.insert(report.samples.end(), samples.begin(), samples.end());
+}
+
+struct Reader {
+  const char* command;
+  void (*read)(Report&, const JsonReader&);
+};
+constexpr Reader kReaders[] = {{"eval", read_eval},     {"quantize", read_quantize}, {"distill", read_student},
+                               {"prune", read_student}, {"bench", read_bench},       {"run", read_run}};
+
+// Keys of a result that say how it was made.
+constexpr std::pair<const char*, const char*> kFacts[] = {
+    {"preset", "preset"}, {"method", "method"}, {"imatrix", "importance"}, {"calibration_tokens", "calibration tokens"},
+    {"steps", "steps"},   {"tokens", "tokens"}, {"seconds", "seconds"},    {"threads", "threads"},
+    {"kernels", "through the kernels"},         {"output", "output"}};
+
+std::string words(const json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.is_number_float() ? rounded(value.get<double>()) : value.dump();
+}
+
+Origin read_origin(const JsonReader& from) {
+  Origin origin{from.source(), from.text("command"), from.text("attar"), {}};
+  for (const auto& [key, name] : kFacts)
+    if (const json* value = from.find(key); value != nullptr && value->is_primitive()) origin.facts.emplace_back(name, words(*value));
+  for (const char* key : {"model", "reference"})
+    if (const json* value = from.find(key); value != nullptr && value->is_object())
+      origin.facts.emplace_back(key, from.object(key).text("path") + "  " + from.object(key).text("hash", ""));
+  if (from.has("protocol")) {
+    const ReportedProtocol protocol = read_protocol(from.object("protocol"));
+    origin.facts.emplace_back("text", protocol.data + "  " + protocol.data_hash);
+    origin.facts.emplace_back("tokenizer", protocol.tokenizer_hash);
+  }
+  if (from.has("recipe")) {
+    const JsonReader recipe = from.object("recipe");
+    origin.facts.emplace_back("recipe", cat(recipe.text("path"), "  ", recipe.text("hash")));
+    origin.facts.emplace_back("", recipe.text("text"));
+  }
+  for_each_in(from, "stages", [&](const JsonReader& stage) {
+    std::string text = stage.text("command");
+    if (stage.has("output")) text += cat("\ninputs ", stage.text("inputs", "?"), ", output ", stage.text("output"));
+    if (stage.has("seconds")) text += cat(", ", rounded(stage.number("seconds", 0, kAny), 3), " s");
+    origin.facts.emplace_back(stage.text("name"), text);
+  });
+  return origin;
+}
+
+// "attar.eval.1"; results from before schemas had names have none.
+void check_schema(const JsonReader& from) {
+  const std::string ours = cat("attar.", from.text("command"), ".", kSchemaVersion), schema = from.text("schema", ours);
+  if (schema != ours) fail(from.source(), ": has schema '", schema, "', written by attar ", from.text("attar"), "; this program reads '", ours, "': use the attar that wrote it");
+}
+
+TrainingLog read_log(const std::string& text, const std::string& file) {
+  TrainingLog log{.file = file};
+  std::istringstream lines(text);
+  std::size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    const bool cut_short = lines.eof();  // by a crash: its line end is missing
+    json parsed = json::parse(line, nullptr, false);
+    if (parsed.is_discarded() && cut_short) break;
+    const std::string where = cat(file, ":", number);
+    if (parsed.is_discarded()) fail(where, ": not valid JSON");
+    const JsonReader from(parsed, where);
+    TrainingLine one{from.text("kind"), from.number("step", 0, kAny), {}};
+    for (const auto& [key, value] : parsed.items())
+      if (value.is_number() && key != "step" && key != "time") one.values[key] = value.get<double>();
+    log.lines.push_back(std::move(one));
+  }
+  if (log.lines.empty()) fail(file, ": holds no line of a training log");
+  return log;
+}
+
+}  // namespace
+
+void add_result(Report& report, const json& result, const std::string& source) {
+  const JsonReader from(result, source);
+  std::vector<std::string> commands;
+  if (!from.has("attar") || !from.has("command"))
+    fail(from.source(), ": is not a result of Attar ('attar' and 'command' are missing); give files written with --json, or the train.jsonl of attar distill");
+  check_schema(from);
+  for (const Reader& reader : kReaders) {
+    commands.emplace_back(reader.command);
+    if (from.text("command") != reader.command) continue;
+    reader.read(report, from);
+    report.origins.push_back(read_origin(from));
+    return;
+  }
+  fail(from.source(), ": is the result of attar ", from.text("command"), ", which a report has no use for", suggest(from.text("command"), commands));
+}
+
+void add_file(Report& report, const std::string& file) {
+  const std::string text = read_text_file(file);
+  if (fs::path(file).extension() == ".jsonl") report.training.push_back(read_log(text, file));
+  else add_result(report, parse_json(text, file), file);
+}
+
+Report read_results(const std::vector<std::string>& files) {
+  if (files.empty()) fail("report: no result files; give what Attar wrote with --json");
+  Report report;
+  std::set<std::string> seen;
+  for (const std::string& file : files) {
+    if (!seen.insert(file).second) fail("report: ", file, " is given twice");
+    add_file(report, file);
+  }
+  finish(report);
+  return report;
+}
+
+}  // namespace attar

@@ -1,0 +1,74 @@
+#include "eval/report/results.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+
+namespace attar {
+namespace {
+
+// The last `parts` components of a path.
+std::string end_of(const std::string& path, int parts) {
+  std::size_t begin = path.size();
+  while (begin > 0 && path[begin - 1] == '/') --begin;
+  for (; begin > 0; --begin)
+    if (path[begin - 1] == '/' && --parts == 0) break;
+  return path.substr(begin);
+}
+
+std::string short_name(const std::string& path, const std::vector<ReportedModel>& models) {
+  for (int parts = 1;; ++parts) {
+    const std::string name = end_of(path, parts);
+    const auto same = std::count_if(models.begin(), models.end(), [&](const ReportedModel& one) { return end_of(one.path, parts) == name; });
+    if (same == 1 || name == path) return name;
+  }
+}
+
+}  // namespace
+
+bool ReportedProtocol::operator==(const ReportedProtocol& other) const { return difference(other).empty(); }
+
+std::string ReportedProtocol::difference(const ReportedProtocol& other) const {
+  std::string text;
+  const auto add = [&](const char* what, const auto& here, const auto& there) {
+    if (here != there) text += cat(text.empty() ? "" : "; ", what, " ", here, " against ", there);
+  };
+  add("protocol", name, other.name);
+  if (data_hash != other.data_hash) add("text", cat(data, " (hash ", data_hash, ")"), cat(other.data, " (hash ", other.data_hash, ")"));
+  add("tokenizer", tokenizer_hash, other.tokenizer_hash);
+  add("context", context, other.context);
+  add("chunks", chunks, other.chunks);
+  add("positions", scored, other.scored);
+  for (const auto& [task, hash] : tasks)
+    if (const auto there = other.tasks.find(task); there != other.tasks.end() && there->second != hash) add(("task " + task).c_str(), hash, there->second);
+  return text;
+}
+
+std::string ReportedCheck::text() const {
+  const std::string why = note.empty() ? "" : cat(" (", note, ")");
+  if (!value) return cat(metric, " is not known", why);
+  const std::string found = cat(metric, " is ", exact(*value));
+  if (!rule.empty()) return cat(found, "; its bound: ", rule, why);
+  if (max && *value > *max) return cat(found, ", above ", exact(*max), why);
+  if (min && *value < *min) return cat(found, ", below ", exact(*min), why);
+  return found + why;
+}
+
+const ReportedModel& Report::model(const std::string& path) const {
+  for (const ReportedModel& one : models)
+    if (one.path == path) return one;
+  fail("report: nothing is known of ", path);
+}
+
+void finish(Report& report) {
+  for (ReportedModel& model : report.models) model.name = short_name(model.path, report.models);
+  // A run repeats what its evaluations say in full.
+  std::set<std::string> evaluated;
+  for (const ReportedEvaluation& one : report.evaluations)
+    if (one.protocol) evaluated.insert(one.model);
+  std::erase_if(report.evaluations, [&](const ReportedEvaluation& one) { return !one.protocol && evaluated.count(one.model) > 0; });
+  std::erase_if(report.tensors, [](const TensorTable& table) { return table.tensors.empty(); });
+}
+
+}  // namespace attar
