@@ -189,9 +189,10 @@ TEST_P(CutTokenizer, EveryTextComesBack) {
   // Each token that its own text could reach can still be reached.
   std::int64_t reached = 0;
   for (std::int64_t id = 0; id < count; ++id) {
-    const std::string word(whole.bytes_of(kept[static_cast<std::size_t>(id)]));
+    std::string word(whole.bytes_of(kept[static_cast<std::size_t>(id)]));
     ASSERT_EQ(tokenizer.bytes_of(id), word);
     if (tokenizer.is_special(id)) continue;
+    if (whole.strips_leading_space() && word.starts_with(' ')) word.erase(0, 1);  // encode() puts it there
     try {
       if (whole.encode(word, false) != Ids{kept[static_cast<std::size_t>(id)]}) continue;
     } catch (const Error&) {
