@@ -1,10 +1,15 @@
 #include <charconv>
+#include <cmath>
 #include <iostream>
+#include <numeric>
+#include <optional>
+#include <tuple>
 
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/command.h"
+#include "convert/vocabulary.h"
 #include "datasets/corpus.h"
 #include "datasets/tokenizer.h"
 #include "distill/prune.h"
@@ -15,7 +20,7 @@ namespace {
 struct PruneOptions {
   Common common;
   std::filesystem::path model, output;
-  std::string data, target, dtype, device = "cpu";
+  std::string data, target, vocabulary, dtype, device = "cpu";
   std::vector<std::int64_t> keep_layers;
   StudentShape shape;  // 0: not asked for
   std::int64_t samples = 128, context = 256, batch = 8;
@@ -43,73 +48,127 @@ Type stored_type(const PruneOptions& options, const ModelConfig& config) {
   return *type;
 }
 
-StudentShape choose_shape(const PruneOptions& options, const ModelConfig& config) {
+constexpr const char* kAuto = "auto";  // of --vocabulary: the search decides
+
+// --vocabulary as a number; 0: not given, or for the search to find.
+std::int64_t asked_vocabulary(const PruneOptions& options) {
+  const std::string& text = options.vocabulary;
+  if (text.empty()) return 0;
+  if (text == kAuto) {
+    if (options.target.empty()) fail("[prune] --vocabulary auto needs --target-params, which it is found for");
+    return 0;
+  }
+  std::int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc() || end != text.data() + text.size() || count < 1)
+    fail("[prune] --vocabulary '", text, "' is neither a number of tokens nor auto");
+  return count;
+}
+
+// tokens: nullptr if the vocabulary stays.
+StudentShape choose_shape(const PruneOptions& options, const ModelConfig& config, const TokenRanking* tokens) {
   StudentShape shape = options.shape;
+  shape.vocabulary = asked_vocabulary(options);
   if (!options.keep_layers.empty()) {
     const auto count = static_cast<std::int64_t>(options.keep_layers.size());
     if (shape.layers != 0 && shape.layers != count)
       fail("[prune] --layers ", shape.layers, " and ", count, " layers in --keep-layers contradict each other");
     shape.layers = count;
   }
-  if (!options.target.empty()) {
-    const StudentShape full = shape_of(config);
-    const auto or_full = [](std::int64_t asked, std::int64_t whole) { return asked > 0 ? asked : whole; };
-    check_shape(config, {or_full(shape.layers, full.layers), or_full(shape.hidden, full.hidden),
-                         or_full(shape.ffn, full.ffn), or_full(shape.heads, full.heads)});
-    return find_shape(config, parse_target(options.target, parameter_count(config)), shape);
-  }
   const StudentShape full = shape_of(config);
-  if (shape.layers == 0) shape.layers = full.layers;
-  if (shape.hidden == 0) shape.hidden = full.hidden;
-  if (shape.ffn == 0) shape.ffn = full.ffn;
-  if (shape.heads == 0) shape.heads = full.heads;
-  check_shape(config, shape);
-  return shape;
+  const auto or_full = [](std::int64_t asked, std::int64_t whole) { return asked > 0 ? asked : whole; };
+  const StudentShape completed = {or_full(shape.layers, full.layers), or_full(shape.hidden, full.hidden),
+                                  or_full(shape.ffn, full.ffn), or_full(shape.heads, full.heads),
+                                  or_full(shape.vocabulary, full.vocabulary)};
+  check_shape(config, completed);
+  if (tokens != nullptr && shape.vocabulary > 0) (void)tokens->first(shape.vocabulary);  // throws if it cannot be
+  if (options.target.empty()) return completed;
+  return find_shape(config, parse_target(options.target, parameter_count(config)), shape,
+                    options.vocabulary == kAuto ? tokens : nullptr);
 }
 
-nlohmann::json result_json(const PruneOptions& options, const ModelConfig& teacher, const ModelConfig& student,
-                           const PrunePlan& plan, const Importance& importance) {
-  const std::uint64_t before = parameter_count(teacher), after = parameter_count(student);
+TokenRanking rank_tokens(const ModelConfig& config, const Tokenizer& tokenizer, const std::vector<Ids>& documents) {
+  std::vector<std::int64_t> special = config.eos_ids;
+  special.insert(special.end(), {config.bos_id, config.pad_id});
+  return rank_tokens(tokenizer.data(), documents, special);
+}
+
+std::size_t count_tokens(const std::vector<Ids>& documents) {
+  return std::accumulate(documents.begin(), documents.end(), std::size_t{0},
+                         [](std::size_t sum, const Ids& ids) { return sum + ids.size(); });
+}
+
+nlohmann::json shape_json(const StudentShape& shape) {
+  return {{"layers", shape.layers}, {"hidden", shape.hidden}, {"ffn", shape.ffn}, {"heads", shape.heads},
+          {"vocabulary", shape.vocabulary}};
+}
+
+// The student over the model's tensors, with --data's tokens chosen and importance measured; adds to the result.
+Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, nlohmann::json& result) {
+  std::optional<Tokenizer> tokenizer(teacher.tokenizer);
+  std::vector<Ids> documents = read_token_documents(*tokenizer, options.data);
+  std::optional<TokenRanking> tokens;
+  if (!options.vocabulary.empty()) tokens = rank_tokens(teacher.config, *tokenizer, documents);
+  const StudentShape shape = choose_shape(options, teacher.config, tokens ? &*tokens : nullptr);
+  Checkpoint source = teacher;
+  if (tokens) {
+    source = select_tokens(teacher, tokens->first(shape.vocabulary));
+    tokenizer.emplace(source.tokenizer);
+    result["corpus_tokens"]["teacher"] = count_tokens(documents);
+    documents = read_token_documents(*tokenizer, options.data);
+    result["corpus_tokens"]["student"] = count_tokens(documents);
+    const StudentShape full = shape_of(source.config);
+    if (std::tie(shape.layers, shape.hidden, shape.ffn, shape.heads) == std::tie(full.layers, full.hidden, full.ffn, full.heads))
+      return source;  // nothing else is cut
+  }
+  const auto chunks = sample_chunks(documents, options.context, options.samples, options.common.seed);
+  const auto decoder = load_decoder(source, parse_device(options.device));
+  const Importance importance = measure_importance(*decoder, chunks, options.batch);
+  const PrunePlan plan = plan_pruning(source.config, importance, shape, options.keep_layers);
   std::vector<std::int64_t> kept;
   for (const auto& layer : plan.layers) kept.push_back(layer.index);
-  return {{"output", options.output.string()},
-          {"teacher_parameters", before},
-          {"parameters", after},
-          {"share", static_cast<double>(after) / static_cast<double>(before)},
-          {"shape", {{"layers", student.layers}, {"hidden", student.hidden_size}, {"ffn", student.intermediate_size},
-                     {"heads", student.heads}, {"kv_heads", student.kv_heads}}},
-          {"kept_layers", kept},
-          {"block_influence", importance.layers}};
+  result["kept_layers"] = kept;
+  result["block_influence"] = importance.layers;
+  return prune(source, plan);
+}
+
+void print_result(const nlohmann::json& result) {
+  const auto change = [&](const char* name) { return cat(name, " ", result["teacher_shape"][name], " -> ", result["shape"][name]); };
+  std::cout << change("layers") << ", " << change("hidden") << ", " << change("ffn") << ", " << change("heads") << "\n";
+  const auto percent = [](double share) { return std::round(1000 * share) / 10; };
+  if (result.contains("corpus_tokens")) {
+    const auto before = result["corpus_tokens"]["teacher"].get<double>(), after = result["corpus_tokens"]["student"].get<double>();
+    std::cout << change("vocabulary") << ", " << percent(after / before - 1) << " % more tokens for the same text\n";
+  }
+  std::cout << result["teacher_parameters"] << " -> " << result["parameters"] << " parameters ("
+            << percent(result["share"].get<double>()) << " %)\n"
+            << result["output"].get<std::string>() << "\n";
 }
 
 int run_prune(const PruneOptions& options) {
   const Checkpoint teacher = open_checkpoint(options.model);
-  const ModelConfig& config = teacher.config;
-  const StudentShape shape = choose_shape(options, config);
-  const Type type = stored_type(options, config);
-  if (options.context > config.max_positions)
-    fail("[prune] context ", options.context, ": the model can see only ", config.max_positions, " tokens");
+  const Type type = stored_type(options, teacher.config);
+  if (options.vocabulary.empty()) (void)choose_shape(options, teacher.config, nullptr);  // refused before any work
+  if (options.context > teacher.config.max_positions)
+    fail("[prune] context ", options.context, ": the model can see only ", teacher.config.max_positions, " tokens");
   OutputFolder output(options.output);
   if (teacher.tokenizer.kind == TokenizerKind::kNone) fail("[prune] ", options.model.string(), " has no tokenizer");
-  const Tokenizer tokenizer(teacher.tokenizer);
-  const auto chunks = sample_chunks(read_token_documents(tokenizer, options.data), options.context, options.samples,
-                                    options.common.seed);
-  const auto decoder = load_decoder(teacher, parse_device(options.device));
-  const Importance importance = measure_importance(*decoder, chunks, options.batch);
-  const PrunePlan plan = plan_pruning(config, importance, shape, options.keep_layers);
-  const Checkpoint student = prune(teacher, plan);
+  nlohmann::json result;
+  const Checkpoint student = cut(options, teacher, result);
   HfOptions stored;
   stored.type = type;
   write_hf(student, output.folder(), stored);
   output.commit();
 
-  const nlohmann::json result = result_json(options, config, student.config, plan, importance);
-  std::cout << "layers " << config.layers << " -> " << shape.layers << ", hidden " << config.hidden_size << " -> "
-            << shape.hidden << ", ffn " << config.intermediate_size << " -> " << shape.ffn << ", heads " << config.heads
-            << " -> " << shape.heads << "\n"
-            << result["teacher_parameters"] << " -> " << result["parameters"] << " parameters ("
-            << std::llround(1000 * result["share"].get<double>()) / 10.0 << " %)\n"
-            << options.output.string() << "\n";
+  const std::uint64_t before = parameter_count(teacher.config), after = parameter_count(student.config);
+  result["output"] = options.output.string();
+  result["teacher_parameters"] = before;
+  result["parameters"] = after;
+  result["share"] = static_cast<double>(after) / static_cast<double>(before);
+  result["teacher_shape"] = shape_json(shape_of(teacher.config));
+  result["shape"] = shape_json(shape_of(student.config));
+  result["shape"]["kv_heads"] = student.config.kv_heads;
+  print_result(result);
   write_result(options.common, "prune", result);
   return kDone;
 }
@@ -122,10 +181,12 @@ void add_prune(CLI::App& app) {
                               [options] { return run_prune(*options); });
   sub->add_option("model", options->model, "Model to cut from")->required();
   sub->add_option("-o,--output", options->output, "Folder for the student")->required();
-  sub->add_option("--data", options->data, "Text on which importance is measured: .txt, .jsonl or builtin:calibration")
+  sub->add_option("--data", options->data, "Text on which importance is measured and tokens are counted: .txt, .jsonl or builtin:calibration")
       ->required();
   sub->add_option("--target-params", options->target,
                   "Find the sizes that give at most this many parameters: 9000000, 9M or 60%");
+  sub->add_option("--vocabulary", options->vocabulary,
+                  "Tokens to keep: bytes, special and added ones, then those that --data uses most; auto with --target-params");
   sub->add_option("--layers", options->shape.layers, "Layers to keep")->check(CLI::PositiveNumber);
   sub->add_option("--keep-layers", options->keep_layers, "The layers to keep, by number from 0: 0,1,4")->delimiter(',');
   sub->add_option("--ffn", options->shape.ffn, "Channels of the MLP to keep")->check(CLI::PositiveNumber);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -41,6 +42,32 @@ TokenizerData parse_sentencepiece(std::string_view bytes, std::string_view sourc
   data.add_bos = data.bos_id >= 0;  // as LlamaTokenizer and GemmaTokenizer do
   data.tokenizer_model = std::string(bytes);
   return data;
+}
+
+std::string cut_sentencepiece(const TokenizerData& tokenizer, const std::vector<std::int64_t>& kept) {
+  spm::ModelProto model;
+  const std::string& bytes = tokenizer.tokenizer_model;
+  if (!model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return {};
+  spm::ModelProto whole = model;
+  model.clear_pieces();
+  model.clear_self_test_data();  // encodings that hold no longer
+  auto* trainer = model.mutable_trainer_spec();
+  const auto renumber = [&](int id) {
+    const auto found = std::lower_bound(kept.begin(), kept.end(), std::int64_t{id});
+    return found == kept.end() || *found != id ? -1 : static_cast<int>(found - kept.begin());
+  };
+  for (const std::int64_t id : kept) {
+    if (id >= whole.pieces_size()) break;  // tokens added since
+    const auto& piece = whole.pieces(static_cast<int>(id));
+    if (piece.piece() != tokenizer.tokens[static_cast<std::size_t>(id)]) return {};
+    *model.add_pieces() = piece;
+  }
+  trainer->set_vocab_size(model.pieces_size());
+  trainer->set_unk_id(renumber(trainer->unk_id()));
+  trainer->set_bos_id(renumber(trainer->bos_id()));
+  trainer->set_eos_id(renumber(trainer->eos_id()));
+  trainer->set_pad_id(renumber(trainer->pad_id()));
+  return model.SerializeAsString();
 }
 
 std::string sentencepiece_model(const TokenizerData& tokenizer) {

@@ -89,22 +89,12 @@ std::string make_tokenizer_json(const TokenizerData& tokenizer) {
   model["fuse_unk"] = tokenizer.fuse_unk;
   model["byte_fallback"] = tokenizer.byte_fallback;
   model["ignore_merges"] = tokenizer.ignore_merges;
-  // A sorted map would do too, but tokens in the order of their ids can be read by a person.
-  std::string vocab = "{";
-  for (std::size_t id = 0; id < tokenizer.tokens.size(); ++id) {
-    if (tokenizer.types[id] == TokenType::kUnused) continue;
-    if (vocab.size() > 1) vocab += ',';
-    vocab += Json(tokenizer.tokens[id]).dump() + ":" + std::to_string(id);
-  }
-  vocab += '}';
+  model["vocab"] = Json::object();
   Json merges = Json::array();
   for (const auto& [left, right] : tokenizer.merges) merges.push_back({left, right});
   model["merges"] = std::move(merges);
   file["model"] = std::move(model);
-  std::string text = file.dump();
-  const std::size_t at = text.find("\"merges\":", text.rfind("\"ignore_merges\":"));
-  text.insert(at, "\"vocab\":" + vocab + ",");
-  return text;
+  return with_vocabulary(file, tokenizer);
 }
 
 std::string make_tokenizer_config(const TokenizerData& tokenizer) {
@@ -127,6 +117,19 @@ std::string make_tokenizer_config(const TokenizerData& tokenizer) {
 
 }  // namespace
 
+std::string with_vocabulary(const Json& file, const TokenizerData& tokenizer) {
+  std::string vocab = "{";
+  for (std::size_t id = 0; id < tokenizer.tokens.size(); ++id) {
+    if (tokenizer.types[id] == TokenType::kUnused) continue;
+    if (vocab.size() > 1) vocab += ',';
+    vocab += Json(tokenizer.tokens[id]).dump() + ":" + std::to_string(id);
+  }
+  vocab += '}';
+  constexpr std::string_view kEmpty = "\"vocab\":{}";  // a token that reads so would have its quotes escaped
+  std::string text = file.dump();
+  return text.replace(text.find(kEmpty) + kEmpty.size() - 2, 2, vocab);
+}
+
 void write_tokenizer_files(const TokenizerData& tokenizer, const fs::path& folder) {
   if (tokenizer.kind == TokenizerKind::kNone) return;
   const bool sentencepiece = tokenizer.kind == TokenizerKind::kSentencePiece;
@@ -140,6 +143,10 @@ void write_tokenizer_files(const TokenizerData& tokenizer, const fs::path& folde
     write_text_file(folder / "tokenizer_config.json", tokenizer.tokenizer_config_json);
   else if (tokenizer.tokenizer_model.empty() || tokenizer.kind != TokenizerKind::kSentencePiece)
     write_text_file(folder / "tokenizer_config.json", make_tokenizer_config(tokenizer));
+  // A template that came in a file of its own is in none of these.
+  if (!tokenizer.chat_template.empty() && !tokenizer.tokenizer_config_json.empty() &&
+      !Json::parse(tokenizer.tokenizer_config_json).contains("chat_template"))
+    write_text_file(folder / "chat_template.jinja", tokenizer.chat_template);
 }
 
 }  // namespace attar

@@ -97,6 +97,7 @@ void BpeMerger::merge(std::vector<TokenId>& word, Workspace& workspace) const {
     Workspace::Symbol& right = at(left.next);
     const Entry* entry = find(left.id, right.id);
     if (entry == nullptr || entry->result != best.result) continue;  // the pair has changed since
+    workspace.last = {left.id, right.id};
     left.id = best.result;
     right.id = kNoToken;
     left.next = right.next;
@@ -107,6 +108,12 @@ void BpeMerger::merge(std::vector<TokenId>& word, Workspace& workspace) const {
   word.clear();
   for (const auto& symbol : symbols)
     if (symbol.id != kNoToken) word.push_back(symbol.id);
+}
+
+void BpeMerger::merge_short_of(TokenId whole, std::vector<TokenId>& word, Workspace& workspace) const {
+  const std::size_t characters = word.size();
+  merge(word, workspace);
+  if (word.size() == 1 && word[0] == whole && characters > 1) word.assign(workspace.last.begin(), workspace.last.end());
 }
 
 const std::vector<TokenId>* WordCache::find(std::string_view word) const {

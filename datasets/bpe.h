@@ -1,6 +1,7 @@
 // Byte-pair encoding: merging neighbours by rank.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -44,10 +45,13 @@ class BpeMerger {
     };
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
+    std::array<TokenId, 2> last;  // the two that were merged last
   };
 
   // Merges the word in place.
   void merge(std::vector<TokenId>& word, Workspace& workspace) const;
+  // The same, but a word that would become the token `whole` stays the two that it is made of.
+  void merge_short_of(TokenId whole, std::vector<TokenId>& word, Workspace& workspace) const;
 
  private:
   struct Entry {

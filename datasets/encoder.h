@@ -21,6 +21,9 @@ class Encoder {
   virtual std::string normalize(std::string_view text) const = 0;
   // Appends the ids. text: normalised, not empty, free of added tokens; first: the whole text starts with it.
   virtual void encode(std::string_view text, bool first, Ids& ids) const = 0;
+  // What a token's text would be encoded as if the vocabulary did not have it: for BPE the two that its last merge joins. Empty
+  // for one that has no parts: a byte, a character, a token that is not text.
+  virtual std::vector<TokenId> parts(TokenId id) const = 0;
 };
 
 // Throws Error for kNone and for data that contradicts itself. The encoder keeps views into data.

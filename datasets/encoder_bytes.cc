@@ -1,4 +1,5 @@
 // Byte-level BPE: normalise, cut into words, write each word's bytes as tokens, merge.
+#include <algorithm>
 #include <array>
 #include <optional>
 
@@ -54,6 +55,15 @@ class ByteEncoder : public Encoder {
     });
   }
 
+  std::vector<TokenId> parts(TokenId id) const override {
+    std::vector<TokenId> word;
+    for (const char c : from_byte_alphabet(data_.tokens[static_cast<std::size_t>(id)]).value_or(""))
+      word.push_back(byte_tokens_[static_cast<unsigned char>(c)]);
+    if (word.size() < 2 || std::count(word.begin(), word.end(), kNoToken) > 0) return {};
+    merger_.merge_short_of(id, word, pool_.borrow()->merge);
+    return word;
+  }
+
  private:
   struct Workspace {
     SplitRegexes::Workspace split;
@@ -63,7 +73,8 @@ class ByteEncoder : public Encoder {
   };
 
   ByteEncoder(const TokenizerData& data, const Pieces& pieces, const Vocabulary& vocabulary)
-      : splitter_(pieces.regexes),
+      : data_(data),
+        splitter_(pieces.regexes),
         merger_(ranked_merges(data, vocabulary)),
         nfc_(pieces.nfc),
         add_prefix_space_(data.add_prefix_space) {
@@ -101,6 +112,7 @@ class ByteEncoder : public Encoder {
     return tokens;
   }
 
+  const TokenizerData& data_;
   SplitRegexes splitter_;
   BpeMerger merger_;
   bool nfc_, add_prefix_space_;

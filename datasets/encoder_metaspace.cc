@@ -13,7 +13,8 @@ namespace {
 class MetaspaceEncoder : public Encoder {
  public:
   explicit MetaspaceEncoder(const TokenizerData& data)
-      : vocabulary_(make_vocabulary(data)),
+      : data_(data),
+        vocabulary_(make_vocabulary(data)),
         merger_(ranked_merges(data, vocabulary_)),
         unknown_(data, vocabulary_, data.fuse_unk),
         prefix_(data.add_prefix_space),
@@ -37,6 +38,15 @@ class MetaspaceEncoder : public Encoder {
     if (!prefix_unless_space_) return encode_normal(text, ids);
     const bool starts_with_space = text[0] == ' ' || text.starts_with(kMetaspace);
     encode_normal(prefixed(text, prefix_ && !starts_with_space && (first || !prefix_first_only_)), ids);
+  }
+
+  std::vector<TokenId> parts(TokenId id) const override {
+    const std::string& text = data_.tokens[static_cast<std::size_t>(id)];
+    if (text.size() == utf8_length(text[0])) return {};
+    std::vector<TokenId> word;
+    characters(text, word);
+    merger_.merge_short_of(id, word, pool_.borrow()->merge);
+    return word;
   }
 
  private:
@@ -73,8 +83,7 @@ class MetaspaceEncoder : public Encoder {
     }
   }
 
-  const std::vector<TokenId>& encode_word(std::string_view word, Workspace& workspace) const {
-    auto& tokens = workspace.word;
+  void characters(std::string_view word, std::vector<TokenId>& tokens) const {
     tokens.clear();
     for (std::size_t i = 0; i < word.size();) {
       const std::string_view character = word.substr(i, utf8_length(word[i]));
@@ -84,11 +93,17 @@ class MetaspaceEncoder : public Encoder {
       else
         unknown_.append(character, tokens);
     }
+  }
+
+  const std::vector<TokenId>& encode_word(std::string_view word, Workspace& workspace) const {
+    auto& tokens = workspace.word;
+    characters(word, tokens);
     merger_.merge(tokens, workspace.merge);
     workspace.cache.put(word, tokens);
     return tokens;
   }
 
+  const TokenizerData& data_;
   Vocabulary vocabulary_;
   BpeMerger merger_;
   UnknownCharacters unknown_;

@@ -126,6 +126,22 @@ class SentencePieceEncoder : public Encoder {
     }
   }
 
+  std::vector<TokenId> parts(TokenId id) const override {
+    const auto index = static_cast<std::size_t>(id);
+    const std::string_view piece = data_.tokens[index];
+    if (data_.types[index] != TokenType::kNormal || piece.size() == utf8_length(piece[0])) return {};
+    auto workspace = pool_.borrow();
+    if (data_.unigram) {
+      workspace->tokens.clear();
+      encode_unigram(piece, *workspace, id);
+      return workspace->tokens;
+    }
+    split_bpe(piece, *workspace);
+    merger_.merge_short_of(id, workspace->symbols, workspace->merge);
+    std::erase_if(workspace->symbols, [&](TokenId symbol) { return symbol >= characters_.begin(); });
+    return workspace->symbols;
+  }
+
  private:
   struct Best {  // of all ways to write the word up to here
     float score;
@@ -154,7 +170,8 @@ class SentencePieceEncoder : public Encoder {
     return workspace.tokens;
   }
 
-  void encode_bpe(std::string_view word, Workspace& workspace) const {
+  // What merging starts from.
+  void split_bpe(std::string_view word, Workspace& workspace) const {
     auto& symbols = workspace.symbols;
     auto& loose = workspace.loose;
     symbols.clear();
@@ -177,6 +194,12 @@ class SentencePieceEncoder : public Encoder {
       else
         add_loose(character, kNoToken);
     }
+  }
+
+  void encode_bpe(std::string_view word, Workspace& workspace) const {
+    auto& symbols = workspace.symbols;
+    auto& loose = workspace.loose;
+    split_bpe(word, workspace);
     merger_.merge(symbols, workspace.merge);
     for (const TokenId symbol : symbols) {
       if (symbol < characters_.begin()) {
@@ -193,7 +216,8 @@ class SentencePieceEncoder : public Encoder {
 
   // Kudo, "Subword Regularization", 2018, https://arxiv.org/abs/1804.10959, section 3.1: of all ways to write the word
   // in pieces the one with the highest sum of scores, by Viterbi's algorithm.
-  void encode_unigram(std::string_view word, Workspace& workspace) const {
+  // without: a piece not to use.
+  void encode_unigram(std::string_view word, Workspace& workspace, TokenId without = kNoToken) const {
     auto& best = workspace.best;
     best.assign(word.size() + 1, {-std::numeric_limits<float>::infinity(), 0, kNoToken});
     best[0].score = 0;
@@ -206,6 +230,7 @@ class SentencePieceEncoder : public Encoder {
       const std::size_t character = utf8_length(word[begin]);
       bool alone = false;
       trie_.for_each_at(word, begin, [&](const ByteTrie::Match& match) {
+        if (static_cast<TokenId>(match.value) == without) return;
         const bool user_defined = data_.types[match.value] == TokenType::kUserDefined;
         const float score = user_defined ? static_cast<float>(static_cast<float>(match.length) * highest_ - 0.1)
                                          : data_.scores[match.value];

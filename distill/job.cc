@@ -195,10 +195,14 @@ nlohmann::json run_distillation(const DistillJob& job) {
   const fs::path folder = training_folder(job.output);
   prepare_folder(job, folder);
 
+  std::optional<Checkpoint> source;
+  if (!job.teacher.empty()) source = open_checkpoint(job.teacher);
+  LoadedModel student = load_student(job.student, source ? &*source : nullptr, job.seed, device);
   std::optional<LoadedModel> teacher;
-  if (!job.teacher.empty()) teacher = load_teacher(job.teacher, device);
-  LoadedModel student = load_student(job.student, teacher ? &*teacher : nullptr, job.seed, device);
-  if (teacher) check_pair(student, *teacher);
+  if (source) {
+    teacher = load_teacher(*source, student, device);
+    check_pair(student, *teacher);
+  }
   const Tokenizer tokenizer(student.tokenizer);
   const auto data = open_chunks(job.data, tokenizer, {job.trainer.context + 1, job.seed});
   auto heldout = held_out_chunks(job, tokenizer);

@@ -8,7 +8,9 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "convert/json.h"
+#include "convert/vocabulary.h"
 #include "datasets/tokenizer.h"
+#include "datasets/vocabulary.h"
 
 namespace attar {
 namespace {
@@ -39,17 +41,7 @@ bool is_bare_config(const fs::path& path) {
 
 }  // namespace
 
-LoadedModel load_teacher(const fs::path& path, const torch::Device& device) {
-  const Checkpoint checkpoint = open_checkpoint(path);
-  LoadedModel model{load_decoder(checkpoint, device), checkpoint.tokenizer, checkpoint_hash(checkpoint)};
-  for (auto& parameter : model.decoder->parameters()) parameter.set_requires_grad(false);
-  model.decoder->eval();
-  model.parameters = parameter_count(*model.decoder);
-  check_tokenizer(model, path);
-  return model;
-}
-
-LoadedModel load_student(const fs::path& path, const LoadedModel* teacher, std::uint64_t seed,
+LoadedModel load_student(const fs::path& path, const Checkpoint* teacher, std::uint64_t seed,
                          const torch::Device& device) {
   LoadedModel model;
   if (is_bare_config(path)) {
@@ -69,6 +61,18 @@ LoadedModel load_student(const fs::path& path, const LoadedModel* teacher, std::
   check_tokenizer(model, path);
   model.identity = checkpoint_hash(to_checkpoint(*model.decoder, model.tokenizer));
   model.parameters = parameter_count(*model.decoder);
+  return model;
+}
+
+LoadedModel load_teacher(const Checkpoint& checkpoint, const LoadedModel& student, const torch::Device& device) {
+  const auto kept = student.decoder->config().vocab_size < checkpoint.config.vocab_size
+                        ? ids_within(student.tokenizer, checkpoint.tokenizer)
+                        : std::nullopt;
+  const Checkpoint fitted = kept ? select_tokens(checkpoint, *kept) : checkpoint;
+  LoadedModel model{load_decoder(fitted, device), fitted.tokenizer, checkpoint_hash(checkpoint), checkpoint.parameter_count()};
+  for (auto& parameter : model.decoder->parameters()) parameter.set_requires_grad(false);
+  model.decoder->eval();
+  check_tokenizer(model, checkpoint.path);
   return model;
 }
 

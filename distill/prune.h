@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "convert/checkpoint.h"
+#include "datasets/vocabulary.h"
 #include "distill/importance.h"
 
 namespace attar {
 
 // What a student has; the rest of its config is the teacher's.
 struct StudentShape {
-  std::int64_t layers = 0, hidden = 0, ffn = 0, heads = 0;
+  std::int64_t layers = 0, hidden = 0, ffn = 0, heads = 0, vocabulary = 0;
 };
 StudentShape shape_of(const ModelConfig& config);
 
@@ -40,13 +41,14 @@ struct PrunePlan {
 PrunePlan plan_pruning(const ModelConfig& config, const Importance& importance, const StudentShape& shape,
                        const std::vector<std::int64_t>& keep_layers = {});
 
-// Throws Error if the shape cannot be cut from this config.
+// Throws Error if the shape cannot be cut from this config. Its vocabulary is TokenRanking's to judge.
 void check_shape(const ModelConfig& config, const StudentShape& shape);
 
 ModelConfig pruned_config(const ModelConfig& config, const PrunePlan& plan);
 ModelConfig shaped_config(ModelConfig config, const StudentShape& shape);  // sizes only, to count parameters
 
-// The student over the teacher's tensors, read when it is written.
+// The student over the teacher's tensors, read when it is written. Its vocabulary is the teacher's: select_tokens
+// (convert/vocabulary.h) comes before.
 Checkpoint prune(const Checkpoint& teacher, const PrunePlan& plan);
 
 std::uint64_t parameter_count(const ModelConfig& config);
@@ -57,7 +59,9 @@ std::int64_t legal_step(std::int64_t size);
 
 // The shape nearest under target_params that costs least. fixed: sizes already chosen (0: free). Width goes before depth:
 // the cost of a shape is a weighted sum of squared logarithms of how far each size is cut; docs/methods/pruning.md gives
-// the weights. Throws Error if even the smallest shape is larger, naming what can be reached.
-StudentShape find_shape(const ModelConfig& config, std::uint64_t target_params, const StudentShape& fixed);
+// the weights. tokens: if given, the vocabulary may be cut as well. Throws Error if even the smallest shape is larger, naming
+// what can be reached.
+StudentShape find_shape(const ModelConfig& config, std::uint64_t target_params, const StudentShape& fixed,
+                        const TokenRanking* tokens = nullptr);
 
 }  // namespace attar

@@ -12,6 +12,9 @@ namespace {
 // Cost of cutting a size to share s: weight * ln(s)^2. Depth weighs most: below 15B parameters the paper's finding 5 is
 // width before depth; the MLP's channels are the most redundant.
 constexpr double kLayerWeight = 3.0, kHiddenWeight = 2.0, kHeadWeight = 1.0, kFfnWeight = 0.75;
+// Cost of a smaller vocabulary: weight * ln(tokens of the corpus under it / under the whole one).
+constexpr double kTokenWeight = 1.0;
+constexpr std::int64_t kTokenStep = 32;
 constexpr double kUseful = 0.97;  // a shape that uses this share of the budget is full enough to be compared by cost
 
 double cost(const StudentShape& full, const StudentShape& shape) {
@@ -30,6 +33,22 @@ std::vector<std::int64_t> choices(std::int64_t full, std::int64_t step, std::int
   return sizes;
 }
 
+double token_cost(const TokenRanking& tokens, std::int64_t vocabulary) {
+  return kTokenWeight * std::log(static_cast<double>(tokens.corpus_tokens(vocabulary)) /
+                                 static_cast<double>(tokens.corpus_tokens(tokens.size())));
+}
+
+// Gives the shape the largest vocabulary with which it has at most `target` parameters, or else the smallest there is. count: the
+// shape's parameters, before and after.
+void fit_vocabulary(const ModelConfig& config, std::uint64_t target, const TokenRanking& tokens, StudentShape& shape,
+                    std::uint64_t& count) {
+  const auto per_token = static_cast<std::uint64_t>(shape.hidden) * (config.tied_embeddings ? 1 : 2);
+  const std::uint64_t rest = count - per_token * static_cast<std::uint64_t>(shape.vocabulary);
+  const std::int64_t room = rest < target ? static_cast<std::int64_t>((target - rest) / per_token) : 0;
+  shape.vocabulary = std::min(tokens.size(), std::max(tokens.required, room / kTokenStep * kTokenStep));
+  count = rest + per_token * static_cast<std::uint64_t>(shape.vocabulary);
+}
+
 }  // namespace
 
 std::int64_t legal_step(std::int64_t size) {
@@ -40,7 +59,7 @@ std::int64_t legal_step(std::int64_t size) {
 }
 
 StudentShape shape_of(const ModelConfig& config) {
-  return {config.layers, config.hidden_size, config.intermediate_size, config.heads};
+  return {config.layers, config.hidden_size, config.intermediate_size, config.heads, config.vocab_size};
 }
 
 std::uint64_t parameter_count(const ModelConfig& config) {
@@ -56,10 +75,12 @@ ModelConfig shaped_config(ModelConfig config, const StudentShape& shape) {
   config.hidden_size = shape.hidden;
   config.intermediate_size = shape.ffn;
   config.sliding_layers.resize(static_cast<std::size_t>(shape.layers));
+  config.vocab_size = shape.vocabulary;
   return config;
 }
 
-StudentShape find_shape(const ModelConfig& config, std::uint64_t target_params, const StudentShape& fixed) {
+StudentShape find_shape(const ModelConfig& config, std::uint64_t target_params, const StudentShape& fixed,
+                        const TokenRanking* tokens) {
   const StudentShape full = shape_of(config);
   const bool grouped = config.heads != config.kv_heads;
   const auto layers = choices(full.layers, 1, fixed.layers);
@@ -74,19 +95,21 @@ StudentShape find_shape(const ModelConfig& config, std::uint64_t target_params, 
     for (const auto h : heads)
       for (const auto d : hidden)
         for (const auto f : ffn) {
-          const StudentShape shape{l, d, f, h};
-          const std::uint64_t count = parameter_count(shaped_config(config, shape));
+          StudentShape shape{l, d, f, h, fixed.vocabulary > 0 ? fixed.vocabulary : full.vocabulary};
+          std::uint64_t count = parameter_count(shaped_config(config, shape));
+          if (tokens != nullptr) fit_vocabulary(config, target_params, *tokens, shape, count);
           if (count < smallest_count) smallest = shape, smallest_count = count;
           if (count > target_params) continue;
           if (count > largest_count) largest = shape, largest_count = count;
           if (static_cast<double>(count) < kUseful * static_cast<double>(target_params)) continue;
-          const double this_cost = cost(full, shape);
+          const double this_cost = cost(full, shape) + (tokens != nullptr ? token_cost(*tokens, shape.vocabulary) : 0.0);
           if (this_cost < best_cost) best = shape, best_cost = this_cost;
         }
   if (std::isfinite(best_cost)) return best;
   if (largest_count > 0) return largest;
   fail("[prune] no student of ", target_params, " parameters can be cut from this model; the smallest has ", smallest_count,
-       " (layers ", smallest.layers, ", hidden ", smallest.hidden, ", ffn ", smallest.ffn, ", heads ", smallest.heads, ")");
+       " (layers ", smallest.layers, ", hidden ", smallest.hidden, ", ffn ", smallest.ffn, ", heads ", smallest.heads,
+       ", vocabulary ", smallest.vocabulary, ")");
 }
 
 }  // namespace attar

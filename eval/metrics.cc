@@ -61,8 +61,13 @@ std::vector<Metric> make_table() {
            [](R r) -> E { return r.perplexity; });
   estimate("perplexity.nll", "perplexity.nll_uncertainty", "mean of -ln p(token), nats", Needs::kText,
            [](R r) -> E { return r.nll; });
+  estimate("bits_per_byte.value", "bits_per_byte.uncertainty", "-log2 p of the tokens by the bytes they stand for", Needs::kText,
+           [](R r) -> E { return r.bits_per_byte; });
   estimate("reference_perplexity.value", "reference_perplexity.uncertainty", "perplexity of the reference", kRef,
            [](R r) -> E { return r.divergence->reference_perplexity; });
+  estimate("reference_bits_per_byte.value", "reference_bits_per_byte.uncertainty",
+           "bits per byte of the reference, with its own tokens", kRef,
+           [](R r) -> E { return r.divergence->reference_bits_per_byte; });
   estimate("perplexity_ratio.value", "perplexity_ratio.uncertainty", "perplexity / reference perplexity", kRef,
            [](R r) -> E { return r.divergence->perplexity_ratio; });
   estimate("perplexity_ratio.ln", "perplexity_ratio.ln_uncertainty", "ln of that ratio", kRef,
@@ -147,7 +152,9 @@ nlohmann::json to_json(const EvalResult& result) {
                       {"context", p.context},
                       {"chunks", p.chunks},
                       {"tokens", p.tokens},
+                      {"bytes", p.bytes},
                       {"tokens_scored", p.scored}};
+  if (p.reference_tokens > 0) json["protocol"]["reference_tokens"] = p.reference_tokens;
   return json;
 }
 

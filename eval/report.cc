@@ -44,11 +44,17 @@ std::string table_text(const EvalResult& result) {
   std::string text = model_line("model      ", result.model);
   if (result.reference) text += model_line("reference  ", *result.reference);
   text += cat("text       ", p.data, ": ", p.tokens, " tokens, ", p.chunks, " chunks of ", p.context, ", ", p.scored,
-              " positions scored\n\n");
-  text += line("perplexity", result.perplexity, 4);
+              " positions scored\n");
+  if (p.reference_tokens > 0)
+    text += cat("vocabulary the model's is a part of the reference's, for which the text has ", p.reference_tokens,
+                " tokens;\n           compared with the reference given that the next token is one of the model's\n");
+  text += "\n" + line("perplexity", result.perplexity, 4);
+  text += line("bits per byte", result.bits_per_byte, 4);
   if (result.divergence) {
     const Divergence& d = *result.divergence;
     text += line("perplexity of the reference", d.reference_perplexity, 4);
+    text += line(p.reference_tokens > 0 ? "  its bits per byte, own tokens" : "bits per byte of the reference",
+                 d.reference_bits_per_byte, 4);
     text += line("perplexity ratio", d.perplexity_ratio, 5);
     text += line("ln of the ratio", d.log_ratio, 5);
     text += line("perplexity difference", d.perplexity_difference, 5);

@@ -18,11 +18,13 @@ Distribution distribution(std::vector<double> values) {
 void summarise(TokenScores scores, EvalResult& result) {
   result.nll = mean(scores.nll);
   result.perplexity = exponential(result.nll);
+  result.bits_per_byte = bits_per_byte(scores.nll, scores.bytes);
   result.protocol.scored = static_cast<std::int64_t>(scores.size());
   if (!scores.kl.empty()) {
     Divergence divergence;
     const PairedMeans pair = paired_means(scores.nll, scores.reference_nll);
     divergence.reference_perplexity = exponential(mean(scores.reference_nll));
+    divergence.reference_bits_per_byte = bits_per_byte(scores.reference_nll, scores.bytes);
     divergence.log_ratio = pair.difference;
     divergence.perplexity_ratio = exponential(pair.difference);
     divergence.perplexity_difference =

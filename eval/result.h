@@ -23,6 +23,8 @@ struct Protocol {
   std::string tokenizer_hash;
   std::int64_t context = 0, chunks = 0;
   std::int64_t tokens = 0;       // of the whole text
+  std::int64_t bytes = 0;        // of the whole text
+  std::int64_t reference_tokens = 0;  // of the whole text by the reference's own tokenizer, if the model's is a part of it
   std::int64_t scored = 0;       // positions that count
 };
 
@@ -34,6 +36,7 @@ struct Distribution {
 // The model against a reference, position by position.
 struct Divergence {
   Estimate reference_perplexity, perplexity_ratio, perplexity_difference, log_ratio;
+  Estimate reference_bits_per_byte;  // with its own tokens, whatever the model's are
   double correlation = 0;        // of ln PPL(model) and ln PPL(reference)
   Distribution kl;               // nats
   Distribution delta_p;          // p(token) of the model minus that of the reference, -1 .. 1
@@ -51,6 +54,7 @@ struct EvalResult {
   std::optional<ModelSummary> reference;
   Protocol protocol;
   Estimate nll, perplexity;      // nll: mean -ln p per token
+  Estimate bits_per_byte;        // -log2 p of all scored tokens by the bytes they stand for
   std::optional<Divergence> divergence;
   std::optional<ClozeAccuracy> cloze;
   TokenScores scores;            // per position, in the order of the text

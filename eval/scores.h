@@ -28,6 +28,7 @@ struct TokenScores {
   std::vector<double> nll;
   std::vector<double> reference_nll, kl;
   std::vector<std::uint8_t> same_top;
+  std::vector<double> bytes;  // of the text that the token stands for
 
   std::size_t size() const { return nll.size(); }
   // p(target) of the model minus that of the reference, per position.

@@ -61,6 +61,15 @@ double percentile(std::span<const double> ascending, double fraction) {
   return (1 - weight) * ascending[below] + weight * ascending[below + 1];
 }
 
+Estimate bits_per_byte(std::span<const double> nll, std::span<const double> bytes) {
+  if (nll.empty() || nll.size() != bytes.size()) return {kUnknown, kUnknown};
+  const double all = sum(bytes), ratio = sum(nll) / all;
+  std::vector<double> rest(nll.size());
+  std::transform(nll.begin(), nll.end(), bytes.begin(), rest.begin(), [&](double a, double b) { return a - ratio * b; });
+  const double bit = std::log(2.0), mean_bytes = all / static_cast<double>(nll.size());
+  return {ratio / bit, mean(rest).uncertainty / mean_bytes / bit};
+}
+
 Estimate exponential(const Estimate& logarithm) {
   const double value = std::exp(logarithm.value);
   return {value, value * logarithm.uncertainty};

@@ -27,6 +27,11 @@ Estimate share(std::int64_t count, std::int64_t total);
 // The value that `fraction` of the values lie below, interpolated linearly between the two nearest ranks.
 double percentile(std::span<const double> ascending, double fraction);
 
+// -log2 p of all tokens by all bytes, so that tokenizers that cut a text differently can be compared. nll: -ln p of each token;
+// bytes: of the text that it stands for. The error is that of a ratio of two sums by the delta method: of the mean of
+// nll - ratio * bytes, over the mean of bytes. Not as many of both, or none: NaN.
+Estimate bits_per_byte(std::span<const double> nll, std::span<const double> bytes);
+
 // exp of an estimate: the error scales with the value.
 Estimate exponential(const Estimate& logarithm);
 

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -204,9 +205,57 @@ TEST_F(Eval, ModelsThatCannotBeCompared) {
   other.tokens.emplace_back("extra");
   other.types.push_back(TokenType::kNormal);
   write_model(path("larger"), 1, other);
-  run = eval(standard() + " --reference " + path("larger"));
+  run = eval(standard("larger") + " --reference " + path("a"));
   EXPECT_EQ(run.code, 2);
-  EXPECT_TRUE(has(run.output, "vocabulary has 286 entries, the reference's 287")) << run.output;
+  EXPECT_TRUE(has(run.output, "vocabulary has 287 entries, the reference's 286")) << run.output;
+  other.tokens[270] = "no letter";
+  write_model(path("strange"), 1, other);
+  run = eval(standard() + " --reference " + path("strange"));
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(has(run.output, "'k', id 270 of the smaller vocabulary (286 tokens), is no token of the larger one (287)")) << run.output;
+  other = letters();
+  other.tokens.emplace_back("extra");
+  other.types.push_back(TokenType::kNormal);
+  other.byte_fallback = false;  // the same tokens, but every capital is unknown
+  write_model(path("other-rules"), 1, other);
+  write_text_file(path("capitals.txt"), words(300) + "ABC" + words(300));
+  run = eval(path("a") + " --data " + path("capitals.txt") + " --context 64 --reference " + path("other-rules"));
+  EXPECT_EQ(run.code, 2);
+  EXPECT_TRUE(has(run.output, "split the text differently")) << run.output;
+}
+
+// Letters and, in the larger vocabulary, pairs of letters. The reference is compared given that the next token is a letter.
+TEST_F(Eval, AVocabularyThatIsAPartOfTheReferences) {
+  TokenizerData pairs = letters();
+  for (const auto& [left, right] : {std::pair{"a", "b"}, {"c", "d"}, {"e", "a"}}) {
+    pairs.merges.emplace_back(left, right);
+    pairs.tokens.push_back(cat(left, right));
+    pairs.types.push_back(TokenType::kNormal);
+  }
+  write_model(path("pairs"), 5, pairs);
+  // The same weights but for the pairs' rows: the same distribution over letters, given a letter.
+  const Checkpoint whole = open_checkpoint(path("pairs"));
+  Checkpoint part = whole;
+  part.tokenizer = letters();
+  part.config.vocab_size -= 3;
+  for (Tensor& tensor : part.tensors)
+    if (tensor.shape[0] == whole.config.vocab_size) {
+      auto values = read_floats(tensor, 0, part.config.vocab_size);
+      tensor = make_tensor(tensor.name, {part.config.vocab_size, tensor.shape[1]}, std::move(values));
+    }
+  write_hf(part, path("part"));
+  const auto json = result(standard("part") + " --reference " + path("pairs"));
+  EXPECT_EQ(json["kl_divergence"]["max"], 0);
+  EXPECT_EQ(json["same_top"]["share"], 1);
+  EXPECT_EQ(json["reference_perplexity"]["value"], json["perplexity"]["value"]);
+  EXPECT_LT(json["protocol"]["reference_tokens"], json["protocol"]["tokens"]);
+  EXPECT_NE(json["model"]["hash"], json["reference"]["hash"]);
+  const auto alone = result(standard("pairs"));
+  EXPECT_EQ(json["reference_bits_per_byte"], alone["bits_per_byte"]) << "the whole reference with its own tokens";
+  EXPECT_EQ(json["protocol"]["reference_tokens"], alone["protocol"]["tokens"]);
+  EXPECT_FALSE(alone["protocol"].contains("reference_tokens"));
+  // One letter or space is one byte and one token here.
+  EXPECT_NEAR(json["bits_per_byte"]["value"].get<double>(), json["perplexity"]["nll"].get<double>() / std::log(2.0), 1e-9);
 }
 
 TEST_F(Eval, UnknownOptionAndDevice) {

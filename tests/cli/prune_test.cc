@@ -1,5 +1,6 @@
 // attar prune as a user meets it.
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/files.h"
 #include "convert/checkpoint.h"
@@ -71,6 +72,107 @@ TEST_F(PruneCommand, RefusesWhatCannotBeDone) {
   refused("--fnn 32", "did you mean '--ffn'");
   refused("--dtype q4_0", "f32, f16, bf16");
 }
+
+// A model whose tokenizer has thirteen merges, of which the text uses some, three rows of padding, and an end token.
+class PruneVocabulary : public PruneCommand, public ::testing::WithParamInterface<bool> {
+ protected:
+  void SetUp() override {
+    test::write_tiny_folder(folder_ / "teacher", 3, test::word_config(GetParam()), test::word_tokenizer());
+    write_text_file(folder_ / "text.txt", test::tiny_text(400, 1));
+  }
+  nlohmann::json json(const std::string& name) const { return nlohmann::json::parse(read_text_file(folder_ / name)); }
+};
+
+TEST_P(PruneVocabulary, KeepsTheTokensThatTheTextUses) {
+  const auto run = prune("--vocabulary 262 --json " + path("r.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  EXPECT_HAS(run.output, "vocabulary 272 -> 262");
+  const Checkpoint teacher = open_checkpoint(folder_ / "teacher"), student = open_checkpoint(folder_ / "student");
+  const std::vector<std::string> words(student.tokenizer.tokens.begin() + 256, student.tokenizer.tokens.end());
+  EXPECT_EQ(words, (std::vector<std::string>{"th", "the", "\u0120the", "\u0120a", "ee", "<|end|>"}));
+  EXPECT_EQ(student.config.vocab_size, 262);
+  EXPECT_EQ(student.config.eos_ids, std::vector<std::int64_t>{261});
+  EXPECT_EQ(student.config.pad_id, -1);  // a row of padding, which no token stands for
+  EXPECT_FALSE(json("student/config.json").contains("pad_token_id"));
+  EXPECT_EQ(student.tokenizer.eos_id, 261);
+  for (const Tensor& tensor : student.tensors) {
+    const Tensor& source = teacher.at(tensor.name);
+    if (tensor.shape == source.shape) {
+      EXPECT_EQ(read_floats(tensor), read_floats(source)) << tensor.name;
+      continue;
+    }
+    EXPECT_EQ(tensor.shape[0], 262) << tensor.name;
+    EXPECT_EQ(read_floats(tensor, 0, 261), read_floats(source, 0, 261)) << tensor.name;
+    EXPECT_EQ(read_floats(tensor, 261, 262), read_floats(source, 269, 270)) << tensor.name;
+  }
+  const auto result = json("r.json");
+  EXPECT_EQ(result["parameters"], student.parameter_count());
+  EXPECT_EQ(result["shape"]["vocabulary"], 262);
+  EXPECT_GT(result["corpus_tokens"]["student"], result["corpus_tokens"]["teacher"]);
+  const auto ids = [&](const std::string& model) {
+    return nlohmann::json::parse(run_attar("tokenize " + path(model) + " --special --file " + path("text.txt"), "2>/dev/null").output);
+  };
+  EXPECT_EQ(ids("student").back(), 261);
+  EXPECT_EQ(ids("teacher").back(), 269);
+}
+
+// A student that lost nothing but tokens is the teacher, given that the next token is one of those left.
+TEST_P(PruneVocabulary, TheTeacherIsComparedAndTaughtOverTheTokensThatAreLeft) {
+  ASSERT_EQ(prune("--vocabulary 260").code, 0);
+  write_text_file(folder_ / "held.txt", test::tiny_text(200, 2));
+  auto run = run_attar("eval " + path("student") + " --reference " + path("teacher") + " --data " + path("held.txt") +
+                       " --context 32 --json " + path("e.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  EXPECT_HAS(run.output, "the model's is a part of the reference's");
+  EXPECT_EQ(json("e.json")["kl_divergence"]["max"], 0.0);
+  run = run_attar("distill --teacher " + path("teacher") + " --student " + path("student") + " --data " + path("text.txt") +
+                  " --heldout " + path("held.txt") + " --steps 3 --batch 2 --context 32 --lr 1e-3 --warmup 1 --log-every 1 -o " +
+                  path("taught") + " --json " + path("d.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  std::istringstream log(read_text_file(folder_ / "taught/train.jsonl"));
+  std::string line;
+  ASSERT_TRUE(std::getline(log, line));
+  EXPECT_LT(nlohmann::json::parse(line)["kl"].get<double>(), 1e-6);
+  EXPECT_EQ(open_checkpoint(folder_ / "taught").config.vocab_size, 260);
+  EXPECT_EQ(json("d.json")["teacher_parameters"], open_checkpoint(folder_ / "teacher").parameter_count());
+}
+
+TEST_P(PruneVocabulary, GoesWithTheOtherCuts) {
+  ASSERT_EQ(prune("--vocabulary 258 --layers 2 --ffn 32 --hidden 16").code, 0);
+  const Checkpoint student = open_checkpoint(folder_ / "student");
+  EXPECT_EQ(student.at("model.embed_tokens.weight").shape, (Shape{258, 16}));
+  EXPECT_EQ(student.config.layers, 2);
+}
+
+TEST_P(PruneVocabulary, TheSearchMayCutItToo) {
+  const auto run = prune("--target-params 90% --vocabulary auto --json " + path("r.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto result = json("r.json");
+  EXPECT_LE(result["share"].get<double>(), 0.9);
+  EXPECT_LE(result["shape"]["vocabulary"], 270);
+  EXPECT_GE(result["shape"]["vocabulary"], 257);
+}
+
+TEST_P(PruneVocabulary, RefusesWhatCannotBeDone) {
+  const auto refused = [&](const std::string& arguments, const std::string& expected) {
+    const auto run = prune(arguments);
+    EXPECT_EQ(run.code, 2) << arguments << "\n" << run.output;
+    EXPECT_HAS(run.output, expected);
+    EXPECT_FALSE(fs::exists(folder_ / "student"));
+  };
+  refused("--vocabulary 256", "a vocabulary of 256 tokens is too small: 257 are bytes, special or added tokens");
+  refused("--vocabulary 271", "the tokenizer has 270");
+  refused("--vocabulary 271 --target-params 90%", "the tokenizer has 270");
+  refused("--vocabulary 0", "neither a number of tokens nor auto");
+  refused("--vocabulary most", "neither a number of tokens nor auto");
+  refused("--vocabulary auto", "needs --target-params");
+  fs::remove(folder_ / "teacher/tokenizer.json");
+  refused("--vocabulary 260", "has no tokenizer");
+  EXPECT_EQ(run_attar("prune " + path("teacher") + " -o " + path("student") + " --vocabulary 260").code, 2) << "no --data";
+}
+
+INSTANTIATE_TEST_SUITE_P(Heads, PruneVocabulary, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "tied" : "untied"; });
 
 }  // namespace
 }  // namespace attar

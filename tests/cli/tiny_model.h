@@ -46,11 +46,37 @@ inline nlohmann::json byte_tokenizer() {
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}}};
 }
 
+// The same with a few merges for tiny_text(), ids 256 to 268, and "<|end|>", 269, behind every text.
+inline nlohmann::json word_tokenizer() {
+  nlohmann::json file = byte_tokenizer();
+  nlohmann::json& model = file["model"];
+  int next = 256;
+  const std::string space = "\u0120";
+  for (const auto& [left, right] : std::vector<std::pair<std::string, std::string>>{
+           {"t", "h"}, {"th", "e"}, {space, "the"}, {space, "a"}, {"e", "e"}, {"s", "ee"}, {"see", "s"}, {space, "sees"},
+           {"A", "n"}, {"An", "a"}, {"C", "l"}, {"q", "u"}, {"qu", "x"}}) {
+    model["vocab"][left + right] = next++;
+    model["merges"].push_back({left, right});
+  }
+  file["added_tokens"] = {{{"id", 269}, {"content", "<|end|>"}, {"special", true}, {"normalized", false}}};
+  file["post_processor"] = {{"type", "TemplateProcessing"},
+                            {"single", {{{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+                                        {{"SpecialToken", {{"id", "<|end|>"}, {"type_id", 0}}}}}},
+                            {"special_tokens", {{"<|end|>", {{"id", "<|end|>"}, {"ids", {269}}, {"tokens", {"<|end|>"}}}}}}};
+  return file;
+}
+inline nlohmann::json word_config(bool tied) {
+  nlohmann::json json = tiny_config();
+  json.update({{"vocab_size", 272}, {"tie_word_embeddings", tied}, {"eos_token_id", 269}, {"pad_token_id", 271}});
+  return json;
+}
+
 // config.json and tokenizer.json, and uniform random weights from the seed unless it is negative.
-inline void write_tiny_folder(const std::filesystem::path& folder, int seed = -1, const nlohmann::json& json = tiny_config()) {
+inline void write_tiny_folder(const std::filesystem::path& folder, int seed = -1, const nlohmann::json& json = tiny_config(),
+                              const nlohmann::json& tokenizer = byte_tokenizer()) {
   std::filesystem::create_directories(folder);
   write_text_file(folder / "config.json", json.dump());
-  write_text_file(folder / "tokenizer.json", byte_tokenizer().dump());
+  write_text_file(folder / "tokenizer.json", tokenizer.dump());
   if (seed < 0) return;
   Checkpoint checkpoint;
   checkpoint.config = parse_config(json, "tiny");

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "convert/vocabulary.h"
 #include "tests/distill/tiny.h"
 #include "tests/support.h"
 
@@ -78,6 +79,26 @@ TEST_P(PruneFamily, CuttingNothingKeepsTheModel) {
   ASSERT_EQ(student.tensors.size(), teacher.tensors.size());
   for (const Tensor& tensor : student.tensors) EXPECT_EQ(read_floats(tensor), read_floats(teacher.at(tensor.name))) << tensor.name;
   EXPECT_TRUE(at::equal(logits_of(student, chunks), logits_of(teacher, chunks)));
+}
+
+// A model over some of its tokens gives their logits and nothing else.
+TEST_P(PruneFamily, FewerTokensHaveTheLogitsTheyHad) {
+  const auto decoder = lively_decoder(family_json(GetParam()), 9);
+  TokenizerData tokenizer;
+  tokenizer.kind = TokenizerKind::kByteBpe;
+  for (int id = 0; id < 256; ++id) tokenizer.tokens.push_back(cat("token ", id));
+  tokenizer.types.assign(256, TokenType::kNormal);
+  const Checkpoint teacher = to_checkpoint(*decoder, tokenizer);
+  std::vector<std::int64_t> kept;
+  for (std::int64_t id = 0; id < 256; id += 1 + id % 3) kept.push_back(id);
+  const auto chunks = test::tiny_chunks(3, 20, 2);
+  std::vector<Ids> original = chunks;
+  for (Ids& chunk : original)
+    for (std::int64_t& id : chunk) id = kept[static_cast<std::size_t>(id)];
+  const at::Tensor expected = logits_of(teacher, original).index_select(-1, at::tensor(kept));
+  const at::Tensor logits = logits_of(select_tokens(teacher, kept), chunks);
+  EXPECT_EQ(logits.sizes(), expected.sizes());
+  EXPECT_LT((logits - expected).abs().max().item<float>(), 1e-5f);
 }
 
 // MLP channels and heads whose output weights are zero do nothing; a student without them computes the same.
@@ -221,6 +242,30 @@ TEST(FindShape, StaysUnderTheTargetInLegalSteps) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("the smallest has"), std::string::npos);
   }
+}
+
+// Where few tokens do most of the work, a vocabulary costs less than depth or width.
+TEST(FindShape, CutsTheVocabularyFirstWhereItIsHardlyUsed) {
+  auto json = test::tiny_json();
+  json.update({{"hidden_size", 288}, {"intermediate_size", 768}, {"num_hidden_layers", 6}, {"num_attention_heads", 6},
+               {"num_key_value_heads", 6}, {"head_dim", 48}, {"vocab_size", 32000}});
+  const ModelConfig config = parse_config(json, "test");
+  TokenRanking tokens;
+  tokens.order.resize(32000);
+  tokens.required = 259;
+  for (int n = 0; n <= 32000 - 259; ++n) tokens.length.push_back(1'000'000 + static_cast<std::int64_t>(3e6 * std::exp(-n / 500.0)));
+  const std::uint64_t full = parameter_count(config), target = full * 6 / 10;
+  const StudentShape shape = find_shape(config, target, {}, &tokens);
+  EXPECT_EQ(shape.layers, 6);
+  EXPECT_EQ(shape.hidden, 288);
+  EXPECT_EQ(shape.ffn, 768);
+  EXPECT_EQ(shape.heads, 6);
+  EXPECT_EQ(shape.vocabulary, (target - (full - 32000 * 288)) / 288 / 32 * 32);
+  const StudentShape small = find_shape(config, full / 4, {}, &tokens);  // tokens alone do not make room for that
+  EXPECT_LE(parameter_count(shaped_config(config, small)), full / 4);
+  EXPECT_LT(small.ffn * small.hidden * small.layers, 768 * 288 * 6);
+  EXPECT_GE(small.vocabulary, 259);
+  EXPECT_EQ(find_shape(config, full, {}, &tokens).vocabulary, 32000);
 }
 
 TEST(LegalStep, KeepsWhatQuantizersLike) {

@@ -32,6 +32,15 @@ TEST(Statistics, MeanKeepsItsDigitsOverManyValues) {
   EXPECT_NEAR(mean(values).uncertainty, 0, 1e-15);
 }
 
+TEST(Statistics, BitsPerByte) {
+  // 6 nats over 4 bytes, 1.5 nats a byte. What is left of each: 1 - 1.5, 5 - 4.5: mean square 0.25, error 0.5 nats per token
+  // of two bytes.
+  const std::vector<double> nll{1, 5}, bytes{1, 3};
+  EXPECT_DOUBLE_EQ(bits_per_byte(nll, bytes).value, 1.5 / std::log(2.0));
+  EXPECT_DOUBLE_EQ(bits_per_byte(nll, bytes).uncertainty, 0.25 / std::log(2.0));
+  EXPECT_TRUE(std::isnan(bits_per_byte(nll, {}).value));
+}
+
 TEST(Statistics, RootMeanSquare) {
   // Squares 9 and 16: mean 12.5, error of it sqrt(3.5^2 / 1) = 3.5; divided by twice the root.
   const std::vector<double> values{3, -4};
