@@ -55,7 +55,7 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
   const at::NoGradGuard no_grad;
   const OneTorchThread one_thread;
   const auto original = load_decoder(model);
-  Divergence divergence(*original, chunks, {0, static_cast<std::int64_t>(chunks.front().size())});
+  DivergenceMeter divergence(*original, chunks, {0, static_cast<std::int64_t>(chunks.front().size())});
   std::size_t matrices = 0;
   for (const Tensor& tensor : model.tensors) matrices += tensor.shape.size() >= 2;
   Progress progress("sensitivity", matrices, "matrices");

@@ -25,7 +25,7 @@ std::int64_t place_of(const std::string& name, std::int64_t layers) {
 
 }  // namespace
 
-Divergence::Divergence(Decoder& original, const std::vector<Ids>& chunks, Positions positions)
+DivergenceMeter::DivergenceMeter(Decoder& original, const std::vector<Ids>& chunks, Positions positions)
     : original_(original), changed_(share_weights(original)), chunks_(chunks), positions_(positions), final_(chunks.size()),
       hidden_(chunks.size()) {
   for_each_chunk(*changed_, [&](std::size_t i, Decoder& own, Decoder&) {
@@ -36,7 +36,7 @@ Divergence::Divergence(Decoder& original, const std::vector<Ids>& chunks, Positi
   });
 }
 
-double Divergence::with(const std::string& name, const at::Tensor& value) {
+double DivergenceMeter::with(const std::string& name, const at::Tensor& value) {
   const std::int64_t place = place_of(name, layers());
   at::Tensor& W = changed_->parameter(name);
   W.set_data(value);
@@ -46,9 +46,9 @@ double Divergence::with(const std::string& name, const at::Tensor& value) {
   return mean;
 }
 
-double Divergence::of(Decoder& changed) { return mean_from(changed, kEmbedding); }
+double DivergenceMeter::of(Decoder& changed) { return mean_from(changed, kEmbedding); }
 
-double Divergence::output_error(const std::string& name, const at::Tensor& value) {
+double DivergenceMeter::output_error(const std::string& name, const at::Tensor& value) {
   const std::int64_t place = place_of(name, layers());
   const std::string linear = name.substr(0, name.size() - std::string_view(".weight").size());
   go_to(std::max<std::int64_t>(place, 0));
@@ -73,7 +73,7 @@ double Divergence::output_error(const std::string& name, const at::Tensor& value
   return all.output > 0 ? all.error / all.output : 0.0;
 }
 
-void Divergence::go_to(std::int64_t layer) {
+void DivergenceMeter::go_to(std::int64_t layer) {
   const bool back = layer < layer_;
   for_each_chunk(*changed_, [&](std::size_t i, Decoder& own, Decoder&) {
     if (back) hidden_[i] = own.embed(ids(i));
@@ -82,7 +82,7 @@ void Divergence::go_to(std::int64_t layer) {
   layer_ = layer;
 }
 
-double Divergence::mean_from(Decoder& changed, std::int64_t place) {
+double DivergenceMeter::mean_from(Decoder& changed, std::int64_t place) {
   std::vector<double> sums(chunks_.size());
   for_each_chunk(changed, [&](std::size_t i, Decoder& own, Decoder& other) {
     at::Tensor hidden = place == kEmbedding ? other.embed(ids(i)) : hidden_[i];
@@ -95,11 +95,11 @@ double Divergence::mean_from(Decoder& changed, std::int64_t place) {
   return std::max(0.0, sum / static_cast<double>(static_cast<std::int64_t>(chunks_.size()) * (positions_.end - positions_.begin)));
 }
 
-at::Tensor Divergence::scored(Decoder& decoder, const at::Tensor& hidden) const {
+at::Tensor DivergenceMeter::scored(Decoder& decoder, const at::Tensor& hidden) const {
   return decoder.final_norm(hidden).narrow(1, positions_.begin, positions_.end - positions_.begin);
 }
 
-void Divergence::for_each_chunk(Decoder& changed, const Work& work) {
+void DivergenceMeter::for_each_chunk(Decoder& changed, const Work& work) {
   const auto workers = std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(chunks_.size()));
   std::atomic<std::size_t> next{0};
   parallel_for(workers, [&](std::int64_t) {

@@ -20,10 +20,10 @@ struct Positions {
 // Mean KL(original || changed) over these positions of all chunks, which have one length. Chunks run in parallel, each on one thread:
 // the same at any number of threads. Hidden states are kept before one layer, so asking for tensors in the order of the layers costs
 // only the layers behind each.
-class Divergence {
+class DivergenceMeter {
  public:
   // LibTorch must be set to one thread (OneTorchThread). `original` and `chunks` outlive this.
-  Divergence(Decoder& original, const std::vector<Ids>& chunks, Positions positions);
+  DivergenceMeter(Decoder& original, const std::vector<Ids>& chunks, Positions positions);
 
   // With `value` in the place of the tensor of that name. Not below 0.
   double with(const std::string& name, const at::Tensor& value);

@@ -35,7 +35,7 @@ LayerView view_layers(const Checkpoint& original, const Checkpoint& quantized, c
   const at::NoGradGuard no_grad;
   const OneTorchThread one_thread;
   const auto model = load_decoder(original);
-  Divergence divergence(*model, chunks, positions);
+  DivergenceMeter divergence(*model, chunks, positions);
   LayerView view;
   Progress progress("layers", original.tensors.size(), "tensors");
   for (const Tensor& W : original.tensors) {
