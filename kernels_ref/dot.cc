@@ -15,7 +15,7 @@ constexpr int kLanes = 16;
 
 // --- activations -----------------------------------------------------------------------------------------------------
 
-float largest_magnitude(std::span<const float> x) {
+float largest_magnitude(Span<const float> x) {
   float most = 0;
   for (const float v : x) {
     if (!std::isfinite(v)) fail("[activations] a value is ", v, ", not a finite number");
@@ -44,7 +44,7 @@ void sum_by_16(const std::int8_t* q, int n, Packed<std::int16_t>* sums) {
   }
 }
 
-BlockQ8_0 to_q8_0(std::span<const float> x) {
+BlockQ8_0 to_q8_0(Span<const float> x) {
   const float d = largest_magnitude(x) / 127.0f;
   if (d > 65504.0f) fail("[activations] ", d * 127.0f, " overflows the f16 scale of q8_0");
   BlockQ8_0 block;
@@ -53,7 +53,7 @@ BlockQ8_0 to_q8_0(std::span<const float> x) {
   return block;
 }
 
-BlockQ8_K to_q8_k(std::span<const float> x) {
+BlockQ8_K to_q8_k(Span<const float> x) {
   const float most = largest_magnitude(x);
   BlockQ8_K block;
   block.d = most < 0x1p-100f ? 0.0f : most / 127.0f;  // its inverse must be finite
@@ -125,7 +125,8 @@ float dot_blocks(const std::byte* row, const std::byte* activations, std::size_t
 
 float dot_checked(Type type, const std::byte* row, const std::byte* activations, std::size_t weights) {
   float result = 0;
-  with_block(type, [&]<class Block>() {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     if constexpr (Block::kWeights == 32) {
       result = dot_blocks<Block, BlockQ8_0>(row, activations, weights / 32);
     } else {
@@ -143,10 +144,11 @@ Type activation_type(Type weights) {
   return entry.block_weights == 32 ? Type::kQ8_0 : Type::kQ8_K;
 }
 
-void encode_activations(Type type, std::span<const float> x, std::span<std::byte> out) {
+void encode_activations(Type type, Span<const float> x, Span<std::byte> out) {
   if (const std::uint64_t wanted = row_bytes(type, x.size()); out.size() != wanted)
     fail("[activations] ", x.size(), " values in ", info(type).name, " are ", wanted, " bytes, not ", out.size());
-  const auto encode = [&]<class Block>(Block (*round)(std::span<const float>), std::size_t weights) {
+  const auto encode = [&](auto round, std::size_t weights) {
+    using Block = decltype(round(x));
     for (std::size_t b = 0; b * weights < x.size(); ++b) {
       const Block block = round(x.subspan(b * weights, weights));
       std::memcpy(out.data() + b * sizeof(Block), &block, sizeof(Block));
@@ -160,7 +162,7 @@ void encode_activations(Type type, std::span<const float> x, std::span<std::byte
   }
 }
 
-float dot_row(Type type, ByteView row, std::span<const float> x) {
+float dot_row(Type type, ByteView row, Span<const float> x) {
   if (const std::uint64_t wanted = row_bytes(type, x.size()); row.size() != wanted)
     fail("[dot] a row of ", x.size(), " weights in ", info(type).name, " is ", wanted, " bytes, not ", row.size());
   // In parts of 256 weights, which stay in the cache; a row that is one group is one part.
@@ -169,7 +171,7 @@ float dot_row(Type type, ByteView row, std::span<const float> x) {
   float lanes[kLanes] = {};
   for (std::size_t begin = 0; begin < x.size(); begin += part) {
     const std::size_t n = std::min(part, x.size() - begin);
-    decode_row(type, row.subspan(row_bytes(type, begin), row_bytes(type, n)), std::span(w).first(n));
+    decode_row(type, row.subspan(row_bytes(type, begin), row_bytes(type, n)), Span<float>(w).first(n));
     const float* v = x.data() + begin;
     std::size_t i = 0;
     for (; i + kLanes <= n; i += kLanes)
@@ -181,13 +183,14 @@ float dot_row(Type type, ByteView row, std::span<const float> x) {
   return lanes[0];
 }
 
-BlockSums block_sums(Type type, ByteView block, std::span<const std::int8_t> q) {
+BlockSums block_sums(Type type, ByteView block, Span<const std::int8_t> q) {
   const TypeInfo& entry = info(type);
   if (activation_type(type) == Type::kF32 || block.size() != static_cast<std::size_t>(entry.block_bytes) ||
       q.size() != static_cast<std::size_t>(entry.block_weights))
     fail("[dot] ", entry.name, ": ", block.size(), " bytes and ", q.size(), " activations are not one block of integers");
   BlockSums sums;
-  with_block(type, [&]<class Block>() {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     const Block& loaded = block_at<Block>(block.data(), 0);
     BlockScales s;
     std::uint8_t codes[Block::kWeights];
@@ -214,7 +217,7 @@ float dot_row_quantized(Type type, ByteView row, ByteView activations, std::uint
   return dot_row(type, row, x);
 }
 
-void matvec(Type type, ByteView weights, std::int64_t rows, std::span<const float> x, std::span<float> y) {
+void matvec(Type type, ByteView weights, std::int64_t rows, Span<const float> x, Span<float> y) {
   const std::uint64_t stride = row_bytes(type, x.size());
   if (rows < 0 || y.size() != static_cast<std::uint64_t>(rows) ||
       weights.size() != checked_mul(stride, static_cast<std::uint64_t>(rows), "[matvec] size of the matrix"))
@@ -234,12 +237,13 @@ void matvec(Type type, ByteView weights, std::int64_t rows, std::span<const floa
   };
   // Starting threads costs more than a small matrix.
   constexpr std::int64_t kSmall = 1 << 18;
-  const std::int64_t per_chunk = std::max<std::int64_t>(1, kSmall / 4 / std::max<std::int64_t>(1, std::ssize(x)));
+  const auto columns = static_cast<std::int64_t>(x.size());
+  const std::int64_t per_chunk = std::max<std::int64_t>(1, kSmall / 4 / std::max<std::int64_t>(1, columns));
   const std::int64_t chunks = (rows + per_chunk - 1) / per_chunk;
   const auto chunk = [&](std::int64_t c) {
     for (std::int64_t r = c * per_chunk; r < std::min(rows, (c + 1) * per_chunk); ++r) row(r);
   };
-  if (rows * std::ssize(x) <= kSmall) {
+  if (rows * columns <= kSmall) {
     for (std::int64_t c = 0; c < chunks; ++c) chunk(c);
   } else {
     parallel_for(chunks, chunk);

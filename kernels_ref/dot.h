@@ -7,7 +7,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include "base/span.h"
 
 #include "base/bytes.h"
 #include "kernels_ref/types.h"
@@ -19,10 +19,10 @@ namespace attar {
 Type activation_type(Type weights);
 
 // x in kQ8_0, kQ8_K or kF32. out: row_bytes(type, x.size()). Throws Error for NaN, Inf, or what overflows the scale.
-void encode_activations(Type type, std::span<const float> x, std::span<std::byte> out);
+void encode_activations(Type type, Span<const float> x, Span<std::byte> out);
 
 // Float activations. row: row_bytes(type, x.size()) bytes of any type.
-float dot_row(Type type, ByteView row, std::span<const float> x);
+float dot_row(Type type, ByteView row, Span<const float> x);
 
 // Activations as encode_activations(activation_type(type), ...) gave them. weights: the length of the row.
 float dot_row_quantized(Type type, ByteView row, ByteView activations, std::uint64_t weights);
@@ -31,10 +31,10 @@ float dot_row_quantized(Type type, ByteView row, ByteView activations, std::uint
 struct BlockSums {
   std::int32_t product = 0, minimum = 0;
 };
-BlockSums block_sums(Type type, ByteView block, std::span<const std::int8_t> q);
+BlockSums block_sums(Type type, ByteView block, Span<const std::int8_t> q);
 
 // y[r] = weights[r] . x for `rows` rows that follow each other; through the integer path where there is one. Spread over
 // the threads; the result does not depend on their number.
-void matvec(Type type, ByteView weights, std::int64_t rows, std::span<const float> x, std::span<float> y);
+void matvec(Type type, ByteView weights, std::int64_t rows, Span<const float> x, Span<float> y);
 
 }  // namespace attar

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <span>
+#include "base/span.h"
 
 #include "base/half.h"
 #include "kernels_ref/blocks.h"
@@ -98,7 +98,7 @@ struct ScaleFit {
 // Tries the scales that map the weight of largest magnitude to each of the targets, and those that map the weight that
 // matters most (if it is another one) to small levels; then refines the best.
 template <class Levels>
-ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, std::span<const float> targets) {
+ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, Span<const float> targets) {
   float extreme = 0, heavy = 0, most = 0;
   for (int i = 0; i < n; ++i) {
     if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
