@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/span.h"
-
 #include "kernels_ref/packing.h"
 #include "kernels_ref/search.h"
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include "base/span.h"
 
 #include "kernels_ref/types.h"
 

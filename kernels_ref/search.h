@@ -10,9 +10,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include "base/span.h"
 
 #include "base/half.h"
+#include "base/span.h"
 #include "kernels_ref/blocks.h"
 
 namespace attar::search {
