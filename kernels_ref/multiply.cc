@@ -2,24 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 
 #include "base/checked.h"
 #include "base/threads.h"
+#include "kernels_ref/spread.h"
 #include "kernels_ref/variants.h"
 
 namespace attar {
 namespace {
 
 constexpr std::size_t kFewTokens = 4;  // below, repacking a matrix costs more than it saves
-
-// work(i) for i in [0, count) on the threads, if there is enough to do. Which thread does what makes no difference.
-template <class Work>
-void spread(std::size_t count, std::size_t weights, const Work& work) {
-  [[maybe_unused]] const int threads = weights < (std::size_t{1} << 15) ? 1 : thread_count();
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
-  for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(count); ++i) work(static_cast<std::size_t>(i));
-}
 
 void multiply_floats(const Matrix& W, const Activations& x, Span<float> Y) {
   const auto dot = active_variant().dot;

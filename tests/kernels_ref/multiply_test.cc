@@ -50,23 +50,17 @@ std::vector<float> normal_like(std::size_t count, Random& random) {
   return x;
 }
 
-struct Exact {
-  double value = 0, magnitude = 0;  // sum and, for the tolerance, what its terms amount to
+// A row as exact sums see it. `spare`: what a kernel may add and take away again, codes being unsigned inside.
+struct Row {
+  std::vector<float> w, spare;
 };
 
-Exact exact_product(Type type, ByteView row, const RoundedVector& x, std::size_t columns) {
-  std::vector<float> w(columns);
-  decode_row(type, row, w);
-  const RowGrid grid = read_grid(type, row, columns);
-  Exact exact;
-  for (std::size_t i = 0; i < columns; ++i) {
-    const double v = x.q != nullptr ? static_cast<double>(x.d[i / 32]) * x.q[i] : static_cast<double>(x.x[i]);
-    exact.value += static_cast<double>(w[i]) * v;
-    // Kernels may take codes as unsigned and give back the bias.
-    const double bias = std::fabs(static_cast<double>(grid.scale[i / info(type).grid.group])) * 128;
-    exact.magnitude += (std::fabs(static_cast<double>(w[i])) + bias) * std::fabs(v);
-  }
-  return exact;
+Row decoded(Type type, ByteView bytes, std::size_t columns) {
+  Row row{std::vector<float>(columns), std::vector<float>(columns)};
+  decode_row(type, bytes, row.w);
+  const RowGrid grid = read_grid(type, bytes, columns);
+  for (std::size_t i = 0; i < columns; ++i) row.spare[i] = std::fabs(row.w[i]) + 128 * std::fabs(grid.scale[i / info(type).grid.group]);
+  return row;
 }
 
 class Multiply : public ::testing::TestWithParam<std::tuple<std::string, Type>> {};
@@ -76,30 +70,35 @@ TEST_P(Multiply, IsTheSumOfDecodedProducts) {
   const WithVariant with(variant);
   Random random(static_cast<std::uint64_t>(type) + 1);
   const std::size_t block = info(type).block_weights == 256 ? 256 : 32;
-  for (const std::size_t blocks : {1, 2, 3, 5, 8, 9, 13}) {
-    const std::size_t columns = block * blocks;
-    for (const std::size_t rows : {1, 3, 17, 40}) {
+  for (const std::size_t blocks : {1, 3, 8, 13}) {
+    const std::size_t columns = block * blocks, stride = row_bytes(type, columns);
+    for (const std::size_t rows : {1, 3, 19}) {
       // Not where an allocator would put it, and nothing readable behind it.
       const Bytes bits = any_bits(type, rows, columns, random);
       const std::size_t shift = random.below(64);
       Bytes memory(shift + bits.size());
       std::copy(bits.begin(), bits.end(), memory.begin() + static_cast<std::ptrdiff_t>(shift));
       const Matrix W{type, ByteView(memory).subspan(shift), rows, columns};
+      std::vector<Row> exact;
+      for (std::size_t r = 0; r < rows; ++r) exact.push_back(decoded(type, W.bytes.subspan(r * stride, stride), columns));
       for (const Rounding rounding : {Rounding::kNone, default_rounding(type), Rounding::kRow}) {
-        if (!can_multiply(type, rounding)) continue;
-        for (const std::size_t tokens : {1, 2, 4, 9, 17}) {
+        for (const std::size_t tokens : {1, 3, 11}) {
           const std::vector<float> values = normal_like(tokens * columns, random);
           Activations x;
           x.round(rounding, values, tokens);
           std::vector<float> Y(tokens * rows, std::nanf(""));
           multiply(W, x, Y);
           for (std::size_t t = 0; t < tokens; ++t) {
+            const RoundedVector v = x.token(t);
             for (std::size_t r = 0; r < rows; ++r) {
-              const std::size_t stride = row_bytes(type, columns);
-              const Exact exact = exact_product(type, W.bytes.subspan(r * stride, stride), x.token(t), columns);
-              ASSERT_NEAR(Y[t * rows + r], exact.value, 1e-6 * exact.magnitude)
-                  << columns << " columns, row " << r << " of " << rows << ", token " << t << " of " << tokens
-                  << ", rounding " << static_cast<int>(rounding);
+              double sum = 0, terms = 0;
+              for (std::size_t i = 0; i < columns; ++i) {
+                const double a = v.q != nullptr ? static_cast<double>(v.d[i / 32]) * v.q[i] : static_cast<double>(v.x[i]);
+                sum += static_cast<double>(exact[r].w[i]) * a;
+                terms += static_cast<double>(exact[r].spare[i]) * std::fabs(a);
+              }
+              ASSERT_NEAR(Y[t * rows + r], sum, 1e-6 * terms) << columns << " columns, row " << r << " of " << rows << ", token " << t
+                                                              << " of " << tokens << ", rounding " << static_cast<int>(rounding);
             }
           }
         }
