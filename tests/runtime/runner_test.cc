@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/files.h"
 #include "convert/safetensors.h"
 #include "tests/support.h"
 
