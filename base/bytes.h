@@ -1,24 +1,23 @@
 // The only place that touches raw bytes and endianness: cursors over little-endian data.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include "base/error.h"
+#include "base/span.h"
 
 namespace attar {
 
-static_assert(std::endian::native == std::endian::little, "every format here is little-endian; so must the machine be");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "every format here is little-endian; so must the machine be");
 
 using Bytes = std::vector<std::byte>;
-using ByteView = std::span<const std::byte>;
+using ByteView = Span<const std::byte>;
 
 inline std::string_view as_text(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

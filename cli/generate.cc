@@ -32,14 +32,17 @@ int run_generate(TextOptions& options) {
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const torch::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
-  const auto decoder = kernels ? load_decoder_packed(checkpoint) : load_decoder(checkpoint, device);
+  const auto runner = kernels ? std::make_unique<Runner>(checkpoint) : nullptr;
+  const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);
   const Ids prompt = tokenizer.encode(text, true);
   options.generate.seed = options.common.seed;
 
   if (!options.ids) std::cout << text << std::flush;
-  const Generated result = generate(*decoder, tokenizer, prompt, options.generate, [&](std::string_view piece) {
+  const auto show = [&](std::string_view piece) {
     if (!options.ids) std::cout << piece << std::flush;
-  });
+  };
+  const Generated result = kernels ? generate(*runner, tokenizer, prompt, options.generate, show)
+                                   : generate(*decoder, tokenizer, prompt, options.generate, show);
   if (options.ids) std::cout << nlohmann::json(result.ids).dump();
   std::cout << std::endl;
 

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "base/checked.h"
-#include "base/threads.h"
 #include "kernels_ref/packing.h"
 
 namespace attar {
@@ -13,53 +11,12 @@ namespace {
 
 constexpr int kLanes = 16;
 
-// --- activations -----------------------------------------------------------------------------------------------------
-
-float largest_magnitude(std::span<const float> x) {
-  float most = 0;
-  for (const float v : x) {
-    if (!std::isfinite(v)) fail("[activations] a value is ", v, ", not a finite number");
-    most = std::max(most, std::fabs(v));
-  }
-  return most;
-}
-
-// q = x / d to nearest, within -127 .. 127. d may be 0.
-void round_to_bytes(const float* x, int n, float d, std::int8_t* q) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
-  const float inverse = d != 0 ? 1.0f / d : 0.0f;
-  for (int i = 0; i < n; ++i) {
-    float v = x[i] * inverse;
-    v = v < -127.0f ? -127.0f : v;
-    v = v > 127.0f ? 127.0f : v;
-    q[i] = static_cast<std::int8_t>(static_cast<int>((v + kRound) - kRound));
-  }
-}
-
-void sum_by_16(const std::int8_t* q, int n, Packed<std::int16_t>* sums) {
+void sum_by_16(const std::int8_t* q, int n, std::int16_t* sums) {
   for (int g = 0; g < n / 16; ++g) {
     int sum = 0;
     for (int i = 16 * g; i < 16 * (g + 1); ++i) sum += q[i];
     sums[g] = static_cast<std::int16_t>(sum);
   }
-}
-
-BlockQ8_0 to_q8_0(std::span<const float> x) {
-  const float d = largest_magnitude(x) / 127.0f;
-  if (d > 65504.0f) fail("[activations] ", d * 127.0f, " overflows the f16 scale of q8_0");
-  BlockQ8_0 block;
-  block.d = f16_from_f32(d);
-  round_to_bytes(x.data(), 32, f32_from_f16(block.d), block.qs);
-  return block;
-}
-
-BlockQ8_K to_q8_k(std::span<const float> x) {
-  const float most = largest_magnitude(x);
-  BlockQ8_K block;
-  block.d = most < 0x1p-100f ? 0.0f : most / 127.0f;  // its inverse must be finite
-  round_to_bytes(x.data(), 256, block.d, block.qs);
-  sum_by_16(block.qs, 256, block.bsums);
-  return block;
 }
 
 // --- integer products ------------------------------------------------------------------------------------------------
@@ -71,7 +28,7 @@ void load_levels(const std::uint8_t* codes, int n, std::int16_t* levels) {
 
 // sums16: sums of 16 q; only read where there are minima per group.
 template <class Block>
-BlockSums sums_of(const std::int16_t* levels, const BlockScales& s, const std::int8_t* q, const Packed<std::int16_t>* sums16) {
+BlockSums sums_of(const std::int16_t* levels, const BlockScales& s, const std::int8_t* q, const std::int16_t* sums16) {
   BlockSums sums;
   if constexpr (Block::kWeights == 32) {
     for (int i = 0; i < 32; ++i) sums.product += levels[i] * q[i];
@@ -91,13 +48,8 @@ BlockSums sums_of(const std::int16_t* levels, const BlockScales& s, const std::i
   return sums;
 }
 
-inline float scale_of(const BlockQ8_0& block) { return f32_from_f16(block.d); }
-inline float scale_of(const BlockQ8_K& block) { return block.d; }
-inline const Packed<std::int16_t>* sums_by_16(const BlockQ8_0&) { return nullptr; }
-inline const Packed<std::int16_t>* sums_by_16(const BlockQ8_K& block) { return block.bsums; }
-
-template <class Block, class Activations>
-float dot_blocks(const std::byte* row, const std::byte* activations, std::size_t blocks) {
+template <class Block>
+float dot_blocks(const std::byte* row, const RoundedVector& x, std::size_t blocks) {
   // 256 weights at a time: unpacking and multiplying are separate loops, long enough to vectorise well.
   constexpr std::size_t kChunk = kSuperBlock / Block::kWeights;
   std::uint8_t codes[kSuperBlock];
@@ -113,54 +65,33 @@ float dot_blocks(const std::byte* row, const std::byte* activations, std::size_t
     }
     load_levels<Block>(codes, static_cast<int>(count) * Block::kWeights, levels);
     for (std::size_t b = 0; b < count; ++b) {
-      const Activations& x = block_at<Activations>(activations, begin + b);
-      const BlockSums sums = sums_of<Block>(levels + b * Block::kWeights, scales[b], x.qs, sums_by_16(x));
+      const std::size_t at = (begin + b) * Block::kWeights;
+      const BlockSums sums = sums_of<Block>(levels + b * Block::kWeights, scales[b], x.q + at, x.sums + at / 16);
       float value = scales[b].d * static_cast<float>(sums.product);
       if constexpr (Block::kHasOffset) value -= scales[b].dmin * static_cast<float>(sums.minimum);
-      total += scale_of(x) * value;
+      total += x.d[at / 32] * value;
     }
   }
   return total;
 }
 
-float dot_checked(Type type, const std::byte* row, const std::byte* activations, std::size_t weights) {
+}  // namespace
+
+Type activation_type(Type weights) {
+  constexpr Type kTypes[] = {Type::kF32, Type::kQ8_0, Type::kQ8_K};
+  return kTypes[static_cast<int>(default_rounding(weights))];
+}
+
+float dot_integers(Type type, const std::byte* row, const RoundedVector& x, std::size_t weights) {
   float result = 0;
-  with_block(type, [&]<class Block>() {
-    if constexpr (Block::kWeights == 32) {
-      result = dot_blocks<Block, BlockQ8_0>(row, activations, weights / 32);
-    } else {
-      result = dot_blocks<Block, BlockQ8_K>(row, activations, weights / 256);
-    }
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
+    result = dot_blocks<Block>(row, x, weights / Block::kWeights);
   });
   return result;
 }
 
-}  // namespace
-
-Type activation_type(Type weights) {
-  const TypeInfo& entry = info(weights);
-  if (entry.grid.group == 0 || group_format(weights)) return Type::kF32;
-  return entry.block_weights == 32 ? Type::kQ8_0 : Type::kQ8_K;
-}
-
-void encode_activations(Type type, std::span<const float> x, std::span<std::byte> out) {
-  if (const std::uint64_t wanted = row_bytes(type, x.size()); out.size() != wanted)
-    fail("[activations] ", x.size(), " values in ", info(type).name, " are ", wanted, " bytes, not ", out.size());
-  const auto encode = [&]<class Block>(Block (*round)(std::span<const float>), std::size_t weights) {
-    for (std::size_t b = 0; b * weights < x.size(); ++b) {
-      const Block block = round(x.subspan(b * weights, weights));
-      std::memcpy(out.data() + b * sizeof(Block), &block, sizeof(Block));
-    }
-  };
-  switch (type) {
-    case Type::kF32: std::memcpy(out.data(), x.data(), x.size_bytes()); return;
-    case Type::kQ8_0: return encode(to_q8_0, 32);
-    case Type::kQ8_K: return encode(to_q8_k, 256);
-    default: fail("[activations] ", info(type).name, " is not a type for activations");
-  }
-}
-
-float dot_row(Type type, ByteView row, std::span<const float> x) {
+float dot_row(Type type, ByteView row, Span<const float> x) {
   if (const std::uint64_t wanted = row_bytes(type, x.size()); row.size() != wanted)
     fail("[dot] a row of ", x.size(), " weights in ", info(type).name, " is ", wanted, " bytes, not ", row.size());
   // In parts of 256 weights, which stay in the cache; a row that is one group is one part.
@@ -169,7 +100,7 @@ float dot_row(Type type, ByteView row, std::span<const float> x) {
   float lanes[kLanes] = {};
   for (std::size_t begin = 0; begin < x.size(); begin += part) {
     const std::size_t n = std::min(part, x.size() - begin);
-    decode_row(type, row.subspan(row_bytes(type, begin), row_bytes(type, n)), std::span(w).first(n));
+    decode_row(type, row.subspan(row_bytes(type, begin), row_bytes(type, n)), Span<float>(w).first(n));
     const float* v = x.data() + begin;
     std::size_t i = 0;
     for (; i + kLanes <= n; i += kLanes)
@@ -181,18 +112,19 @@ float dot_row(Type type, ByteView row, std::span<const float> x) {
   return lanes[0];
 }
 
-BlockSums block_sums(Type type, ByteView block, std::span<const std::int8_t> q) {
+BlockSums block_sums(Type type, ByteView block, Span<const std::int8_t> q) {
   const TypeInfo& entry = info(type);
   if (activation_type(type) == Type::kF32 || block.size() != static_cast<std::size_t>(entry.block_bytes) ||
       q.size() != static_cast<std::size_t>(entry.block_weights))
     fail("[dot] ", entry.name, ": ", block.size(), " bytes and ", q.size(), " activations are not one block of integers");
   BlockSums sums;
-  with_block(type, [&]<class Block>() {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     const Block& loaded = block_at<Block>(block.data(), 0);
     BlockScales s;
     std::uint8_t codes[Block::kWeights];
     std::int16_t levels[Block::kWeights];
-    Packed<std::int16_t> sums16[16];
+    std::int16_t sums16[16];
     load_scales(loaded, s);
     load_codes(loaded, codes);
     load_levels<Block>(codes, Block::kWeights, levels);
@@ -208,42 +140,14 @@ float dot_row_quantized(Type type, ByteView row, ByteView activations, std::uint
     fail("[dot] ", weights, " weights in ", info(type).name, " with activations in ", info(wanted).name, " are ",
          row_bytes(type, weights), " and ", row_bytes(wanted, weights), " bytes, not ", row.size(), " and ",
          activations.size());
-  if (wanted != Type::kF32) return dot_checked(type, row.data(), activations.data(), weights);
-  std::vector<float> x(weights);
-  std::memcpy(x.data(), activations.data(), activations.size());
-  return dot_row(type, row, x);
-}
-
-void matvec(Type type, ByteView weights, std::int64_t rows, std::span<const float> x, std::span<float> y) {
-  const std::uint64_t stride = row_bytes(type, x.size());
-  if (rows < 0 || y.size() != static_cast<std::uint64_t>(rows) ||
-      weights.size() != checked_mul(stride, static_cast<std::uint64_t>(rows), "[matvec] size of the matrix"))
-    fail("[matvec] ", rows, " rows of ", x.size(), " weights in ", info(type).name, " need ", stride,
-         " bytes each and as many results; there are ", weights.size(), " bytes and ", y.size(), " results");
-  const Type activation = activation_type(type);
-  Bytes packed;
-  if (activation != Type::kF32) {
-    packed.resize(row_bytes(activation, x.size()));
-    encode_activations(activation, x, packed);
+  if (wanted == Type::kF32) {
+    std::vector<float> x(weights);
+    std::memcpy(x.data(), activations.data(), activations.size());
+    return dot_row(type, row, x);
   }
-  const auto row = [&](std::int64_t r) {
-    const ByteView bytes = weights.subspan(static_cast<std::uint64_t>(r) * stride, stride);
-    y[static_cast<std::size_t>(r)] = activation == Type::kF32
-                                         ? dot_row(type, bytes, x)
-                                         : dot_checked(type, bytes.data(), packed.data(), x.size());
-  };
-  // Starting threads costs more than a small matrix.
-  constexpr std::int64_t kSmall = 1 << 18;
-  const std::int64_t per_chunk = std::max<std::int64_t>(1, kSmall / 4 / std::max<std::int64_t>(1, std::ssize(x)));
-  const std::int64_t chunks = (rows + per_chunk - 1) / per_chunk;
-  const auto chunk = [&](std::int64_t c) {
-    for (std::int64_t r = c * per_chunk; r < std::min(rows, (c + 1) * per_chunk); ++r) row(r);
-  };
-  if (rows * std::ssize(x) <= kSmall) {
-    for (std::int64_t c = 0; c < chunks; ++c) chunk(c);
-  } else {
-    parallel_for(chunks, chunk);
-  }
+  Activations x;
+  x.unpack(default_rounding(type), activations, weights);
+  return dot_integers(type, row.data(), x.token(0), weights);
 }
 
 }  // namespace attar

@@ -7,10 +7,9 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "base/bytes.h"
-#include "kernels_ref/types.h"
+#include "kernels_ref/activations.h"
 
 namespace attar {
 
@@ -18,23 +17,19 @@ namespace attar {
 // integer path (plain types, plain groups, and those that can only be decoded).
 Type activation_type(Type weights);
 
-// x in kQ8_0, kQ8_K or kF32. out: row_bytes(type, x.size()). Throws Error for NaN, Inf, or what overflows the scale.
-void encode_activations(Type type, std::span<const float> x, std::span<std::byte> out);
-
 // Float activations. row: row_bytes(type, x.size()) bytes of any type.
-float dot_row(Type type, ByteView row, std::span<const float> x);
+float dot_row(Type type, ByteView row, Span<const float> x);
 
 // Activations as encode_activations(activation_type(type), ...) gave them. weights: the length of the row.
 float dot_row_quantized(Type type, ByteView row, ByteView activations, std::uint64_t weights);
 
-// The same block of sums as integers: sums[0] = sum_g sc[g] * sum_i level_i * q_i, sums[1] = sum_g m[g] * sum_i q_i.
+// The integers of one block: sums[0] = sum_g sc[g] * sum_i level_i * q_i, sums[1] = sum_g m[g] * sum_i q_i.
 struct BlockSums {
   std::int32_t product = 0, minimum = 0;
 };
-BlockSums block_sums(Type type, ByteView block, std::span<const std::int8_t> q);
+BlockSums block_sums(Type type, ByteView block, Span<const std::int8_t> q);
 
-// y[r] = weights[r] . x for `rows` rows that follow each other; through the integer path where there is one. Spread over
-// the threads; the result does not depend on their number.
-void matvec(Type type, ByteView weights, std::int64_t rows, std::span<const float> x, std::span<float> y);
+// The same without checks, for any rounding that the type takes.
+float dot_integers(Type type, const std::byte* row, const RoundedVector& x, std::size_t weights);
 
 }  // namespace attar

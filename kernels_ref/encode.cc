@@ -75,8 +75,8 @@ Block encode_block(const float* x, const float* w) {
   return block;
 }
 
-void check_input(Type type, std::span<const float> weights, std::span<const float> importance,
-                 std::span<std::byte> row) {
+void check_input(Type type, Span<const float> weights, Span<const float> importance,
+                 Span<std::byte> row) {
   const char* name = info(type).name;
   if (const std::uint64_t wanted = row_bytes(type, weights.size()); row.size() != wanted)
     fail("[encode] a row of ", weights.size(), " weights in ", name, " is ", wanted, " bytes, not ", row.size());
@@ -107,8 +107,8 @@ bool all_nothing(const float* x, int n) {
   return std::all_of(x, x + n, [](float v) { return std::fabs(v) < 0x1p-25f; });
 }
 
-void encode_row(Type type, std::span<const float> weights, std::span<const float> importance,
-                std::span<std::byte> row) {
+void encode_row(Type type, Span<const float> weights, Span<const float> importance,
+                Span<std::byte> row) {
   check_input(type, weights, importance, row);
   if (!info(type).quantized) return encode_plain_row(type, weights, row.data());
   if (group_format(type)) {
@@ -118,7 +118,8 @@ void encode_row(Type type, std::span<const float> weights, std::span<const float
         fail("[encode] weight ", i, " of the row is ", weights[i], ": ", info(type).name, " holds at most ", kMost);
     return encode_group_row(type, weights, importance, row.data());
   }
-  const bool known = with_block(type, [&]<class Block>() {
+  const bool known = with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     for (std::size_t i = 0; i < weights.size(); ++i)
       if (std::fabs(weights[i]) > max_magnitude<Block>())
         fail("[encode] weight ", i, " of the row is ", weights[i], ": ", info(type).name, " holds at most ",

@@ -1,8 +1,7 @@
 // Block searches: from 32 or 256 weights to scales and levels. Internal; encode_row in encode.cc drives them.
 #pragma once
 
-#include <span>
-
+#include "base/span.h"
 #include "kernels_ref/packing.h"
 #include "kernels_ref/search.h"
 
@@ -31,14 +30,14 @@ void nearest_codes(const Levels& levels, const float* x, int n, float scale, flo
 
 // One scale: Q4_0, Q5_0, Q8_0, IQ4_NL, plain groups.
 template <class Levels>
-BlockScales search_scale(const Levels& levels, const BlockTask& task, std::span<const float> targets);
+BlockScales search_scale(const Levels& levels, const BlockTask& task, Span<const float> targets);
 
 // One scale and one offset: Q4_1, Q5_1, plain groups.
 BlockScales search_affine(float top, const BlockTask& task, const search::AffineSearch& search = {});
 
 // A scale per group: Q3_K, Q6_K, IQ4_XS.
 template <class Levels>
-BlockScales search_scales(const Levels& levels, const BlockTask& task, std::span<const float> targets);
+BlockScales search_scales(const Levels& levels, const BlockTask& task, Span<const float> targets);
 
 // A scale and an offset per group: Q2_K, Q4_K, Q5_K.
 BlockScales search_affines(float top, const BlockTask& task);

@@ -18,8 +18,9 @@ void check_row(const char* what, Type type, std::uint64_t have, std::uint64_t we
 
 }  // namespace
 
-void decode_grid_row(Type type, const std::byte* row, std::span<float> out) {
-  with_block(type, [&]<class Block>() {
+void decode_grid_row(Type type, const std::byte* row, Span<float> out) {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     // 256 weights at a time: unpacking and multiplying are separate loops, long enough to vectorise well.
     constexpr int kGroups = kSuperBlock / Block::kGroup;
     std::uint8_t codes[kSuperBlock];
@@ -70,13 +71,14 @@ std::vector<BlockScales> read_scales(Type type, ByteView row, std::uint64_t weig
     read_group_scales(type, row.data(), weights, blocks);
     return blocks;
   }
-  with_block(type, [&]<class Block>() {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     for (std::size_t b = 0; b < blocks.size(); ++b) load_scales(block_at<Block>(row.data(), b), blocks[b]);
   });
   return blocks;
 }
 
-void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std::byte> row) {
+void write_scales(Type type, Span<const BlockScales> blocks, Span<std::byte> row) {
   const std::uint64_t weights = blocks.size() * static_cast<std::size_t>(info(type).block_weights);
   if (info(type).grid.whole_row) {  // how long the row is does not matter to its one scale
     if (blocks.size() != 1 || row.size() < row_bytes(type, weights))
@@ -85,7 +87,8 @@ void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std:
     check_row("write_scales", type, row.size(), weights);
   }
   if (group_format(type)) return write_group_scales(type, blocks, weights, row.data());
-  with_block(type, [&]<class Block>() {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     for (std::size_t b = 0; b < blocks.size(); ++b) {
       Block block = block_at<Block>(row.data(), b);
       store_scales(blocks[b], block);
@@ -94,22 +97,24 @@ void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std:
   });
 }
 
-void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes) {
+void read_codes(Type type, ByteView row, Span<std::uint8_t> codes) {
   check_row("read_codes", type, row.size(), codes.size());
   if (group_format(type)) return read_group_codes(type, row.data(), codes);
-  with_block(type, [&]<class Block>() {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b)
       load_codes(block_at<Block>(row.data(), b), codes.data() + b * Block::kWeights);
   });
 }
 
-void write_codes(Type type, std::span<const std::uint8_t> codes, std::span<std::byte> row) {
+void write_codes(Type type, Span<const std::uint8_t> codes, Span<std::byte> row) {
   check_row("write_codes", type, row.size(), codes.size());
   const int levels = info(type).grid.levels;
   for (const int code : codes)
     if (code >= levels) fail("[write_codes] code ", code, " does not fit ", info(type).name, ": it has ", levels);
   if (group_format(type)) return write_group_codes(type, codes, row.data());
-  with_block(type, [&]<class Block>() {
+  with_block(type, [&](auto tag) {
+    using Block = typename decltype(tag)::type;
     for (std::size_t b = 0; b * Block::kWeights < codes.size(); ++b) {
       Block block = block_at<Block>(row.data(), b);
       store_codes(codes.data() + b * Block::kWeights, block);

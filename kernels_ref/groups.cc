@@ -41,7 +41,7 @@ void store_stream(const std::uint8_t* codes, std::size_t bits, std::size_t n, st
   }
 }
 
-BlockScales load_scales(const Layout& layout, const std::byte* bytes) {
+BlockScales load_group_scale(const Layout& layout, const std::byte* bytes) {
   std::uint16_t half[2] = {};
   std::memcpy(half, bytes, layout.scale_bytes);
   BlockScales s;
@@ -53,7 +53,7 @@ BlockScales load_scales(const Layout& layout, const std::byte* bytes) {
   }
   return s;
 }
-void store_scales(const Layout& layout, const BlockScales& s, std::byte* bytes) {
+void store_group_scale(const Layout& layout, const BlockScales& s, std::byte* bytes) {
   const std::uint16_t half[2] = {f16_from_f32(s.d), f16_from_f32(-s.dmin)};
   std::memcpy(bytes, half, layout.scale_bytes);
 }
@@ -82,11 +82,11 @@ std::vector<float> targets_of(const search::Uniform& levels, const Reach& reach)
 
 }  // namespace
 
-void decode_group_row(Type type, const std::byte* row, std::span<float> out) {
+void decode_group_row(Type type, const std::byte* row, Span<float> out) {
   const Layout layout(type, out.size());
   std::vector<std::uint8_t> codes(layout.group);
   for (std::size_t g = 0; g < layout.groups; ++g) {
-    const BlockScales s = load_scales(layout, row + layout.scales(g));
+    const BlockScales s = load_group_scale(layout, row + layout.scales(g));
     load_stream(row + layout.codes(g), layout.bits, layout.group, codes.data());
     float* w = out.data() + g * layout.group;
     for (std::size_t i = 0; i < layout.group; ++i) w[i] = s.d * static_cast<float>(codes[i] + layout.grid.level_min);
@@ -95,7 +95,7 @@ void decode_group_row(Type type, const std::byte* row, std::span<float> out) {
   }
 }
 
-void encode_group_row(Type type, std::span<const float> weights, std::span<const float> importance, std::byte* row) {
+void encode_group_row(Type type, Span<const float> weights, Span<const float> importance, std::byte* row) {
   const Layout layout(type, weights.size());
   const search::Uniform levels{static_cast<float>(layout.grid.level_min),
                                static_cast<float>(layout.grid.level_min + layout.grid.levels - 1)};
@@ -111,28 +111,28 @@ void encode_group_row(Type type, std::span<const float> weights, std::span<const
     BlockScales s;
     if (!all_nothing(x, n)) s = layout.grid.has_offset ? search_affine(levels.high, task, reach.affine) : search_scale(levels, task, targets);
     nearest_codes(levels, x, n, s.d, layout.grid.has_offset ? -s.dmin : 0.0f, codes.data());
-    store_scales(layout, s, row + layout.scales(g));
+    store_group_scale(layout, s, row + layout.scales(g));
     store_stream(codes.data(), layout.bits, layout.group, row + layout.codes(g));
   }
 }
 
-void read_group_scales(Type type, const std::byte* row, std::uint64_t weights, std::span<BlockScales> groups) {
+void read_group_scales(Type type, const std::byte* row, std::uint64_t weights, Span<BlockScales> groups) {
   const Layout layout(type, weights);
-  for (std::size_t g = 0; g < groups.size(); ++g) groups[g] = load_scales(layout, row + layout.scales(g));
+  for (std::size_t g = 0; g < groups.size(); ++g) groups[g] = load_group_scale(layout, row + layout.scales(g));
 }
 
-void write_group_scales(Type type, std::span<const BlockScales> groups, std::uint64_t weights, std::byte* row) {
+void write_group_scales(Type type, Span<const BlockScales> groups, std::uint64_t weights, std::byte* row) {
   const Layout layout(type, weights);
-  for (std::size_t g = 0; g < groups.size(); ++g) store_scales(layout, groups[g], row + layout.scales(g));
+  for (std::size_t g = 0; g < groups.size(); ++g) store_group_scale(layout, groups[g], row + layout.scales(g));
 }
 
-void read_group_codes(Type type, const std::byte* row, std::span<std::uint8_t> codes) {
+void read_group_codes(Type type, const std::byte* row, Span<std::uint8_t> codes) {
   const Layout layout(type, codes.size());
   for (std::size_t g = 0; g < layout.groups; ++g)
     load_stream(row + layout.codes(g), layout.bits, layout.group, codes.data() + g * layout.group);
 }
 
-void write_group_codes(Type type, std::span<const std::uint8_t> codes, std::byte* row) {
+void write_group_codes(Type type, Span<const std::uint8_t> codes, std::byte* row) {
   const Layout layout(type, codes.size());
   for (std::size_t g = 0; g < layout.groups; ++g)
     store_stream(codes.data() + g * layout.group, layout.bits, layout.group, row + layout.codes(g));

@@ -1,6 +1,5 @@
 // Decoders of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S and IQ1_M. Order of float operations as in ggml
 // (dequantize_row_iq*, https://github.com/ggml-org/ggml, src/ggml-quants.c), so that the floats are bit-equal.
-#include <bit>
 #include <cstring>
 
 #include "base/half.h"
@@ -19,7 +18,8 @@ constexpr float kIq1Shift = 0.125f;
 // Seven stored sign bits; the eighth makes the number of negative weights even.
 std::uint8_t eight_signs(std::uint32_t seven) {
   seven &= 127;
-  return static_cast<std::uint8_t>(seven | (std::popcount(seven) % 2 != 0 ? 128u : 0u));
+  const std::uint32_t odd = (0x6996u >> ((seven ^ (seven >> 4)) & 15)) & 1;  // parity of the bits, looked up four at a time
+  return static_cast<std::uint8_t>(seven | (odd != 0 ? 128u : 0u));
 }
 
 float signed_value(float value, std::uint8_t signs, int bit) { return (signs >> bit) & 1 ? -value : value; }
@@ -120,14 +120,14 @@ void decode(const BlockIQ1_M& block, float* out) {
 }
 
 template <class Block>
-void decode_blocks(const std::byte* row, std::span<float> out) {
+void decode_blocks(const std::byte* row, Span<float> out) {
   for (std::size_t b = 0; b * kSuperBlock < out.size(); ++b)
     decode(block_at<Block>(row, b), out.data() + b * kSuperBlock);
 }
 
 }  // namespace
 
-void decode_i_quant_row(Type type, const std::byte* row, std::span<float> out) {
+void decode_i_quant_row(Type type, const std::byte* row, Span<float> out) {
   switch (type) {
     case Type::kIQ2_XXS: return decode_blocks<BlockIQ2_XXS>(row, out);
     case Type::kIQ2_XS: return decode_blocks<BlockIQ2_XS>(row, out);

@@ -1,6 +1,5 @@
 // Decoders of ternary blocks, MXFP4 (OCP Microscaling Formats v1.0) and of quantized activations. Layouts and order of
 // operations: ggml's dequantize_row_* (https://github.com/ggml-org/ggml, src/ggml-quants.c).
-#include <bit>
 
 #include "base/half.h"
 #include "kernels_ref/blocks.h"
@@ -41,7 +40,7 @@ void decode(const BlockTQ2_0& block, float* out) {
 void decode(const BlockMXFP4& block, float* out) {
   constexpr std::int8_t kLevels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   const std::uint32_t bits = block.e < 2 ? 0x00200000u << block.e : static_cast<std::uint32_t>(block.e - 1) << 23;
-  const auto d = std::bit_cast<float>(bits);
+  const auto d = bits_as<float>(bits);
   for (int l = 0; l < 16; ++l) {
     out[l] = d * static_cast<float>(kLevels[block.qs[l] & 15]);
     out[16 + l] = d * static_cast<float>(kLevels[block.qs[l] >> 4]);
@@ -59,14 +58,14 @@ void decode(const BlockQ8_K& block, float* out) {
 }
 
 template <class Block>
-void decode_blocks(const std::byte* row, std::span<float> out, std::size_t block_weights) {
+void decode_blocks(const std::byte* row, Span<float> out, std::size_t block_weights) {
   for (std::size_t b = 0; b * block_weights < out.size(); ++b)
     decode(block_at<Block>(row, b), out.data() + b * block_weights);
 }
 
 }  // namespace
 
-void decode_other_row(Type type, const std::byte* row, std::span<float> out) {
+void decode_other_row(Type type, const std::byte* row, Span<float> out) {
   switch (type) {
     case Type::kTQ1_0: return decode_blocks<BlockTQ1_0>(row, out, 256);
     case Type::kTQ2_0: return decode_blocks<BlockTQ2_0>(row, out, 256);

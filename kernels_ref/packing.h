@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "base/half.h"
@@ -95,30 +96,34 @@ inline void store_six_bit(const int* sc, const int* m, std::uint8_t* bytes) {
   }
 }
 
+// The overload is there only if the condition holds.
+template <bool kCondition>
+using If = std::enable_if_t<kCondition, int>;
+
 // --- scales ----------------------------------------------------------------------------------------------------------
 
 template <class Block>
-concept OneScale = Block::kWeights == 32 && !Block::kHasOffset;
+inline constexpr bool OneScale = Block::kWeights == 32 && !Block::kHasOffset;
 template <class Block>
-concept ScaleAndMin = Block::kWeights == 32 && Block::kHasOffset;
+inline constexpr bool ScaleAndMin = Block::kWeights == 32 && Block::kHasOffset;
 
-template <OneScale Block>
+template <class Block, If<OneScale<Block>> = 0>
 void load_scales(const Block& block, BlockScales& s) {
   s.d = f32_from_f16(block.d);
   s.sc[0] = 1;
 }
-template <OneScale Block>
+template <class Block, If<OneScale<Block>> = 0>
 void store_scales(const BlockScales& s, Block& block) {
   block.d = f16_from_f32(s.d);
 }
 
-template <ScaleAndMin Block>
+template <class Block, If<ScaleAndMin<Block>> = 0>
 void load_scales(const Block& block, BlockScales& s) {
   s.d = f32_from_f16(block.d);
   s.dmin = -f32_from_f16(block.m);
   s.sc[0] = s.m[0] = 1;
 }
-template <ScaleAndMin Block>
+template <class Block, If<ScaleAndMin<Block>> = 0>
 void store_scales(const BlockScales& s, Block& block) {
   block.d = f16_from_f32(s.d);
   block.m = f16_from_f32(-s.dmin);
@@ -159,14 +164,14 @@ inline void store_scales(const BlockScales& s, BlockQ3_K& block) {
 }
 
 template <class Block>
-concept SixBitScales = Block::kWeights == 256 && Block::kHasOffset && Block::kGroup == 32;
-template <SixBitScales Block>
+inline constexpr bool SixBitScales = Block::kWeights == 256 && Block::kHasOffset && Block::kGroup == 32;
+template <class Block, If<SixBitScales<Block>> = 0>
 void load_scales(const Block& block, BlockScales& s) {
   s.d = f32_from_f16(block.d);
   s.dmin = f32_from_f16(block.dmin);
   load_six_bit(block.scales, s.sc, s.m);
 }
-template <SixBitScales Block>
+template <class Block, If<SixBitScales<Block>> = 0>
 void store_scales(const BlockScales& s, Block& block) {
   block.d = f16_from_f32(s.d);
   block.dmin = f16_from_f32(s.dmin);
@@ -204,20 +209,20 @@ inline void store_scales(const BlockScales& s, BlockIQ4_XS& block) {
 // --- codes -----------------------------------------------------------------------------------------------------------
 
 template <class Block>
-concept FourBits32 = Block::kWeights == 32 && Block::kLevels == 16;
-template <FourBits32 Block>
+inline constexpr bool FourBits32 = Block::kWeights == 32 && Block::kLevels == 16;
+template <class Block, If<FourBits32<Block>> = 0>
 void load_codes(const Block& block, std::uint8_t* codes) { load_nibbles(block.qs, 16, codes); }
-template <FourBits32 Block>
+template <class Block, If<FourBits32<Block>> = 0>
 void store_codes(const std::uint8_t* codes, Block& block) { store_nibbles(codes, 16, block.qs); }
 
 template <class Block>
-concept FiveBits32 = Block::kWeights == 32 && Block::kLevels == 32;
-template <FiveBits32 Block>
+inline constexpr bool FiveBits32 = Block::kWeights == 32 && Block::kLevels == 32;
+template <class Block, If<FiveBits32<Block>> = 0>
 void load_codes(const Block& block, std::uint8_t* codes) {
   load_nibbles(block.qs, 16, codes);
   load_fifth(block.qh, codes);
 }
-template <FiveBits32 Block>
+template <class Block, If<FiveBits32<Block>> = 0>
 void store_codes(const std::uint8_t* codes, Block& block) {
   store_nibbles(codes, 16, block.qs);
   store_fifth(codes, block.qh);
@@ -286,22 +291,27 @@ inline void store_codes(const std::uint8_t* codes, BlockIQ4_XS& block) {
 
 // --- from the type to its block --------------------------------------------------------------------------------------
 
-// Calls work.operator()<Block>() for a writable type; false for any other.
+template <class Block>
+struct Tag {
+  using type = Block;
+};
+
+// Calls work(Tag<Block>{}) for a writable type; false for any other.
 template <class Work>
 bool with_block(Type type, Work&& work) {
   switch (type) {
-    case Type::kQ4_0: work.template operator()<BlockQ4_0>(); return true;
-    case Type::kQ4_1: work.template operator()<BlockQ4_1>(); return true;
-    case Type::kQ5_0: work.template operator()<BlockQ5_0>(); return true;
-    case Type::kQ5_1: work.template operator()<BlockQ5_1>(); return true;
-    case Type::kQ8_0: work.template operator()<BlockQ8_0>(); return true;
-    case Type::kQ2_K: work.template operator()<BlockQ2_K>(); return true;
-    case Type::kQ3_K: work.template operator()<BlockQ3_K>(); return true;
-    case Type::kQ4_K: work.template operator()<BlockQ4_K>(); return true;
-    case Type::kQ5_K: work.template operator()<BlockQ5_K>(); return true;
-    case Type::kQ6_K: work.template operator()<BlockQ6_K>(); return true;
-    case Type::kIQ4_NL: work.template operator()<BlockIQ4_NL>(); return true;
-    case Type::kIQ4_XS: work.template operator()<BlockIQ4_XS>(); return true;
+    case Type::kQ4_0: work(Tag<BlockQ4_0>{}); return true;
+    case Type::kQ4_1: work(Tag<BlockQ4_1>{}); return true;
+    case Type::kQ5_0: work(Tag<BlockQ5_0>{}); return true;
+    case Type::kQ5_1: work(Tag<BlockQ5_1>{}); return true;
+    case Type::kQ8_0: work(Tag<BlockQ8_0>{}); return true;
+    case Type::kQ2_K: work(Tag<BlockQ2_K>{}); return true;
+    case Type::kQ3_K: work(Tag<BlockQ3_K>{}); return true;
+    case Type::kQ4_K: work(Tag<BlockQ4_K>{}); return true;
+    case Type::kQ5_K: work(Tag<BlockQ5_K>{}); return true;
+    case Type::kQ6_K: work(Tag<BlockQ6_K>{}); return true;
+    case Type::kIQ4_NL: work(Tag<BlockIQ4_NL>{}); return true;
+    case Type::kIQ4_XS: work(Tag<BlockIQ4_XS>{}); return true;
     default: return false;
   }
 }

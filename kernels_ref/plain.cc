@@ -1,5 +1,4 @@
 // Plain types: one number per weight.
-#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -10,7 +9,7 @@ namespace attar {
 namespace {
 
 template <class Stored, class Convert>
-void decode_as(const std::byte* row, std::span<float> out, Convert convert) {
+void decode_as(const std::byte* row, Span<float> out, Convert convert) {
   for (std::size_t i = 0; i < out.size(); ++i) {
     Stored stored;
     std::memcpy(&stored, row + i * sizeof(Stored), sizeof(Stored));
@@ -19,7 +18,7 @@ void decode_as(const std::byte* row, std::span<float> out, Convert convert) {
 }
 
 template <class Stored, class Convert>
-void encode_as(std::span<const float> weights, std::byte* row, Convert convert) {
+void encode_as(Span<const float> weights, std::byte* row, Convert convert) {
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const Stored stored = convert(weights[i]);
     std::memcpy(row + i * sizeof(Stored), &stored, sizeof(Stored));
@@ -30,7 +29,7 @@ constexpr auto kCast = [](auto stored) { return static_cast<float>(stored); };
 
 }  // namespace
 
-void decode_plain_row(Type type, const std::byte* row, std::span<float> out) {
+void decode_plain_row(Type type, const std::byte* row, Span<float> out) {
   switch (type) {
     case Type::kF32: std::memcpy(out.data(), row, out.size_bytes()); return;
     case Type::kF16: return decode_as<std::uint16_t>(row, out, f32_from_f16);
@@ -45,7 +44,7 @@ void decode_plain_row(Type type, const std::byte* row, std::span<float> out) {
   }
 }
 
-void encode_plain_row(Type type, std::span<const float> weights, std::byte* row) {
+void encode_plain_row(Type type, Span<const float> weights, std::byte* row) {
   switch (type) {
     case Type::kF32: std::memcpy(row, weights.data(), weights.size_bytes()); return;
     case Type::kF16:

@@ -10,22 +10,29 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <span>
 
 #include "base/half.h"
+#include "base/span.h"
 #include "kernels_ref/blocks.h"
 
 namespace attar::search {
 
 inline constexpr int kLanes = 8;  // every n below is a multiple
 
+// Sixteen starting points at once: a vector of GCC and clang, which every processor can do in parts. Each element goes through
+// the same operations in the same order as a float would.
+using Floats = float __attribute__((vector_size(64)));
+inline constexpr int kAtOnce = 16;
+
 // Integer levels low .. high.
 struct Uniform {
   float low, high;
-  float nearest(float v) const {
+  template <class F>  // float or Floats
+  F nearest(F v) const {
     constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
-    v = v < low ? low : v;
-    v = v > high ? high : v;
+    const F least = F{} + low, most = F{} + high;
+    v = v < least ? least : v;
+    v = v > most ? most : v;
     return (v + kRound) - kRound;
   }
   std::uint8_t code(float level) const { return static_cast<std::uint8_t>(static_cast<int>(level - low)); }
@@ -33,11 +40,12 @@ struct Uniform {
 
 // The codebook of IQ4_NL.
 struct Iq4 {
-  float nearest(float v) const {
-    float l = kIq4Levels[0];
+  template <class F>
+  F nearest(F v) const {
+    F l = F{} + static_cast<float>(kIq4Levels[0]);
     for (int k = 0; k < 15; ++k) {
       const auto a = static_cast<float>(kIq4Levels[k]), b = static_cast<float>(kIq4Levels[k + 1]);
-      l = v > 0.5f * (a + b) ? b : l;
+      l = v > F{} + 0.5f * (a + b) ? F{} + b : l;
     }
     return l;
   }
@@ -46,7 +54,8 @@ struct Iq4 {
   }
 };
 
-inline float sum_lanes(const float* lanes) {
+template <class F>
+F sum_lanes(const F* lanes) {
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
@@ -63,12 +72,14 @@ inline float f16_neighbour(float v, int steps) {
 // --- symmetric: x ~ scale * l ----------------------------------------------------------------------------------------
 
 // r = x - scale * l with the nearest levels l.
-struct ScaleSums {
-  float rr = 0, rl = 0, ll = 0;  // sums of w r r, w r l, w l l
+template <class F>
+struct ScaleSumsOf {
+  F rr{}, rl{}, ll{};  // sums of w r r, w r l, w l l
   // Error and scale after the least-squares correction, levels kept.
-  float refitted_error() const { return ll > 0 ? rr - rl * rl / ll : rr; }
-  float correction() const { return ll > 0 ? rl / ll : 0.0f; }
+  F refitted_error() const { return ll > F{} ? rr - rl * rl / ll : rr; }
+  F correction() const { return ll > F{} ? rl / ll : F{}; }
 };
+using ScaleSums = ScaleSumsOf<float>;
 
 template <class Levels>
 ScaleSums measure(const Levels& levels, const float* x, const float* w, int n, float scale) {
@@ -87,6 +98,26 @@ ScaleSums measure(const Levels& levels, const float* x, const float* w, int n, f
   return {sum_lanes(rr), sum_lanes(rl), sum_lanes(ll)};
 }
 
+// The same for sixteen scales.
+template <class Levels>
+ScaleSumsOf<Floats> measure(const Levels& levels, const float* x, const float* w, int n, Floats scale) {
+  const Floats inverse = scale != Floats{} ? 1.0f / scale : Floats{};
+  Floats rr[kLanes], rl[kLanes], ll[kLanes];
+  for (int k = 0; k < kLanes; ++k) {
+    ScaleSumsOf<Floats> sums;
+    for (int i = k; i < n; i += kLanes) {
+      const Floats l = levels.nearest(x[i] * inverse);
+      const Floats r = x[i] - scale * l;
+      const Floats wr = w[i] * r;
+      sums.rr += wr * r;
+      sums.rl += wr * l;
+      sums.ll += w[i] * l * l;
+    }
+    rr[k] = sums.rr, rl[k] = sums.rl, ll[k] = sums.ll;
+  }
+  return {sum_lanes(rr), sum_lanes(rl), sum_lanes(ll)};
+}
+
 inline constexpr float kHeavyTargets[] = {1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7};
 
 struct ScaleFit {
@@ -98,7 +129,7 @@ struct ScaleFit {
 // Tries the scales that map the weight of largest magnitude to each of the targets, and those that map the weight that
 // matters most (if it is another one) to small levels; then refines the best.
 template <class Levels>
-ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, std::span<const float> targets) {
+ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, Span<const float> targets) {
   float extreme = 0, heavy = 0, most = 0;
   for (int i = 0; i < n; ++i) {
     if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
@@ -114,16 +145,23 @@ ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, 
   if (std::fabs(extreme) < 0x1p-30f) return best;  // below anything a product of f16 and integers tells from zero
 
   float start = 0, start_error = best.error;
-  const auto consider = [&](float scale) {
-    const ScaleSums sums = measure(levels, x, w, n, scale);
-    if (const float error = sums.refitted_error(); error < start_error) {
-      start_error = error;
-      start = scale + sums.correction();
+  const auto consider = [&](float value, Span<const float> levels_of_value) {
+    for (std::size_t begin = 0; begin < levels_of_value.size(); begin += kAtOnce) {
+      const int count = static_cast<int>(std::min<std::size_t>(kAtOnce, levels_of_value.size() - begin));
+      Floats target = Floats{} + 1.0f;
+      for (int c = 0; c < count; ++c) target[c] = levels_of_value[begin + static_cast<std::size_t>(c)];
+      const Floats scale = value / target;
+      const ScaleSumsOf<Floats> sums = measure(levels, x, w, n, scale);
+      const Floats error = sums.refitted_error(), refitted = scale + sums.correction();
+      for (int c = 0; c < count; ++c) {
+        if (!(error[c] < start_error)) continue;
+        start_error = error[c];
+        start = refitted[c];
+      }
     }
   };
-  for (const float target : targets) consider(extreme / target);
-  if (heavy != extreme && std::fabs(heavy) >= 0x1p-30f)
-    for (const float target : kHeavyTargets) consider(heavy / target);
+  consider(extreme, targets);
+  if (heavy != extreme && std::fabs(heavy) >= 0x1p-30f) consider(heavy, kHeavyTargets);
 
   for (int turn = 0; turn < 4 && start != 0; ++turn) {
     const ScaleSums sums = measure(levels, x, w, n, start);
@@ -137,9 +175,11 @@ ScaleFit fit_scale(const Levels& levels, const float* x, const float* w, int n, 
 // --- affine: x ~ scale * q + offset, q = 0 .. top --------------------------------------------------------------------
 
 // r = x - (scale * q + offset) with the nearest q.
-struct AffineSums {
-  float rr = 0, r = 0, rq = 0, q = 0, qq = 0, w = 0;  // sums of w times that; w alone is the sum of w
+template <class F>
+struct AffineSumsOf {
+  F rr{}, r{}, rq{}, q{}, qq{}, w{};  // sums of w times that; w alone is the sum of w
 };
+using AffineSums = AffineSumsOf<float>;
 
 inline AffineSums measure_affine(float top, const float* x, const float* w, int n, float scale, float offset) {
   const Uniform levels{0, top};
@@ -161,14 +201,61 @@ inline AffineSums measure_affine(float top, const float* x, const float* w, int 
   return {sum_lanes(rr), sum_lanes(r1), sum_lanes(rq), sum_lanes(q1), sum_lanes(qq), sum_lanes(w1)};
 }
 
-struct AffineStep {
-  float scale = 0, offset = 0;
-  float error = 0;  // predicted, levels kept
+// The same for sixteen pairs.
+inline AffineSumsOf<Floats> measure_affine(float top, const float* x, const float* w, int n, Floats scale, Floats offset) {
+  const Uniform levels{0, top};
+  const Floats inverse = scale != Floats{} ? 1.0f / scale : Floats{};
+  Floats rr[kLanes], r1[kLanes], rq[kLanes], q1[kLanes], qq[kLanes];
+  float w1[kLanes] = {};
+  for (int k = 0; k < kLanes; ++k) {
+    AffineSumsOf<Floats> sums;
+    for (int i = k; i < n; i += kLanes) {
+      const Floats q = levels.nearest((x[i] - offset) * inverse);
+      const Floats r = x[i] - (scale * q + offset);
+      const Floats wr = w[i] * r, wq = w[i] * q;
+      sums.rr += wr * r;
+      sums.r += wr;
+      sums.rq += wr * q;
+      sums.q += wq;
+      sums.qq += wq * q;
+      w1[k] += w[i];
+    }
+    rr[k] = sums.rr, r1[k] = sums.r, rq[k] = sums.rq, q1[k] = sums.q, qq[k] = sums.qq;
+  }
+  return {sum_lanes(rr), sum_lanes(r1), sum_lanes(rq), sum_lanes(q1), sum_lanes(qq), Floats{} + sum_lanes(w1)};
+}
+
+template <class F>
+struct AffineStepOf {
+  F scale{}, offset{};
+  F error{};  // predicted, levels kept
 };
+using AffineStep = AffineStepOf<float>;
 
 // The least-squares scale and offset for the levels that `sums` was taken with. max_offset: 0 for formats that cannot
 // store a positive offset, infinity otherwise.
-AffineStep refit_affine(const AffineSums& sums, float scale, float offset, float max_offset);
+template <class F>
+AffineStepOf<F> refit_affine(const AffineSumsOf<F>& s, F scale, F offset, float max_offset) {
+  // [qq q; q w] [ds; do] = [rq; r]
+  const F determinant = s.qq * s.w - s.q * s.q;
+  const F ds = (s.rq * s.w - s.r * s.q) / determinant;
+  const F dm = (s.qq * s.r - s.q * s.rq) / determinant;
+  const auto solvable = determinant > 1e-6f * s.qq * s.w;
+  const auto shifts = s.w > F{};  // all weights on one level: only the offset can move
+  const F both = s.rr - ds * s.rq - dm * s.r, offset_alone = s.rr - s.r * s.r / s.w;
+  const F free_scale = solvable ? scale + ds : scale;
+  const F free_offset = solvable ? offset + dm : (shifts ? offset + s.r / s.w : offset);
+  const F free_error = solvable ? both : (shifts ? offset_alone : s.rr);
+
+  // The offset stops at its bound: move it there, then the scale alone.
+  const F bound = F{} + max_offset;
+  const F shift = max_offset - offset;
+  const F rq = s.rq - shift * s.q;
+  const F ds_alone = s.qq > F{} ? rq / s.qq : F{};
+  const F rr = s.rr - 2.0f * shift * s.r + shift * shift * s.w;
+  const auto within = free_offset <= bound;
+  return {within ? free_scale : scale + ds_alone, within ? free_offset : bound, within ? free_error : rr - ds_alone * rq};
+}
 
 struct AffineFit {
   float scale = 0, offset = 0, error = 0;

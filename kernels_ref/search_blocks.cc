@@ -57,7 +57,7 @@ int clamp_to(float value, int low, int high) {
 }  // namespace
 
 template <class Levels>
-BlockScales search_scale(const Levels& levels, const BlockTask& task, std::span<const float> targets) {
+BlockScales search_scale(const Levels& levels, const BlockTask& task, Span<const float> targets) {
   const ScaleFit fit = fit_scale(levels, task.x, task.w, task.weights, targets);
   BlockScales best;  // zero, unless something is better
   best.sc[0] = 1;
@@ -100,7 +100,7 @@ BlockScales search_affine(float top, const BlockTask& task, const search::Affine
 }
 
 template <class Levels>
-BlockScales search_scales(const Levels& levels, const BlockTask& task, std::span<const float> targets) {
+BlockScales search_scales(const Levels& levels, const BlockTask& task, Span<const float> targets) {
   const int groups = task.weights / task.group;
   std::array<float, 16> scale{}, curvature{};
   for (int g = 0; g < groups; ++g) {
@@ -221,9 +221,9 @@ BlockScales search_affines(float top, const BlockTask& task) {
   return best;
 }
 
-template BlockScales search_scale(const Uniform&, const BlockTask&, std::span<const float>);
-template BlockScales search_scale(const search::Iq4&, const BlockTask&, std::span<const float>);
-template BlockScales search_scales(const Uniform&, const BlockTask&, std::span<const float>);
-template BlockScales search_scales(const search::Iq4&, const BlockTask&, std::span<const float>);
+template BlockScales search_scale(const Uniform&, const BlockTask&, Span<const float>);
+template BlockScales search_scale(const search::Iq4&, const BlockTask&, Span<const float>);
+template BlockScales search_scales(const Uniform&, const BlockTask&, Span<const float>);
+template BlockScales search_scales(const search::Iq4&, const BlockTask&, Span<const float>);
 
 }  // namespace attar

@@ -112,7 +112,7 @@ constexpr TypeInfo group_info(std::size_t index) {
 
 constexpr auto kTypes = [] {
   std::array<TypeInfo, std::size(kNamed) + kGroupTypes> types{};
-  std::copy(std::begin(kNamed), std::end(kNamed), types.begin());
+  for (std::size_t i = 0; i < std::size(kNamed); ++i) types[i] = kNamed[i];
   for (std::size_t i = 0; i < kGroupTypes; ++i) types[std::size(kNamed) + i] = group_info(i);
   return types;
 }();
@@ -126,7 +126,7 @@ static_assert(in_enum_order() && std::size(kNamed) == static_cast<std::size_t>(T
 
 }  // namespace
 
-std::span<const TypeInfo> all_types() { return kTypes; }
+Span<const TypeInfo> all_types() { return kTypes; }
 
 const TypeInfo& info(Type type) { return kTypes[static_cast<std::size_t>(type)]; }
 
@@ -187,7 +187,7 @@ std::uint64_t row_bytes(Type type, std::uint64_t weights) {
   return entry.grid.whole_row && weights > 0 ? checked_add(bytes, entry.grid.has_offset ? 4 : 2, "row size") : bytes;
 }
 
-void decode_row(Type type, ByteView row, std::span<float> out) {
+void decode_row(Type type, ByteView row, Span<float> out) {
   const TypeInfo& entry = info(type);
   if (const std::uint64_t wanted = row_bytes(type, out.size()); row.size() != wanted)
     fail("[decode] a row of ", out.size(), " weights in ", entry.name, " is ", wanted, " bytes, not ", row.size());

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,7 +45,7 @@ struct TypeInfo {
   GridInfo grid;           // group == 0: this type can only be decoded here
 };
 
-std::span<const TypeInfo> all_types();
+Span<const TypeInfo> all_types();
 const TypeInfo& info(Type type);
 std::optional<Type> type_from_name(std::string_view name);       // case does not matter
 std::optional<Type> type_from_ggml_id(std::uint32_t id);
@@ -71,12 +70,12 @@ std::uint64_t block_weights(Type type, std::uint64_t weights);
 std::uint64_t group_weights(Type type, std::uint64_t weights);
 
 // row: row_bytes(type, out.size()) bytes. Floats bit-equal to ggml's own dequantization.
-void decode_row(Type type, ByteView row, std::span<float> out);
+void decode_row(Type type, ByteView row, Span<float> out);
 
 // Encodes weights into `row` with the type's scale search. importance: empty, or one non-negative number per weight (such
 // as the mean square of the activation it meets): the search minimises sum importance * (w - decoded)^2.
 // Plain float types are converted. Throws Error for a type that can only be decoded, and for NaN or Inf.
-void encode_row(Type type, std::span<const float> weights, std::span<const float> importance, std::span<std::byte> row);
+void encode_row(Type type, Span<const float> weights, Span<const float> importance, Span<std::byte> row);
 
 // The grid of an encoded row: scale and offset for every group, as the decoder computes them (same float operations).
 struct RowGrid {
@@ -91,11 +90,11 @@ struct BlockScales {
   int sc[16] = {}, m[16] = {};
 };
 std::vector<BlockScales> read_scales(Type type, ByteView row, std::uint64_t weights);
-void write_scales(Type type, std::span<const BlockScales> blocks, std::span<std::byte> row);  // codes stay as they are
+void write_scales(Type type, Span<const BlockScales> blocks, Span<std::byte> row);  // codes stay as they are
 
 // Codes of an encoded row, 0 .. levels - 1, one per weight, and back. write_codes leaves scales and offsets as they are.
-void read_codes(Type type, ByteView row, std::span<std::uint8_t> codes);
-void write_codes(Type type, std::span<const std::uint8_t> codes, std::span<std::byte> row);
+void read_codes(Type type, ByteView row, Span<std::uint8_t> codes);
+void write_codes(Type type, Span<const std::uint8_t> codes, Span<std::byte> row);
 
 // The code whose value scale * level + offset is nearest to w.
 int nearest_code(const GridInfo& grid, float scale, float offset, float w);

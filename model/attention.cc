@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "model/rope.h"
+#include "runtime/rope.h"
 
 namespace attar {
 namespace {

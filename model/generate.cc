@@ -15,16 +15,26 @@ constexpr std::int64_t kPromptChunk = 512;  // tokens between two looks at Ctrl-
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Feeds ids to the decoder; logits (vocab,) of the last one.
-at::Tensor feed(Decoder& decoder, std::span<const std::int64_t> ids, KvCache& cache) {
-  at::Tensor hidden;
-  for (std::size_t done = 0; done < ids.size(); done += kPromptChunk) {
-    check_interrupt();
-    const auto part = ids.subspan(done, std::min<std::size_t>(kPromptChunk, ids.size() - done));
-    const at::Tensor batch = torch::tensor(at::ArrayRef<std::int64_t>(part.data(), part.size()), at::kLong).unsqueeze(0);
-    hidden = decoder.hidden_states(batch.to(decoder.device()), &cache);
-  }
-  return decoder.logits(hidden.narrow(1, hidden.size(1) - 1, 1)).flatten();
+// Continues a context by ids; logits (vocab,) of the last one.
+using Feed = std::function<at::Tensor(std::span<const std::int64_t>)>;
+
+// A context of its own, which ends with the function.
+Feed feed_of(Decoder& decoder) {
+  return [&decoder, cache = std::make_shared<KvCache>()](std::span<const std::int64_t> ids) {
+    at::Tensor hidden;
+    for (std::size_t done = 0; done < ids.size(); done += kPromptChunk) {
+      check_interrupt();
+      const auto part = ids.subspan(done, std::min<std::size_t>(kPromptChunk, ids.size() - done));
+      const at::Tensor batch = torch::tensor(at::ArrayRef<std::int64_t>(part.data(), part.size()), at::kLong).unsqueeze(0);
+      hidden = decoder.hidden_states(batch.to(decoder.device()), cache.get());
+    }
+    return decoder.logits(hidden.narrow(1, hidden.size(1) - 1, 1)).flatten();
+  };
+}
+
+Feed feed_of(Runner& runner) {
+  runner.clear();
+  return [&runner](std::span<const std::int64_t> ids) { return torch::tensor(runner.feed(ids)); };
 }
 
 void check(const Ids& prompt, const GenerateOptions& options) {
@@ -117,10 +127,13 @@ std::int64_t sample(const at::Tensor& logits, const SamplingOptions& options, Ra
   return order[kept - 1];
 }
 
-Generated generate(Decoder& decoder, const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options,
-                   const std::function<void(std::string_view)>& on_text) {
+namespace {
+
+template <class Model>
+Generated generate_with(Model& model, const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options,
+                        const std::function<void(std::string_view)>& on_text) {
   check(prompt, options);
-  std::vector<std::int64_t> ends = decoder.config().eos_ids;
+  std::vector<std::int64_t> ends = model.config().eos_ids;
   ends.insert(ends.end(), options.stop_ids.begin(), options.stop_ids.end());
   ends.push_back(tokenizer.data().eos_id);
 
@@ -133,9 +146,9 @@ Generated generate(Decoder& decoder, const Tokenizer& tokenizer, const Ids& prom
     const std::string_view piece = watch.release(last);
     if (on_text && !piece.empty()) on_text(piece);
   };
-  KvCache cache;
+  const Feed feed = feed_of(model);
   auto start = Clock::now();
-  at::Tensor logits = feed(decoder, prompt, cache);
+  at::Tensor logits = feed(prompt);
   result.prompt_seconds = seconds_since(start);
   start = Clock::now();
   result.stopped_by = "length";
@@ -151,7 +164,7 @@ Generated generate(Decoder& decoder, const Tokenizer& tokenizer, const Ids& prom
       break;
     }
     show(false);
-    if (static_cast<std::int64_t>(result.ids.size()) < options.max_tokens) logits = feed(decoder, {&id, 1}, cache);
+    if (static_cast<std::int64_t>(result.ids.size()) < options.max_tokens) logits = feed({&id, 1});
   }
   if (result.stopped_by != "stop" && watch.add(stream.finish())) result.stopped_by = "stop";
   show(true);
@@ -160,31 +173,49 @@ Generated generate(Decoder& decoder, const Tokenizer& tokenizer, const Ids& prom
   return result;
 }
 
-DecodeRate measure_rates(Decoder& decoder, std::int64_t prompt_tokens, std::int64_t decode_tokens) {
+template <class Model>
+DecodeRate measure_rates_of(Model& model, std::int64_t prompt_tokens, std::int64_t decode_tokens) {
   if (prompt_tokens < 1 || decode_tokens < 1) fail("bench: the prompt and the decoded part need at least one token each");
   const torch::NoGradGuard no_grad;
   Random random(0);
   Ids ids;
   for (std::int64_t i = 0; i < prompt_tokens + decode_tokens; ++i)
-    ids.push_back(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(decoder.config().vocab_size))));
+    ids.push_back(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(model.config().vocab_size))));
   const std::span<const std::int64_t> all(ids);
   const auto finished = [](const at::Tensor& logits) { return logits[0].item<float>(); };  // waits for the device
   {
-    KvCache warm;
-    finished(feed(decoder, all.first(1), warm));
-    finished(feed(decoder, all.subspan(1, 1), warm));
+    const Feed warm = feed_of(model);
+    finished(warm(all.first(1)));
+    finished(warm(all.subspan(1, 1)));
   }
   DecodeRate rate;
   rate.prompt_tokens = prompt_tokens, rate.decode_tokens = decode_tokens;
-  KvCache cache;
+  const Feed feed = feed_of(model);
   auto start = Clock::now();
-  finished(feed(decoder, all.first(static_cast<std::size_t>(prompt_tokens)), cache));
+  finished(feed(all.first(static_cast<std::size_t>(prompt_tokens))));
   rate.prompt_seconds = seconds_since(start);
   start = Clock::now();
-  for (std::int64_t i = 0; i < decode_tokens; ++i)
-    finished(feed(decoder, all.subspan(static_cast<std::size_t>(prompt_tokens + i), 1), cache));
+  for (std::int64_t i = 0; i < decode_tokens; ++i) finished(feed(all.subspan(static_cast<std::size_t>(prompt_tokens + i), 1)));
   rate.decode_seconds = seconds_since(start);
   return rate;
+}
+
+}  // namespace
+
+Generated generate(Decoder& decoder, const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options,
+                   const std::function<void(std::string_view)>& on_text) {
+  return generate_with(decoder, tokenizer, prompt, options, on_text);
+}
+Generated generate(Runner& runner, const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options,
+                   const std::function<void(std::string_view)>& on_text) {
+  return generate_with(runner, tokenizer, prompt, options, on_text);
+}
+
+DecodeRate measure_rates(Decoder& decoder, std::int64_t prompt_tokens, std::int64_t decode_tokens) {
+  return measure_rates_of(decoder, prompt_tokens, decode_tokens);
+}
+DecodeRate measure_rates(Runner& runner, std::int64_t prompt_tokens, std::int64_t decode_tokens) {
+  return measure_rates_of(runner, prompt_tokens, decode_tokens);
 }
 
 }  // namespace attar

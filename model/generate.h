@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "datasets/tokenizer.h"
 #include "model/decoder.h"
+#include "runtime/runner.h"
 
 namespace attar {
 
@@ -40,6 +41,9 @@ struct Generated {
 // Throws Error for an empty prompt or options out of range, Interrupted at Ctrl-C.
 Generated generate(Decoder& decoder, const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options,
                    const std::function<void(std::string_view)>& on_text = {});
+// In a context that is emptied first.
+Generated generate(Runner& runner, const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options,
+                   const std::function<void(std::string_view)>& on_text = {});
 
 // Tokens per second, of a prompt taken at once and of decoding one by one after it.
 struct DecodeRate {
@@ -49,5 +53,6 @@ struct DecodeRate {
   double decode() const { return static_cast<double>(decode_tokens) / decode_seconds; }
 };
 DecodeRate measure_rates(Decoder& decoder, std::int64_t prompt_tokens = 128, std::int64_t decode_tokens = 64);
+DecodeRate measure_rates(Runner& runner, std::int64_t prompt_tokens = 128, std::int64_t decode_tokens = 64);
 
 }  // namespace attar

@@ -1,7 +1,7 @@
 #include "model/packed.h"
 
 #include "base/error.h"
-#include "kernels_ref/dot.h"
+#include "kernels_ref/multiply.h"
 
 namespace attar {
 
@@ -12,9 +12,10 @@ at::Tensor packed_linear(const QuantizedTensor& W, const at::Tensor& x) {
   shape.back() = W.rows();
   at::Tensor y = at::empty(shape, x.options());
   const auto in = static_cast<std::size_t>(W.columns()), out = static_cast<std::size_t>(W.rows());
-  for (std::size_t t = 0; t < static_cast<std::size_t>(tokens.size(0)); ++t)
-    matvec(W.type, W.bytes, W.rows(), std::span<const float>(tokens.data_ptr<float>() + t * in, in),
-           std::span<float>(y.data_ptr<float>() + t * out, out));
+  const auto count = static_cast<std::size_t>(tokens.size(0));
+  Activations rounded;
+  rounded.round(default_rounding(W.type), {tokens.data_ptr<float>(), count * in}, count);
+  multiply({W.type, W.bytes, out, in}, rounded, {y.data_ptr<float>(), count * out});
   return y;
 }
 

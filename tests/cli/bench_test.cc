@@ -21,11 +21,35 @@ TEST(BenchCommand, MeasuresFloatAndPackedModels) {
     EXPECT_EQ(json["prompt"]["tokens"], 16);
     EXPECT_EQ(json["decode"]["tokens"], 4);
     EXPECT_EQ(json["kernels"], packed);
+    EXPECT_EQ(json["prompt_tokens_per_second"], json["prompt"]["tokens_per_second"]);
+    EXPECT_EQ(json["decode_tokens_per_second"], json["decode"]["tokens_per_second"]);
+    if (packed) {
+      EXPECT_GT(json["bytes_per_token"]["weights"].get<double>(), 0.0);
+      EXPECT_NEAR(json["bandwidth_share"].get<double>(),
+                  json["decode_tokens_per_second"].get<double>() / json["read_bandwidth"].get<double>() *
+                      (json["bytes_per_token"]["weights"].get<double>() + json["bytes_per_token"]["cache"].get<double>()),
+                  1e-6);
+    }
     bytes[packed] = json["weight_bytes"];
     EXPECT_NE(result.output.find("tokens/s"), std::string::npos);
   }
   EXPECT_LT(bytes[1], 0.35 * bytes[0]);
   EXPECT_EQ(test::run_attar("bench " + (folder / "model").string() + " --decode 0").code, 2);
+}
+
+TEST(BenchCommand, KernelsOfEveryTypeAndVariant) {
+  const test::TempFolder folder;
+  const std::string json_path = (folder / "r.json").string();
+  const test::RunResult result = test::run_attar("bench --threads 1 --json " + json_path);
+  ASSERT_EQ(result.code, 0) << result.output;
+  const auto json = nlohmann::json::parse(read_text_file(json_path));
+  EXPECT_EQ(json["kernels"].size(), 12u);
+  for (const auto& row : json["kernels"]) {
+    EXPECT_GT(row["bytes_per_second"].get<double>(), 0.0);
+    EXPECT_GT(row["multiplications_per_second"].get<double>(), 0.0);
+    EXPECT_HAS(result.output, row["type"].get<std::string>());
+  }
+  EXPECT_EQ(test::run_shell("ATTAR_KERNELS=sse9 $ATTAR_PROGRAM bench --threads 1 2>&1").code, 2);
 }
 
 }  // namespace

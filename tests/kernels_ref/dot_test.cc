@@ -4,9 +4,9 @@
 
 #include "base/half.h"
 #include "base/random.h"
-#include "base/threads.h"
 #include "kernels_ref/blocks.h"
 #include "kernels_ref/dot.h"
+#include "kernels_ref/multiply.h"
 #include "tests/kernels_ref/gridded_types.h"
 #include "tests/support.h"
 
@@ -101,29 +101,6 @@ TEST_P(Dot, IntegerPathEqualsDecodedFloats) {
   const Bytes row = encoded(type, uniform(n, 1));
   const double exact = exact_dot(type, row, x);
   EXPECT_NEAR(dot_row_quantized(type, row, packed, n), exact, 1e-5 * (1 + std::fabs(exact)) * std::sqrt(n));
-}
-
-TEST_P(Dot, MatvecIsRowsAtAnyThreadCount) {
-  const Type type = GetParam();
-  constexpr std::size_t kColumns = 512, kRows = 700;  // enough for the parallel way
-  Bytes matrix;
-  const std::vector<float> x = uniform(kColumns, 4);
-  std::vector<Bytes> some;
-  for (std::uint64_t seed = 0; seed < 7; ++seed) some.push_back(encoded(type, uniform(kColumns, seed)));
-  for (std::size_t r = 0; r < kRows; ++r) matrix.insert(matrix.end(), some[r % 7].begin(), some[r % 7].end());
-  Bytes packed(row_bytes(activation_type(type), kColumns));
-  encode_activations(activation_type(type), x, packed);
-  std::vector<float> expected(kRows);
-  for (std::size_t r = 0; r < kRows; ++r) expected[r] = dot_row_quantized(type, some[r % 7], packed, kColumns);
-  for (const int threads : {1, 2, 5}) {
-    set_thread_count(threads);
-    std::vector<float> y(kRows, -1.0f);
-    matvec(type, matrix, kRows, x, y);
-    EXPECT_EQ(y, expected) << threads << " threads";
-  }
-  set_thread_count(0);
-  std::vector<float> y(kRows);
-  EXPECT_THROW(matvec(type, matrix, kRows - 1, x, y), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Dot, ::testing::ValuesIn(gridded_types()), TypeName());

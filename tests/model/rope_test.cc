@@ -1,4 +1,4 @@
-#include "model/rope.h"
+#include "runtime/rope.h"
 
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-#include "model/rope.h"
+#include "runtime/rope.h"
 
 #include <algorithm>
 #include <cmath>

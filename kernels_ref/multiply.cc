@@ -1,0 +1,121 @@
+#include "kernels_ref/multiply.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/threads.h"
+#include "kernels_ref/spread.h"
+#include "kernels_ref/variants.h"
+
+namespace attar {
+namespace {
+
+constexpr std::size_t kFewTokens = 4;  // below, repacking a matrix costs more than it saves
+
+void multiply_floats(const Matrix& W, const Activations& x, Span<float> Y) {
+  const auto dot = active_variant().dot;
+  const std::size_t stride = row_bytes(W.type, W.columns);
+  constexpr std::size_t kRows = 16;
+  spread((W.rows + kRows - 1) / kRows, W.rows * W.columns * x.tokens(), [&](std::size_t step) {
+    std::vector<float> w(W.columns);
+    for (std::size_t r = step * kRows; r < std::min(W.rows, (step + 1) * kRows); ++r) {
+      decode_row(W.type, W.bytes.subspan(r * stride, stride), w);
+      for (std::size_t t = 0; t < x.tokens(); ++t) Y[t * W.rows + r] = dot(w.data(), x.token(t).x, W.columns);
+    }
+  });
+}
+
+void multiply_rows(const Matrix& W, const Activations& x, Span<float> Y) {
+  const auto rows = active_variant().rows;
+  const std::size_t stride = row_bytes(W.type, W.columns);
+  // Steps long enough to prepare the activations once for each, short enough for the threads to end together.
+  const std::size_t share = W.rows / (4 * static_cast<std::size_t>(thread_count()));
+  const std::size_t step = std::max<std::size_t>(32, std::min(share, (std::size_t{1} << 18) / W.columns));
+  const Unpack unpack = unpack_of(W.type);
+  spread((W.rows + step - 1) / step, W.rows * W.columns, [&](std::size_t i) {
+    const std::size_t begin = i * step, count = std::min(step, W.rows - begin);
+    thread_local std::vector<std::byte> memory;
+    memory.resize(scratch_bytes(W.columns) + 64);
+    std::byte* const scratch = memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64);
+    for (std::size_t t = 0; t < x.tokens(); ++t)
+      rows({W.type, W.bytes.data() + begin * stride, stride, count, W.columns, x.token(t), Y.data() + t * W.rows + begin, unpack,
+            scratch});
+  });
+}
+
+// The rows of a panel side by side: see PanelTask.
+struct Panel {
+  Panel(std::size_t columns, std::size_t group)
+      : codes(kPanelRows * columns), scale(kPanelRows * columns / group), offset(scale.size()) {}
+
+  void repack(const Matrix& W, std::size_t first, std::size_t count, std::size_t group, Unpack unpack) {
+    const std::size_t stride = row_bytes(W.type, W.columns);
+    Chunk chunk;
+    for (std::size_t r = 0; r < count; ++r) {
+      for (std::size_t at = 0; at < W.columns; at += 256) {
+        const std::size_t n = std::min<std::size_t>(256, W.columns - at);
+        unpack(W.bytes.data() + (first + r) * stride, at, n, chunk);
+        for (std::size_t i = 0; i < n; i += 4)
+          std::memcpy(codes.data() + ((at + i) / 4 * kPanelRows + r) * 4, chunk.codes + i, 4);
+        for (std::size_t i = 0; i < n; i += group) {
+          scale[(at + i) / group * kPanelRows + r] = chunk.scale[i / 16];
+          offset[(at + i) / group * kPanelRows + r] = chunk.offset[i / 16];
+        }
+      }
+    }
+  }
+
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scale, offset;
+};
+
+void multiply_panels(const Matrix& W, const Activations& x, Span<float> Y) {
+  const auto panel_product = active_variant().panel;
+  const Unpack unpack = unpack_of(W.type);
+  const GridInfo& grid = info(W.type).grid;
+  const std::size_t group = grid.group == 16 ? 16 : 32, tokens = x.tokens();
+  std::vector<float> sums(tokens * W.columns / group);
+  const std::int16_t* sums16 = x.token(0).sums;
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    sums[i] = static_cast<float>(group == 16 ? sums16[i] : sums16[2 * i] + sums16[2 * i + 1]);
+  spread((W.rows + kPanelRows - 1) / kPanelRows, W.rows * W.columns * tokens, [&](std::size_t p) {
+    thread_local Panel panel(0, 32);
+    if (panel.codes.size() != kPanelRows * W.columns || panel.scale.size() != kPanelRows * W.columns / group)
+      panel = Panel(W.columns, group);
+    const std::size_t first = p * kPanelRows, count = std::min(kPanelRows, W.rows - first);
+    panel.repack(W, first, count, group, unpack);
+    panel_product({panel.codes.data(), panel.scale.data(), panel.offset.data(), static_cast<int>(group),
+                   grid.levels > 128 || grid.codebook != nullptr, W.columns, tokens, x.token(0).q, x.token(0).d,
+                   sums.data(), Y.data() + first, W.rows, count});
+  });
+}
+
+}  // namespace
+
+void check_matrix(const Matrix& W) {
+  if (const std::uint64_t wanted = checked_mul(row_bytes(W.type, W.columns), W.rows, "[multiply] size of the matrix");
+      W.bytes.size() != wanted)
+    fail("[multiply] ", W.rows, " rows of ", W.columns, " weights in ", info(W.type).name, " are ", wanted, " bytes, not ",
+         W.bytes.size());
+}
+
+void multiply(const Matrix& W, const Activations& x, Span<float> Y) {
+  check_matrix(W);
+  check_rounding(W.type, x.rounding());
+  if (x.width() != W.columns || Y.size() != x.tokens() * W.rows)
+    fail("[multiply] ", x.tokens(), " vectors of ", x.width(), " and ", Y.size(), " results do not go with ", W.rows,
+         " rows of ", W.columns);
+  if (Y.empty()) return;
+  if (x.rounding() == Rounding::kNone) return multiply_floats(W, x, Y);
+  if (x.tokens() < kFewTokens) return multiply_rows(W, x, Y);
+  multiply_panels(W, x, Y);
+}
+
+void matvec(Type type, ByteView weights, std::int64_t rows, Span<const float> x, Span<float> y) {
+  Activations rounded;
+  rounded.round(default_rounding(type), x, 1);
+  multiply({type, weights, static_cast<std::size_t>(rows), x.size()}, rounded, y);
+}
+
+}  // namespace attar

@@ -1,0 +1,35 @@
+// Products of packed matrices with activations, as fast as this processor can.
+//
+// The integers are those of dot.h; only the order in which floats are added depends on the variant. Results do not depend on
+// the number of threads.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels_ref/activations.h"
+
+namespace attar {
+
+struct Matrix {
+  Type type;
+  ByteView bytes;             // rows one after the other
+  std::size_t rows, columns;  // out_features, in_features
+};
+// Throws Error if the bytes are not those of rows * columns weights.
+void check_matrix(const Matrix& W);
+
+// Y: (x.tokens(), W.rows). x: vectors of W.columns, rounded in a way that the type takes.
+void multiply(const Matrix& W, const Activations& x, Span<float> Y);
+
+// Rounds and multiplies a vector: y[r] = row r . x.
+void matvec(Type type, ByteView weights, std::int64_t rows, Span<const float> x, Span<float> y);
+
+// What the products above run on: the first of the table that this processor can, or the one that the environment names
+// (ATTAR_KERNELS=reference, avx2, avx512 or avx512_vnni). Throws Error for a name that does not exist or does not run here.
+const char* kernel_variant();
+void select_kernel_variant(std::string_view name);
+std::vector<std::string> kernel_variants();  // those that run here, best first
+
+}  // namespace attar

@@ -1,0 +1,115 @@
+// Which variant runs: an explicit list, best first.
+#include "kernels_ref/variants.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+#include "kernels_ref/dot.h"
+#include "kernels_ref/multiply.h"
+
+namespace attar {
+namespace {
+
+struct Entry {
+  const Variant* variant;
+  bool (*runs_here)();
+};
+#if defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+const Entry kVariants[] = {
+#if defined(__x86_64__)
+    {&kAvx512Vnni, [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }},
+    {&kAvx512, [] { return has_avx512(); }},
+    {&kAvx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+#endif
+    {&kReference, [] { return true; }},
+};
+
+std::atomic<const Variant*> g_active{nullptr};
+
+void reference_rows(const RowsTask& task) {
+  for (std::size_t r = 0; r < task.rows; ++r)
+    task.y[r] = dot_integers(task.type, task.weights + r * task.stride, task.x, task.columns);
+}
+
+void reference_panel(const PanelTask& task) {
+  const std::size_t group = static_cast<std::size_t>(task.group), groups = task.columns / group;
+  for (std::size_t t = 0; t < task.tokens; ++t) {
+    for (std::size_t r = 0; r < task.rows; ++r) {
+      float total = 0;
+      for (std::size_t g = 0; g < groups; ++g) {
+        std::int32_t product = 0;
+        for (std::size_t i = g * group; i < (g + 1) * group; ++i)
+          product += task.codes[(i / 4 * kPanelRows + r) * 4 + i % 4] * task.q[t * task.columns + i];
+        const std::size_t at = g * kPanelRows + r;
+        total += task.d[t * (task.columns / 32) + g * group / 32] *
+                 (task.scale[at] * static_cast<float>(product) + task.offset[at] * task.sums[t * groups + g]);
+      }
+      task.y[t * task.y_stride + r] = total;
+    }
+  }
+}
+
+float reference_dot(const float* w, const float* x, std::size_t n) {
+  constexpr std::size_t kLanes = 16;
+  float lanes[kLanes] = {};
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (std::size_t k = 0; k < kLanes; ++k) lanes[k] += w[i + k] * x[i + k];
+  for (; i < n; ++i) lanes[i % kLanes] += w[i] * x[i];
+  for (std::size_t half = kLanes / 2; half > 0; half /= 2)
+    for (std::size_t k = 0; k < half; ++k) lanes[k] += lanes[k + half];
+  return lanes[0];
+}
+
+std::string names(bool only_those_here) {
+  std::string list;
+  for (const auto& [variant, runs_here] : kVariants)
+    if (!only_those_here || runs_here()) list += (list.empty() ? "" : ", ") + std::string(variant->name);
+  return list;
+}
+
+const Variant& find(std::string_view name) {
+  for (const auto& [variant, runs_here] : kVariants) {
+    if (name != variant->name) continue;
+    if (!runs_here()) fail("[kernels] this processor lacks what ", variant->name, " needs; it has ", names(true));
+    return *variant;
+  }
+  fail("[kernels] there is no variant '", std::string(name), "'; expected one of ", names(false));
+}
+
+const Variant& first_choice() {
+  if (const char* wanted = std::getenv("ATTAR_KERNELS"); wanted != nullptr && *wanted != '\0') return find(wanted);
+  for (const auto& [variant, runs_here] : kVariants)
+    if (runs_here()) return *variant;
+  return kReference;
+}
+
+}  // namespace
+
+const Variant kReference = {"reference", reference_rows, reference_panel, reference_dot};
+
+const Variant& active_variant() {
+  const Variant* active = g_active;
+  if (active == nullptr) g_active = active = &first_choice();
+  return *active;
+}
+
+const char* kernel_variant() { return active_variant().name; }
+
+void select_kernel_variant(std::string_view name) { g_active = &find(name); }
+
+std::vector<std::string> kernel_variants() {
+  std::vector<std::string> list;
+  for (const auto& [variant, runs_here] : kVariants)
+    if (runs_here()) list.emplace_back(variant->name);
+  return list;
+}
+
+}  // namespace attar

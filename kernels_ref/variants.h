@@ -1,0 +1,58 @@
+// The one table of implementations: the reference and what is faster on some processors. Internal to this folder.
+//
+// simd/*.cc are compiled for instructions that the machine may lack. So they must not bring out anything that the linker could
+// give to the rest of the program, such as an inline function or a template of the standard library: all they use is their own
+// or passed to them here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels_ref/activations.h"
+#include "kernels_ref/chunk.h"
+
+namespace attar {
+
+// y[r] = row r of the weights . x, for rows that lie `stride` bytes apart.
+struct RowsTask {
+  Type type;
+  const std::byte* weights;
+  std::size_t stride, rows, columns;
+  RoundedVector x;  // readable for 256 values past its end
+  float* y;
+  Unpack unpack;
+  std::byte* scratch;  // scratch_bytes(columns), aligned to 64
+};
+inline constexpr std::size_t scratch_bytes(std::size_t columns) { return 4 * columns + 2048; }
+
+// y[t * y_stride + r] = row r of a panel . token t. The panel holds 16 rows repacked: the codes of four weights of each row
+// side by side, and per group of `group` weights 16 scales and 16 offsets.
+struct PanelTask {
+  const std::uint8_t* codes;    // (columns / 4, 16, 4)
+  const float *scale, *offset;  // (columns / group, 16)
+  int group;                    // 16 or 32
+  bool wide;                    // there are codes above 127
+  std::size_t columns, tokens;
+  const std::int8_t* q;         // (tokens, columns)
+  const float* d;               // (tokens, columns / 32)
+  const float* sums;            // (tokens, columns / group): sums of q
+  float* y;
+  std::size_t y_stride, rows;   // how many of the 16 rows are wanted
+};
+inline constexpr std::size_t kPanelRows = 16;
+
+struct Variant {
+  const char* name;
+  void (*rows)(const RowsTask& task);
+  void (*panel)(const PanelTask& task);
+  float (*dot)(const float* w, const float* x, std::size_t n);
+};
+
+extern const Variant kReference;
+#if defined(__x86_64__)
+extern const Variant kAvx2, kAvx512, kAvx512Vnni;
+#endif
+
+const Variant& active_variant();
+
+}  // namespace attar

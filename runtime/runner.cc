@@ -1,0 +1,367 @@
+#include "runtime/runner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <array>
+
+#include "base/console.h"
+#include "base/threads.h"
+#include "kernels_ref/multiply.h"
+#include "kernels_ref/spread.h"
+#include "runtime/kv_cache.h"
+#include "runtime/math.h"
+#include "runtime/rope.h"
+
+namespace attar {
+namespace {
+
+using Vector = std::vector<float>;
+
+constexpr std::size_t kBatch = 512;  // tokens of a prompt taken together
+
+struct Linear {
+  QuantizedTensor weight;  // empty: the model has none
+  Vector bias;             // empty: none
+  bool exists() const { return !weight.shape.empty(); }
+  std::size_t rows() const { return static_cast<std::size_t>(weight.rows()); }
+};
+
+struct Layer {
+  Linear q, k, v, qkv, o, gate, up, gate_up, down;  // the fused ones instead of their parts, or the other way round
+  Vector q_norm, k_norm, attention_norm, after_attention, mlp_norm, after_mlp;
+};
+
+// cos and sin of every position's angles: (positions, pairs).
+class Rotation {
+ public:
+  Rotation(const Rope& rope, const ModelConfig& config) : rope_(rope), config_(config), follows_length_(depends_on_length(rope)) {}
+
+  bool changes(std::size_t from, std::size_t to) const { return follows_length_ && frequencies(from).theta != frequencies(to).theta; }
+
+  void prepare(std::size_t end) {
+    const RopeFrequencies now = frequencies(end);
+    if (now.theta == theta_ && end <= rows_) return;
+    theta_ = now.theta;
+    rows_ = std::max<std::size_t>(end + end / 2, 128);
+    cos_.resize(rows_ * theta_.size());
+    sin_.resize(rows_ * theta_.size());
+    for (std::size_t m = 0; m < rows_; ++m) {
+      for (std::size_t j = 0; j < theta_.size(); ++j) {
+        const float angle = static_cast<float>(m) * theta_[j];
+        cos_[m * theta_.size() + j] = static_cast<float>(std::cos(angle) * now.attention_factor);
+        sin_[m * theta_.size() + j] = static_cast<float>(std::sin(angle) * now.attention_factor);
+      }
+    }
+  }
+
+  // Turns the pairs (j, j + r) of a head at `position` and multiplies everything by scale.
+  void turn(float* x, std::size_t head_dim, std::size_t position, float scale) const {
+    const std::size_t r = theta_.size();
+    const float *c = cos_.data() + position * r, *s = sin_.data() + position * r;
+    for (std::size_t j = 0; j < r; ++j) {
+      const float a = x[j], b = x[j + r];
+      x[j] = (a * c[j] - b * s[j]) * scale;
+      x[j + r] = (b * c[j] + a * s[j]) * scale;
+    }
+    for (std::size_t j = 2 * r; j < head_dim; ++j) x[j] *= scale;
+  }
+
+ private:
+  RopeFrequencies frequencies(std::size_t length) const {
+    return rope_frequencies(rope_, config_.head_dim, config_.max_positions, static_cast<std::int64_t>(length));
+  }
+
+  const Rope& rope_;
+  const ModelConfig& config_;
+  bool follows_length_;
+  std::size_t rows_ = 0;
+  Vector theta_, cos_, sin_;
+};
+
+// One set of vectors, rounded at most once for all matrices that want it the same way.
+class Rounded {
+ public:
+  void set(const Vector& x, std::size_t tokens) {
+    x_ = x, tokens_ = tokens;
+    ready_ = {};
+  }
+  const Activations& as(Rounding rounding) {
+    const auto i = static_cast<std::size_t>(rounding);
+    if (!ready_[i]) values_[i].round(rounding, x_, tokens_);
+    ready_[i] = true;
+    return values_[i];
+  }
+
+ private:
+  std::span<const float> x_;
+  std::size_t tokens_ = 0;
+  std::array<Activations, 4> values_;
+  std::array<bool, 4> ready_{};
+};
+
+void check_heads(const ModelConfig& c) {
+  if (c.heads <= 0 || c.kv_heads <= 0 || c.heads % c.kv_heads != 0)
+    fail("decoder: ", c.heads, " attention heads do not divide into ", c.kv_heads, " key-value heads");
+  if (c.sliding_window > 0 && c.sliding_layers.size() != static_cast<std::size_t>(c.layers))
+    fail("decoder: a sliding window is set but ", c.sliding_layers.size(), " of ", c.layers, " layers say if they use it");
+}
+
+Vector read_vector(const Checkpoint& checkpoint, const std::string& name) {
+  const Tensor* tensor = checkpoint.find(name);
+  if (tensor == nullptr) return {};
+  Vector values = read_floats(*tensor);
+  for (const float value : values)
+    if (!std::isfinite(value)) fail("loading the model: tensor '", name, "' holds ", value, "; the file is damaged or its training diverged");
+  return values;
+}
+
+}  // namespace
+
+struct Runner::Parts {
+  Parts(const Checkpoint& checkpoint, const RunnerOptions& options);
+
+  Vector feed_batch(std::span<const std::int64_t> ids, bool all);
+  void attention(std::size_t index, std::size_t tokens);
+  void mlp(const Layer& layer, std::size_t tokens);
+  void multiply_into(const Linear& linear, std::size_t tokens, Vector& y);
+  void embed(std::span<const std::int64_t> ids);
+  void norm(const Vector& x, const Vector& weight, std::size_t tokens, std::size_t width, Vector& y) const;
+  void add_to_hidden(Vector& x, const Vector& norm_weight, std::size_t tokens);
+
+  ModelConfig config;
+  RunnerOptions options;
+  Linear embedding, head;
+  Vector final_norm;
+  std::vector<Layer> layers;
+  std::vector<KvCache16> cache;
+  Rotation rotation, local_rotation;
+  std::vector<std::int64_t> ids;  // of the context
+  Vector hidden, normed, q, k, v, joined, out;
+  Rounded rounded;
+};
+
+Runner::Parts::Parts(const Checkpoint& checkpoint, const RunnerOptions& o)
+    : config(checkpoint.config), options(o), rotation(config.rope, config), local_rotation(config.local_rope, config) {
+  check_heads(config);
+  const auto linear = [&](const std::string& name) {
+    Linear result;
+    if (const Tensor* tensor = checkpoint.find(name + ".weight")) {
+      check_interrupt();
+      result.weight = read_packed(*tensor);
+    }
+    result.bias = read_vector(checkpoint, name + ".bias");
+    return result;
+  };
+  embedding = linear("model.embed_tokens");
+  if (!config.tied_embeddings) head = linear("lm_head");
+  final_norm = read_vector(checkpoint, "model.norm.weight");
+  layers.resize(static_cast<std::size_t>(config.layers));
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::string at = cat("model.layers.", i, "."), attn = at + "self_attn.", mlp_at = at + "mlp.";
+    Layer& l = layers[i];
+    l.q = linear(attn + "q_proj"), l.k = linear(attn + "k_proj"), l.v = linear(attn + "v_proj");
+    l.qkv = linear(attn + "qkv_proj"), l.o = linear(attn + "o_proj");
+    l.gate = linear(mlp_at + "gate_proj"), l.up = linear(mlp_at + "up_proj");
+    l.gate_up = linear(mlp_at + "gate_up_proj"), l.down = linear(mlp_at + "down_proj");
+    l.q_norm = read_vector(checkpoint, attn + "q_norm.weight"), l.k_norm = read_vector(checkpoint, attn + "k_norm.weight");
+    l.attention_norm = read_vector(checkpoint, at + "input_layernorm.weight");
+    // Gemma's norm of that name stands after attention; everyone else's stands before the MLP.
+    Vector middle = read_vector(checkpoint, at + "post_attention_layernorm.weight");
+    (config.post_norms ? l.after_attention : l.mlp_norm) = std::move(middle);
+    if (config.post_norms) {
+      l.mlp_norm = read_vector(checkpoint, at + "pre_feedforward_layernorm.weight");
+      l.after_mlp = read_vector(checkpoint, at + "post_feedforward_layernorm.weight");
+    }
+    cache.emplace_back(static_cast<std::size_t>(config.kv_heads), static_cast<std::size_t>(config.head_dim));
+  }
+  rotation.prepare(1), local_rotation.prepare(1);  // throws now rather than at the first token
+}
+
+void Runner::Parts::multiply_into(const Linear& linear, std::size_t tokens, Vector& y) {
+  const QuantizedTensor& W = linear.weight;
+  const Rounding rounding = options.float_activations ? Rounding::kNone : default_rounding(W.type);
+  y.resize(tokens * linear.rows());
+  multiply({W.type, W.bytes, linear.rows(), static_cast<std::size_t>(W.columns())}, rounded.as(rounding), y);
+  for (std::size_t t = 0; t < tokens && !linear.bias.empty(); ++t)
+    for (std::size_t i = 0; i < linear.bias.size(); ++i) y[t * linear.rows() + i] += linear.bias[i];
+}
+
+// Rows of `width` values. x and y may be the same.
+void Runner::Parts::norm(const Vector& x, const Vector& weight, std::size_t rows, std::size_t width, Vector& y) const {
+  y.resize(x.size());
+  const auto eps = static_cast<float>(config.norm_eps);
+  spread((rows + 15) / 16, rows * width, [&](std::size_t step) {
+    for (std::size_t r = 16 * step; r < std::min(rows, 16 * step + 16); ++r)
+      rms_norm(x.data() + r * width, weight.data(), width, eps, config.norm_adds_one ? 1.0f : 0.0f, y.data() + r * width);
+  });
+}
+
+void Runner::Parts::add_to_hidden(Vector& x, const Vector& norm_weight, std::size_t tokens) {
+  if (!norm_weight.empty()) norm(x, norm_weight, tokens, norm_weight.size(), x);
+  for (std::size_t i = 0; i < hidden.size(); ++i) hidden[i] += x[i];
+}
+
+void Runner::Parts::embed(std::span<const std::int64_t> tokens) {
+  const QuantizedTensor& W = embedding.weight;
+  const auto width = static_cast<std::size_t>(W.columns());
+  const std::uint64_t stride = row_bytes(W.type, width);
+  // The factor is rounded to the dtype the model runs in, which is float32 here.
+  const float scale = config.scaled_embeddings ? std::sqrt(static_cast<float>(config.hidden_size)) : 1.0f;
+  hidden.resize(tokens.size() * width);
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    const std::span<float> row(hidden.data() + t * width, width);
+    decode_row(W.type, ByteView(W.bytes).subspan(static_cast<std::size_t>(tokens[t]) * stride, stride), row);
+    for (float& value : row) value *= scale;
+  }
+}
+
+void Runner::Parts::attention(std::size_t index, std::size_t tokens) {
+  const Layer& l = layers[index];
+  const auto d = static_cast<std::size_t>(config.head_dim), heads = static_cast<std::size_t>(config.heads),
+             kv_heads = static_cast<std::size_t>(config.kv_heads);
+  if (l.qkv.exists()) {
+    multiply_into(l.qkv, tokens, joined);
+    q.resize(tokens * heads * d), k.resize(tokens * kv_heads * d), v.resize(tokens * kv_heads * d);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      const float* from = joined.data() + t * (heads + 2 * kv_heads) * d;
+      std::copy_n(from, heads * d, q.data() + t * heads * d);
+      std::copy_n(from + heads * d, kv_heads * d, k.data() + t * kv_heads * d);
+      std::copy_n(from + (heads + kv_heads) * d, kv_heads * d, v.data() + t * kv_heads * d);
+    }
+  } else {
+    multiply_into(l.q, tokens, q), multiply_into(l.k, tokens, k), multiply_into(l.v, tokens, v);
+  }
+  if (config.qk_norm) norm(q, l.q_norm, tokens * heads, d, q), norm(k, l.k_norm, tokens * kv_heads, d, k);
+
+  const std::size_t begin = ids.size();
+  const bool sliding = config.is_sliding(static_cast<std::int64_t>(index));
+  const Rotation& table = sliding ? local_rotation : rotation;
+  spread((tokens + 15) / 16, tokens * (heads + kv_heads) * d, [&](std::size_t step) {
+    for (std::size_t t = 16 * step; t < std::min(tokens, 16 * step + 16); ++t) {
+      for (std::size_t h = 0; h < heads; ++h)
+        table.turn(q.data() + (t * heads + h) * d, d, begin + t, static_cast<float>(config.attention_scale));
+      for (std::size_t h = 0; h < kv_heads; ++h) table.turn(k.data() + (t * kv_heads + h) * d, d, begin + t, 1.0f);
+    }
+  });
+  cache[index].write(begin, tokens, k.data(), v.data());
+  out.resize(q.size());
+  const AttentionShape shape{heads, kv_heads, d, sliding ? static_cast<std::size_t>(config.sliding_window) : 0,
+                             static_cast<float>(config.attention_softcap)};
+  cache[index].attend(shape, begin, tokens, q.data(), out.data());
+  rounded.set(out, tokens);
+  multiply_into(l.o, tokens, joined);
+}
+
+void Runner::Parts::mlp(const Layer& l, std::size_t tokens) {
+  const auto width = static_cast<std::size_t>(config.intermediate_size);
+  // Gate and up lie apart, or side by side in the rows of one product.
+  const bool fused = l.gate_up.exists();
+  if (fused) {
+    multiply_into(l.gate_up, tokens, joined);
+  } else {
+    multiply_into(l.gate, tokens, q), multiply_into(l.up, tokens, joined);
+  }
+  out.resize(tokens * width);
+  constexpr std::size_t kStep = 2048;
+  spread((out.size() + kStep - 1) / kStep, 16 * out.size(), [&](std::size_t step) {
+    for (std::size_t i = step * kStep; i < std::min(out.size(), (step + 1) * kStep);) {
+      const std::size_t t = i / width, j = i % width, n = std::min({width - j, (step + 1) * kStep - i, out.size() - i});
+      const float* gate = fused ? joined.data() + 2 * t * width + j : q.data() + i;
+      const float* up = fused ? gate + width : joined.data() + i;
+      float* y = out.data() + i;
+      switch (config.activation) {
+        case Activation::kSilu: for (std::size_t m = 0; m < n; ++m) y[m] = silu(gate[m]) * up[m]; break;
+        case Activation::kGeluTanh: for (std::size_t m = 0; m < n; ++m) y[m] = gelu_tanh(gate[m]) * up[m]; break;
+        case Activation::kGelu: for (std::size_t m = 0; m < n; ++m) y[m] = gelu(gate[m]) * up[m]; break;
+      }
+      i += n;
+    }
+  });
+  rounded.set(out, tokens);
+  multiply_into(l.down, tokens, joined);
+}
+
+Vector Runner::Parts::feed_batch(std::span<const std::int64_t> batch, bool all) {
+  const std::size_t tokens = batch.size(), width = static_cast<std::size_t>(config.hidden_size);
+  embed(batch);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    norm(hidden, layers[i].attention_norm, tokens, width, normed);
+    rounded.set(normed, tokens);
+    attention(i, tokens);
+    add_to_hidden(joined, layers[i].after_attention, tokens);
+    norm(hidden, layers[i].mlp_norm, tokens, width, normed);
+    rounded.set(normed, tokens);
+    mlp(layers[i], tokens);
+    add_to_hidden(joined, layers[i].after_mlp, tokens);
+  }
+  ids.insert(ids.end(), batch.begin(), batch.end());
+  if (!all) hidden.erase(hidden.begin(), hidden.end() - static_cast<std::ptrdiff_t>(width));
+  const std::size_t wanted = all ? tokens : 1;
+  norm(hidden, final_norm, wanted, width, normed);
+  rounded.set(normed, wanted);
+  Vector logits;
+  multiply_into(config.tied_embeddings ? embedding : head, wanted, logits);
+  if (const auto cap = static_cast<float>(config.final_softcap); cap > 0)
+    for (float& value : logits) value = cap * std::tanh(value / cap);
+  return logits;
+}
+
+Runner::Runner(const Checkpoint& checkpoint, const RunnerOptions& options) : parts_(std::make_unique<Parts>(checkpoint, options)) {}
+Runner::~Runner() = default;
+
+std::vector<float> Runner::feed(std::span<const std::int64_t> ids, bool all) {
+  Parts& p = *parts_;
+  if (ids.empty()) fail("decoder: no token ids");
+  for (const std::int64_t id : ids)
+    if (id < 0 || id >= p.config.vocab_size) fail("decoder: token id ", id, " is outside the vocabulary of ", p.config.vocab_size);
+  std::vector<std::int64_t> queue(ids.begin(), ids.end());
+  // Where a longer text turns the earlier tokens by other angles, they are computed anew.
+  const std::size_t before = p.ids.size(), now = before + ids.size();
+  const bool anew = before > 0 && (p.rotation.changes(before, now) || p.local_rotation.changes(before, now));
+  if (anew) {
+    queue.insert(queue.begin(), p.ids.begin(), p.ids.end());
+    p.ids.clear();
+  }
+  p.rotation.prepare(now), p.local_rotation.prepare(now);
+  const std::size_t skipped = anew ? before : 0;
+  Vector logits;
+  for (std::size_t done = 0; done < queue.size();) {
+    check_interrupt();
+    // What is computed anew ends a batch: its logits are not asked for.
+    const std::size_t end = done < skipped ? std::min(skipped, done + kBatch) : std::min(queue.size(), done + kBatch);
+    const bool wanted = all && done >= skipped;
+    Vector part = p.feed_batch(std::span(queue).subspan(done, end - done), wanted);
+    if (wanted) {
+      logits.insert(logits.end(), part.begin(), part.end());
+    } else {
+      logits = std::move(part);
+    }
+    done = end;
+    if (done == skipped) logits.clear();
+  }
+  return logits;
+}
+
+void Runner::clear() { parts_->ids.clear(); }
+std::int64_t Runner::length() const { return static_cast<std::int64_t>(parts_->ids.size()); }
+const ModelConfig& Runner::config() const { return parts_->config; }
+
+std::uint64_t Runner::weight_bytes() const {
+  std::uint64_t bytes = bytes_per_token();
+  if (!parts_->config.tied_embeddings) bytes += parts_->embedding.weight.bytes.size();
+  return bytes;
+}
+
+std::uint64_t Runner::bytes_per_token() const {
+  const Parts& p = *parts_;
+  const auto size = [](const Linear& l) { return l.weight.bytes.size() + l.bias.size() * sizeof(float); };
+  const auto floats = [](const Vector& v) { return v.size() * sizeof(float); };
+  std::uint64_t bytes = size(p.config.tied_embeddings ? p.embedding : p.head) + floats(p.final_norm);
+  for (const Layer& l : p.layers) {
+    for (const Linear* linear : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.gate_up, &l.down}) bytes += size(*linear);
+    for (const Vector* vector : {&l.q_norm, &l.k_norm, &l.attention_norm, &l.after_attention, &l.mlp_norm, &l.after_mlp}) bytes += floats(*vector);
+  }
+  return bytes;
+}
+
+}  // namespace attar

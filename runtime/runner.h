@@ -1,0 +1,40 @@
+// The decoder on the kernels: every family of the model layer, straight from packed weights, without LibTorch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "convert/checkpoint.h"
+
+namespace attar {
+
+struct RunnerOptions {
+  bool float_activations = false;  // do not round what packed matrices are multiplied by: slower, for comparisons
+};
+
+// Holds the weights as the file has them; one context of tokens at a time. Not for several threads at once: each product uses them.
+class Runner {
+ public:
+  // Throws Error for a config that cannot be computed, and naming the tensor for vectors with NaN or Inf.
+  explicit Runner(const Checkpoint& checkpoint, const RunnerOptions& options = {});
+  ~Runner();
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+
+  // Continues the context by ids. Returns the logits of the last one, or with `all` of each: (ids, vocab).
+  // Throws Error for no ids and for ids outside the vocabulary.
+  std::vector<float> feed(std::span<const std::int64_t> ids, bool all = false);
+  void clear();  // an empty context
+  std::int64_t length() const;
+
+  const ModelConfig& config() const;
+  std::uint64_t weight_bytes() const;  // held in memory
+  std::uint64_t bytes_per_token() const;  // of weights, read to decode one token
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace attar
