@@ -141,7 +141,9 @@ void add_eval(CLI::App& app) {
                   "llama-perplexity: chunks, the second half scored; rolling: every token of every document once")
       ->check(CLI::IsMember({"llama-perplexity", "rolling"}))
       ->capture_default_str();
-  sub->add_option("--tasks", options.tasks, "Tasks: .jsonl files of items, or .toml files that say how to ask them")->delimiter(',');
+  sub->add_option("--tasks", options.tasks, "Tasks: .jsonl files of items, or .toml files that say how to ask them")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   sub->add_option("--limit", options.asking.limit, "Ask the first N items of each task only; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -145,7 +145,7 @@ TEST_F(EvalGate, AStoredReferenceOfSomethingElse) {
 
 TEST_F(EvalGate, ABaselineIsStoredOnlyWhenAsked) {
   const std::string base = " --baseline " + path("base.json");
-  const std::string rule = gate("[tasks.choose.acc]\nagainst = \"baseline\"\nmax_decrease = 0\n[perplexity.value]\nagainst = \"baseline\"\nmax_ratio = 1\n");
+  const std::string rule = gate("[tasks.choose.acc]\nagainst = \"baseline\"\nmax_decrease = 0\n[perplexity.value]\nagainst = \"baseline\"\nmin_ratio = 1\nmax_ratio = 1\n");
   RunResult run = eval(path("a") + text() + tasks() + base + rule);
   EXPECT_EQ(run.code, 2);
   EXPECT_HAS(run.output, "base.json");
@@ -153,7 +153,7 @@ TEST_F(EvalGate, ABaselineIsStoredOnlyWhenAsked) {
   const std::string stored = read_text_file(path("base.json"));
   run = eval(path("a") + text() + tasks() + base + rule);
   EXPECT_EQ(run.code, 0) << run.output;
-  EXPECT_EQ(eval(path("b") + text() + tasks() + base + rule).code, 1) << "two random models differ in perplexity, one way";
+  EXPECT_EQ(eval(path("b") + text() + tasks() + base + rule).code, 1) << "two random models differ in perplexity, one way or the other";
   EXPECT_EQ(read_text_file(path("base.json")), stored);
   EXPECT_EQ(eval(path("a") + text() + tasks() + base + " --update-baseline" + gate("[perplexity.value]\nmax = 1\n")).code, 1);
   EXPECT_EQ(read_text_file(path("base.json")), stored) << "a result that fails is no baseline";
@@ -196,7 +196,7 @@ TEST_F(EvalGate, AGateThatCannotSeeIsRefusedIfStrict) {
 }
 
 TEST_F(EvalGate, RollingPerplexity) {
-  const auto json = result(path("a") + " --data " + path("text.txt") + " --protocol rolling --context 32");
+  const auto json = result("builtin:teacher --data " + path("text.txt") + " --protocol rolling --context 32");
   const double bytes = static_cast<double>(read_text_file(path("text.txt")).size());
   const double nll = json["perplexity"]["nll"], tokens = json["protocol"]["tokens_scored"];
   EXPECT_EQ(json["protocol"]["name"], "rolling");

@@ -1,5 +1,8 @@
 #include "eval/publish.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "tests/support.h"
 
 namespace attar {
