@@ -74,6 +74,7 @@ int measure_and_judge(const EvalCommand& command, const EvalOptions& options) {
     fail("eval: --baseline is what a gate compares with; give --gate, or --update-baseline to store this result");
   if (command.update_baseline) drop_baseline_bounds(gate);
   require_measurable(gate, plan(options), !command.baseline.empty());
+  if (!command.layers.empty() && options.data.empty()) fail("eval: --layers measures on the text; give --data");
   if (!command.layers.empty()) check_layers(command.layers, options.model);
   std::optional<Baseline> baseline;
   if (!command.baseline.empty() && !command.update_baseline) baseline.emplace(command.baseline);
