@@ -1,11 +1,15 @@
-// Perplexity, divergence from a reference, and the gate that decides the exit code.
+// Perplexity, divergence from a reference, tasks, and the gate that decides the exit code.
+#include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <memory>
+#include <optional>
 
+#include "base/console.h"
+#include "base/files.h"
 #include "cli/command.h"
 #include "cli/layers.h"
-#include "eval/evaluate.h"
-#include "eval/gate.h"
+#include "eval/publish.h"
 
 namespace attar::cli {
 namespace {
@@ -15,6 +19,9 @@ struct EvalCommand {
   EvalOptions options;
   std::vector<std::string> gates;
   std::string layers;  // the original, to compare with tensor by tensor
+  std::string baseline, junit, markdown;
+  bool update_baseline = false, no_bos = false;
+  std::size_t worst = 0;
 };
 
 int exit_code(Outcome outcome) {
@@ -26,39 +33,125 @@ int exit_code(Outcome outcome) {
   return kBadInput;
 }
 
-int run_eval(const EvalCommand& command) {
+// A gate that cannot see what it guards is a fallback, which --strict refuses.
+void refuse_warnings(GateVerdict& verdict) {
+  for (GateCheck& check : verdict.checks)
+    if (check.is_warning && check.outcome == Outcome::kPass) {
+      check.outcome = Outcome::kUndecided;
+      if (verdict.outcome == Outcome::kPass) verdict.outcome = Outcome::kUndecided;
+    }
+}
+
+// A result that becomes the baseline is not compared with the old one.
+void drop_baseline_bounds(std::vector<Threshold>& gate) {
+  for (Threshold& t : gate) {
+    if (t.against != Other::kBaseline) continue;
+    t.against = Other::kNone;
+    t.max_decrease = t.max_increase = t.min_ratio = t.max_ratio = std::nullopt;
+  }
+  std::erase_if(gate, [](const Threshold& t) { return t.against == Other::kNone && !t.min && !t.max; });
+}
+
+bool on_github() {
+  const char* value = std::getenv("GITHUB_ACTIONS");
+  return value != nullptr && std::string(value) == "true";
+}
+
+void add_to_summary(const std::string& text) {
+  const char* path = std::getenv("GITHUB_STEP_SUMMARY");
+  if (path == nullptr || *path == '\0') return;
+  std::ofstream file(path, std::ios::app);
+  if (!(file << text << "\n")) warn(cat("eval: cannot write the step summary to ", path));
+}
+
+int measure_and_judge(const EvalCommand& command, const EvalOptions& options) {
   std::vector<Threshold> gate;
   for (const std::string& path : command.gates)
     for (Threshold& threshold : read_gate(path)) gate.push_back(std::move(threshold));
-  require_measurable(gate, !command.options.reference.empty(), measures_cloze(command.options));
-  if (!command.layers.empty()) check_layers(command.layers, command.options.model);
+  if (gate.empty() && !command.junit.empty()) fail("eval: --junit writes the gate's verdict; give --gate");
+  if (command.update_baseline && command.baseline.empty()) fail("eval: --update-baseline needs --baseline FILE");
+  if (!command.baseline.empty() && !command.update_baseline && gate.empty())
+    fail("eval: --baseline is what a gate compares with; give --gate, or --update-baseline to store this result");
+  if (command.update_baseline) drop_baseline_bounds(gate);
+  require_measurable(gate, plan(options), !command.baseline.empty());
+  if (!command.layers.empty() && options.data.empty()) fail("eval: --layers measures on the text; give --data");
+  if (!command.layers.empty()) check_layers(command.layers, options.model);
+  std::optional<Baseline> baseline;
+  if (!command.baseline.empty() && !command.update_baseline) baseline.emplace(command.baseline);
 
-  const EvalResult result = evaluate(command.options);
+  const EvalResult result = evaluate(options);
+  if (baseline) baseline->require_comparable(result);
+  const Resampling resampling{.seed = command.common.seed};
   std::cout << table_text(result);
-  nlohmann::json json = to_json(result);
-  if (!command.layers.empty()) json["layers"] = compare_layers(command.layers, command.options, command.common.strict);
+  if (command.worst > 0) std::cout << worst_text(result.breakdown, command.worst);
+  nlohmann::json json = to_json(result, resampling);
+  nlohmann::json stored = json;
+  stored["attar"] = ATTAR_VERSION, stored["command"] = "eval";
+  if (!command.layers.empty()) json["layers"] = compare_layers(command.layers, options, command.common.strict);
+  GateVerdict verdict;
   int code = kDone;
   if (!gate.empty()) {
-    const GateVerdict verdict = check_gate(gate, result);
+    verdict = check_gate(gate, result, baseline ? &*baseline : nullptr, resampling);
+    if (command.common.strict) refuse_warnings(verdict);
     std::cout << "\n" << text(verdict);
+    if (on_github()) std::cout << annotations(verdict);
     json["gate"] = to_json(verdict);
     code = exit_code(verdict.outcome);
   }
   std::cout.flush();
+  const std::string markdown = markdown_text(result, verdict);
+  add_to_summary(markdown);
+  if (!command.markdown.empty()) write_text_file(command.markdown, markdown);
+  if (!command.junit.empty()) write_text_file(command.junit, junit_text(verdict, options.model));
   write_result(command.common, "eval", std::move(json));
+  if (command.update_baseline && code == kDone) {
+    write_text_file(command.baseline, stored.dump(1) + "\n");
+    note("eval: stored as the baseline " + command.baseline);
+  }
   return code;
+}
+
+int run_eval(const EvalCommand& command) {
+  EvalOptions options = command.options;
+  options.asking.seed = command.common.seed;
+  options.bos = !command.no_bos;
+  try {
+    return measure_and_judge(command, options);
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const Error& error) {  // what reads the reports must not find an older pass
+    if (on_github()) std::cout << annotation(error.what());
+    if (!command.junit.empty()) write_text_file(command.junit, junit_error_text(error.what(), options.model));
+    throw;
+  }
 }
 
 }  // namespace
 
 void add_eval(CLI::App& app) {
   auto command = std::make_shared<EvalCommand>();
-  CLI::App* sub = add_command(app, "eval", "Measure perplexity and divergence from a reference; --gate decides the exit code",
+  CLI::App* sub = add_command(app, "eval", "Measure perplexity, divergence from a reference and tasks; --gate decides the exit code",
                               command->common, [command] { return run_eval(*command); });
   EvalOptions& options = command->options;
   sub->add_option("MODEL", options.model, "Model: Hugging Face folder, .gguf, or builtin:teacher")->required();
-  sub->add_option("--reference", options.reference, "Model to diverge from; measured in the same pass");
-  sub->add_option("--data", options.data, "Text: a file, or builtin:heldout (which adds cloze items)")->required();
+  sub->add_option("--reference", options.reference, "Model to compare with, measured in the same pass; or a file of --save-reference");
+  sub->add_option("--data", options.data, "Text: a file, or builtin:heldout (which adds cloze items)");
+  sub->add_option("--save-reference", options.save_reference,
+                  "Write what MODEL predicts to this file, for --reference");
+  sub->add_option("--protocol", options.protocol,
+                  "llama-perplexity: chunks, the second half scored; rolling: every token of every document once")
+      ->check(CLI::IsMember({"llama-perplexity", "rolling"}))
+      ->capture_default_str();
+  sub->add_option("--tasks", options.tasks, "Tasks: .jsonl files of items, or .toml files that say how to ask them")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  sub->add_option("--limit", options.asking.limit, "Ask the first N items of each task only; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub->add_option("--shots", options.asking.shots, "Solved examples before each question, instead of what the task says")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_flag("--no-bos", command->no_bos, "Ask tasks without BOS, as lm-evaluation-harness does unless told");
+  sub->add_option("--items", options.items, "Write the scores of each task item to this file, one JSON object a line");
   sub->add_option("--context", options.chunking.context, "Tokens per chunk; the second half is scored")
       ->capture_default_str();
   sub->add_option("--chunks", options.chunking.chunks, "Use the first N chunks only; 0: all")->capture_default_str();
@@ -72,6 +165,12 @@ void add_eval(CLI::App& app) {
   sub->add_option("--layers", command->layers,
                   "The model that MODEL was quantized from: show what each tensor's rounding costs, on the first chunks of the text")
       ->type_name("ORIGINAL");
+  sub->add_option("--baseline", command->baseline, "Result stored earlier, which the gate compares with");
+  sub->add_flag("--update-baseline", command->update_baseline, "Store this result as the baseline, unless a bound of the gate fails");
+  sub->add_option("--junit", command->junit, "Write the gate's verdict as JUnit XML to this file");
+  sub->add_option("--markdown", command->markdown, "Write figures and verdict as Markdown to this file");
+  sub->add_option("--worst", command->worst, "Print the N worst predicted tokens in their context")->capture_default_str();
+  sub->add_flag("--packed", options.packed, "Multiply packed weights as devices do, by activations rounded to 8 bits; slower");
   sub->add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
 }
 

@@ -1,37 +1,80 @@
 #include "eval/evaluate.h"
 
+#include <algorithm>
+#include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "base/console.h"
+#include "base/files.h"
 #include "base/text.h"
 #include "convert/checkpoint.h"
 #include "convert/vocabulary.h"
 #include "datasets/corpus.h"
 #include "datasets/vocabulary.h"
-#include "eval/cloze.h"
 #include "eval/measure.h"
+#include "eval/score_task.h"
+#include "eval/stored_reference.h"
 
 namespace attar {
 namespace {
 
-ModelSummary summary(const Checkpoint& checkpoint, const std::string& path) {
-  return {path, checkpoint_hash(checkpoint), checkpoint.parameter_count(), checkpoint.tensor_bytes()};
+// A checkpoint with what belongs to it; the weights are read when everything that can be refused has been.
+struct Model {
+  explicit Model(Checkpoint opened) : checkpoint(std::move(opened)), tokenizer(checkpoint.tokenizer) {}
+  ModelSummary summary(const std::string& path) const {
+    const ModelConfig& c = checkpoint.config;
+    return {path,     checkpoint_hash(checkpoint), checkpoint.parameter_count(), checkpoint.tensor_bytes(),
+            info(c.family).gguf, c.layers, c.hidden_size, c.vocab_size};
+  }
+  void warn_about_length(std::int64_t context) const {
+    const std::int64_t trained = checkpoint.config.max_positions;
+    if (trained > 0 && context > trained)
+      warn(cat("eval: a context of ", context, " is more than the ", trained, " tokens ", checkpoint.path.string(),
+               " was made for"));
+  }
+
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  std::shared_ptr<Decoder> decoder;
+};
+
+std::vector<Task> read_tasks(const EvalOptions& options) {
+  std::vector<Task> tasks;
+  std::set<std::string> names;
+  for (const std::string& path : options.tasks) {
+    tasks.push_back(read_task(path, options.asking));
+    if (!names.insert(tasks.back().name).second)
+      fail("eval: two tasks are called '", tasks.back().name, "'; say name = \"...\" in a task file");
+  }
+  return tasks;
 }
 
-void warn_about_length(const Checkpoint& checkpoint, std::int64_t context) {
-  const std::int64_t trained = checkpoint.config.max_positions;
-  if (trained > 0 && context > trained)
-    warn(cat("eval: a context of ", context, " is more than the ", trained, " tokens ", checkpoint.path.string(),
-             " was made for"));
-}
-
-std::vector<Sequence> scored_chunks(const Tokenizer& tokenizer, const Ids& ids, const EvalOptions& options) {
-  const std::int64_t context = options.chunking.context;
-  std::vector<Sequence> sequences;
-  for (Ids& chunk : cut_chunks(ids, options.chunking, chunk_bos(tokenizer.data()), options.data))
-    sequences.push_back({std::move(chunk), first_scored(context), context - 1});
-  return sequences;
+// The text's tokens by the protocol asked for.
+TextPlan plan_text(const EvalOptions& options, const Model& model, Protocol& protocol) {
+  const std::int64_t vocab = model.checkpoint.config.vocab_size;
+  const std::string text = read_source(options.data);
+  protocol.name = options.protocol;
+  protocol.data = options.data;
+  protocol.data_hash = content_hash(as_bytes(text));
+  protocol.bytes = static_cast<std::int64_t>(text.size());
+  protocol.tokenizer_hash = model.tokenizer.hash();
+  protocol.context = options.chunking.context;
+  protocol.packed = options.packed;
+  TextPlan plan;
+  if (options.protocol == "rolling") {
+    const bool one = fs::path(options.data).extension() != ".jsonl" && !options.data.starts_with("builtin:");
+    const auto documents = one ? std::vector{text} : read_documents(options.data);
+    plan = plan_rolling(documents, model.tokenizer, options.chunking, vocab, options.data);
+    for (const Sequence& s : plan.sequences) protocol.tokens += s.end - s.begin;
+  } else {
+    const Ids ids = tokenize_text(model.tokenizer, text, vocab, options.data);
+    plan = plan_chunks(cut_chunks(ids, options.chunking, chunk_bos(model.tokenizer.data()), options.data), model.tokenizer);
+    protocol.tokens = static_cast<std::int64_t>(ids.size());
+  }
+  protocol.chunks = static_cast<std::int64_t>(plan.sequences.size());
+  return plan;
 }
 
 // In the order of measure().
@@ -44,71 +87,206 @@ std::vector<double> scored_bytes(const Tokenizer& tokenizer, const std::vector<S
 }
 
 // What the reference makes of the text by its own tokenizer.
-void measure_whole_reference(const Checkpoint& whole, const std::string& text, const EvalOptions& options,
-                             const torch::Device& device, EvalResult& result) {
-  const Tokenizer tokenizer(whole.tokenizer);
-  const Ids ids = tokenize_text(tokenizer, text, whole.config.vocab_size, options.data);
-  const auto sequences = scored_chunks(tokenizer, ids, options);
-  result.protocol.reference_tokens = static_cast<std::int64_t>(ids.size());
+void measure_whole_reference(const Model& whole, const EvalOptions& options, EvalResult& result) {
+  Protocol own;
+  const TextPlan plan = plan_text(options, whole, own);
+  result.protocol.reference_tokens = own.tokens;
   result.divergence->reference_bits_per_byte =
-      bits_per_byte(measure(*load_decoder(whole, device), nullptr, sequences, "reference").nll,
-                    scored_bytes(tokenizer, sequences));
+      bits_per_byte(measure(*whole.decoder, nullptr, plan.sequences, "reference").nll, scored_bytes(whole.tokenizer, plan.sequences));
+  // Its tokens are not the model's: what it loses at each is not the loss of the same bytes.
+  for (const char* name : {"bits_per_byte.value", "byte_perplexity.value", "word_perplexity.value"}) result.reference_samples.erase(name);
 }
+
+// Whatever of the text the reference would read in another way is an error.
+void require_comparable(const EvalOptions& options, const Model& model, const Model& reference) {
+  const std::int64_t vocab = model.checkpoint.config.vocab_size, other = reference.checkpoint.config.vocab_size;
+  if (vocab != other)
+    fail("eval: the model's vocabulary has ", vocab, " entries, the reference's ", other, "; divergence needs one vocabulary");
+  require_same_tokens(model.checkpoint.tokenizer, reference.checkpoint.tokenizer);
+  // The same tokenizer may come from files that say it differently.
+  if (reference.tokenizer.hash() == model.tokenizer.hash() || options.data.empty()) return;
+  const std::string text = read_source(options.data);
+  require_same_ids(tokenize_text(model.tokenizer, text, vocab, options.data),
+                   tokenize_text(reference.tokenizer, text, other, options.data), model.tokenizer);
+}
+
+void require_comparable(const Model& model, const StoredReference& reference, const std::string& path) {
+  const std::int64_t vocab = model.checkpoint.config.vocab_size;
+  if (vocab != reference.model().vocab_size)
+    fail("eval: the model's vocabulary has ", vocab, " entries, that of ", path, " ",
+         reference.model().vocab_size, "; divergence needs one vocabulary");
+  if (model.tokenizer.hash() != reference.protocol().tokenizer_hash)
+    fail("eval: ", path, " was saved with another tokenizer (hash ", reference.protocol().tokenizer_hash, ") than the model's (",
+         model.tokenizer.hash(), "); divergence needs the same tokens");
+}
+
+// --data beside a stored reference must be the text that it was saved from.
+void require_same_text(const Protocol& asked, const Protocol& stored, const std::string& path) {
+  const auto differ = [&](const char* what, const auto& ours, const auto& theirs) {
+    if (ours != theirs)
+      fail("eval: ", path, " was saved with ", what, " ", theirs, ", and ", ours, " is asked for now; leave --data out to measure on ",
+           "its own text");
+  };
+  differ("protocol", asked.name, stored.name);
+  differ("a text of hash", asked.data_hash, stored.data_hash);
+  differ("a context of", asked.context, stored.context);
+  differ("this many chunks:", asked.chunks, stored.chunks);
+}
+
+void write_items(OutputFile& file, const Task& task, const std::vector<ItemScore>& scores) {
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    nlohmann::json line{{"task", task.name}, {"item", task.items[i].where}};
+    if (task.kind == TaskKind::kGenerated) {
+      line["generated"] = scores[i].generated;
+    } else {
+      for (const RequestScore& r : scores[i].requests) line["log_likelihood"].push_back(r.log_likelihood), line["greedy"].push_back(r.greedy);
+      line["answer"] = answer(scores[i]), line["gold"] = task.items[i].gold;
+    }
+    file.write(line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  }
+}
+
+class TaskRunner {
+ public:
+  TaskRunner(const EvalOptions& options, const Model& model, const std::optional<Model>& reference, EvalResult& result)
+      : options_(options), model_(model), reference_(reference), result_(result) {
+    // Both models get as much of an item as either takes.
+    context_ = window(model);
+    if (reference) context_ = std::min(context_, window(*reference));
+    if (!options.items.empty()) items_.emplace(options.items);
+  }
+
+  // Fills the samples under the names prefix + metric.
+  TaskResult run(const Task& task, const std::string& prefix) {
+    TaskResult summary{task.name, name_of(task.kind), task.hash(), static_cast<std::int64_t>(task.items.size()), task.shots, context_, options_.bos, {}};
+    const AskOptions how{context_, options_.bos};
+    const auto scores = score_task(*model_.decoder, model_.tokenizer, task, how);
+    for (TaskMetric& metric : task_metrics(task, scores)) {
+      summary.metrics.push_back(metric.name);
+      result_.samples[prefix + metric.name] = std::move(metric.samples);
+    }
+    if (items_) write_items(*items_, task, scores);
+    if (reference_)
+      for (TaskMetric& metric : task_metrics(task, score_task(*reference_->decoder, reference_->tokenizer, task, how)))
+        result_.reference_samples[prefix + metric.name] = std::move(metric.samples);
+    return summary;
+  }
+
+  void finish() {
+    if (items_) items_->commit();
+  }
+
+ private:
+  static std::int64_t window(const Model& model) {
+    const std::int64_t trained = model.checkpoint.config.max_positions;
+    return trained > 0 ? trained : 2048;
+  }
+
+  const EvalOptions& options_;
+  const Model& model_;
+  const std::optional<Model>& reference_;
+  EvalResult& result_;
+  std::int64_t context_;
+  std::optional<OutputFile> items_;
+};
+
+// The built-in items count by the choice's likelihood alone, as a task's acc.
+void run_cloze(TaskRunner& runner, std::int64_t count, EvalResult& result) {
+  const TaskResult task = runner.run(cloze_task(cloze_items(Split::kHeldout, count)), "cloze.");
+  for (auto* samples : {&result.samples, &result.reference_samples}) {
+    if (auto acc = samples->extract("cloze.acc")) {
+      acc.key() = "cloze.accuracy";
+      samples->insert(std::move(acc));
+    }
+    samples->erase("cloze.acc_norm");
+    samples->erase("cloze.acc_bytes");
+  }
+  const std::vector<double>& right = result.samples.at("cloze.accuracy").sums;
+  result.cloze = {share(std::count(right.begin(), right.end(), 1.0), task.items), task.items};
+}
+
+std::shared_ptr<Decoder> load(const Model& model, const EvalOptions& options, const torch::Device& device) {
+  return options.packed && has_packed_matrices(model.checkpoint) ? load_decoder_packed(model.checkpoint)
+                                                                 : load_decoder(model.checkpoint, device);
+}
+
+bool measures_cloze(const EvalOptions& options) { return options.data == "builtin:heldout" && options.cloze_items > 0; }
 
 }  // namespace
 
-bool measures_cloze(const EvalOptions& options) {
-  return options.data == "builtin:heldout" && options.cloze_items > 0;
+Planned plan(const EvalOptions& options) {
+  const bool stored = !options.reference.empty() && is_reference_file(options.reference);
+  if (options.data.empty() && !stored && options.tasks.empty())
+    fail("eval: nothing to measure; give --data TEXT, --tasks FILE, or as --reference a file that --save-reference wrote");
+  if (!options.save_reference.empty() && options.data.empty())
+    fail("eval: --save-reference needs --data, the text to save the model's predictions on");
+  if (!options.save_reference.empty() && !options.reference.empty())
+    fail("eval: --save-reference writes what MODEL predicts; give it without --reference");
+  if (!options.items.empty() && options.tasks.empty()) fail("eval: --items writes the scores of task items; give --tasks");
+  Planned planned{.text = !options.data.empty() || stored,
+                  .rolling = stored ? StoredReference(options.reference).protocol().name == "rolling" : options.protocol == "rolling",
+                  .reference = !options.reference.empty(),
+                  .cloze = measures_cloze(options),
+                  .tasks_of_reference = !options.reference.empty() && !stored};
+  for (const Task& task : read_tasks(options)) planned.tasks.push_back(task.name);
+  return planned;
 }
 
 EvalResult evaluate(const EvalOptions& options) {
   const torch::Device device = parse_device(options.device);
-  const Checkpoint checkpoint = open_checkpoint(options.model);
-  const Tokenizer tokenizer(checkpoint.tokenizer);
-  const std::string text = read_source(options.data);
-
+  if (options.packed && !device.is_cpu()) fail("eval: --packed runs the reference kernels, which are the processor's; leave --device out");
+  const std::vector<Task> tasks = read_tasks(options);
+  Model model(open_checkpoint(options.model));
   EvalResult result;
-  result.protocol.data = options.data;
-  result.protocol.data_hash = content_hash(as_bytes(text));
-  result.protocol.tokenizer_hash = tokenizer.hash();
-  const Ids ids = tokenize_text(tokenizer, text, checkpoint.config.vocab_size, options.data);
-  const std::vector<Sequence> sequences = scored_chunks(tokenizer, ids, options);
-  const std::int64_t context = options.chunking.context;
-  result.protocol.context = context;
-  result.protocol.chunks = static_cast<std::int64_t>(sequences.size());
-  result.protocol.tokens = static_cast<std::int64_t>(ids.size());
-  result.protocol.bytes = static_cast<std::int64_t>(text.size());
+  result.model = model.summary(options.model);
+  TextPlan plan;
+  if (!options.data.empty()) plan = plan_text(options, model, result.protocol);
 
   // Whatever can be refused is refused before weights are read.
-  std::shared_ptr<Decoder> reference;
-  std::optional<Checkpoint> whole;  // the reference, if the model's vocabulary is a part of its own
-  if (!options.reference.empty()) {
+  std::optional<Model> reference, whole;  // whole: the reference, if the model's vocabulary is a part of its own
+  std::optional<StoredReference> stored;
+  if (!options.reference.empty() && is_reference_file(options.reference)) {
+    stored.emplace(options.reference);
+    require_comparable(model, *stored, options.reference);
+    if (!options.data.empty()) require_same_text(result.protocol, stored->protocol(), options.reference);
+    else result.protocol = stored->protocol(), result.protocol.packed = options.packed;
+    plan = stored->plan();
+    result.reference = stored->model();
+  } else if (!options.reference.empty()) {
     Checkpoint other = open_checkpoint(options.reference);
-    const auto kept = checkpoint.config.vocab_size < other.config.vocab_size
-                          ? ids_within(checkpoint.tokenizer, other.tokenizer)
+    const auto kept = model.checkpoint.config.vocab_size < other.config.vocab_size
+                          ? ids_within(model.checkpoint.tokenizer, other.tokenizer)
                           : std::nullopt;
-    if (kept) whole = std::exchange(other, select_tokens(other, *kept));
-    if (checkpoint.config.vocab_size != other.config.vocab_size)
-      fail("eval: the model's vocabulary has ", checkpoint.config.vocab_size, " entries, the reference's ",
-           other.config.vocab_size, "; divergence needs one vocabulary");
-    require_same_tokens(checkpoint.tokenizer, other.tokenizer);
-    const Tokenizer other_tokenizer(other.tokenizer);
-    if (other_tokenizer.hash() != tokenizer.hash())  // the same tokenizer may come from files that say it differently
-      require_same_ids(ids, tokenize_text(other_tokenizer, text, other.config.vocab_size, options.data), tokenizer);
-    warn_about_length(other, context);
-    result.reference = summary(whole ? *whole : other, options.reference);
-    reference = load_decoder(other, device);
+    if (kept) whole.emplace(std::exchange(other, select_tokens(other, *kept)));
+    reference.emplace(std::move(other));
+    require_comparable(options, model, *reference);
+    reference->warn_about_length(result.protocol.context);
+    result.reference = (whole ? *whole : *reference).summary(options.reference);
+    reference->decoder = load(*reference, options, device);
   }
-  warn_about_length(checkpoint, context);
-  result.model = summary(checkpoint, options.model);
-  const std::shared_ptr<Decoder> model = load_decoder(checkpoint, device);
+  model.warn_about_length(result.protocol.context);
+  model.decoder = load(model, options, device);
 
-  TokenScores scores = measure(*model, reference.get(), sequences, "eval");
-  scores.bytes = scored_bytes(tokenizer, sequences);
-  summarise(std::move(scores), result);
-  if (whole) measure_whole_reference(*whole, text, options, device, result);
-  if (measures_cloze(options))
-    result.cloze = cloze_accuracy(*model, tokenizer, cloze_items(Split::kHeldout, options.cloze_items));
+  if (!plan.sequences.empty()) {
+    std::vector<Bytes> encoded;
+    const Against against{.decoder = reference ? reference->decoder.get() : nullptr,
+                          .stored = stored ? &*stored : nullptr,
+                          .encoded = options.save_reference.empty() ? nullptr : &encoded};
+    TokenScores scores = measure(*model.decoder, against, plan.sequences, "eval");
+    scores.bytes = scored_bytes(model.tokenizer, plan.sequences);
+    summarise(std::move(scores), result, plan);
+    result.breakdown = break_down(plan, result.scores, model.tokenizer);
+    if (against.encoded != nullptr) write_reference(options.save_reference, result.model, result.protocol, plan, encoded);
+  }
+  if (whole) {
+    reference.reset();  // tasks are for the whole one
+    whole->decoder = load(*whole, options, device);
+    if (!plan.sequences.empty()) measure_whole_reference(*whole, options, result);
+  }
+  TaskRunner runner(options, model, whole ? whole : reference, result);
+  if (measures_cloze(options)) run_cloze(runner, options.cloze_items, result);
+  for (const Task& task : tasks) result.tasks.push_back(runner.run(task, cat("tasks.", task.name, ".")));
+  runner.finish();
   return result;
 }
 

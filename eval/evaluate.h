@@ -2,23 +2,39 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "eval/protocol.h"
 #include "eval/result.h"
+#include "eval/task.h"
 
 namespace attar {
 
 struct EvalOptions {
   std::string model;                 // path of a checkpoint
-  std::string reference;             // empty: perplexity only
-  std::string data;                  // a text source: a file or "builtin:heldout"
+  std::string reference;             // a checkpoint, or what save_reference wrote; empty: none
+  std::string data;                  // a text source: a file or "builtin:heldout"; empty: the stored reference's, if any
+  std::string save_reference;        // write the model's predictions to this file
+  std::string protocol = "llama-perplexity";  // or "rolling"
   ChunkOptions chunking;
   std::string device = "cpu";
+  bool packed = false;               // multiply packed weights as devices do, by activations rounded to 8 bits
   std::int64_t cloze_items = 200;    // measured if data is builtin:heldout; 0: none
+  std::vector<std::string> tasks;    // paths of task files
+  TaskOptions asking;
+  bool bos = true;                   // tasks begin with BOS if the tokenizer adds one
+  std::string items;                 // write each task item's scores to this file, a JSON object a line
 };
 
-// Whether these options measure cloze.accuracy.
-bool measures_cloze(const EvalOptions& options);
+// What options will measure, known before the work.
+struct Planned {
+  bool text = false, rolling = false, reference = false, cloze = false;
+  bool tasks_of_reference = false;   // the reference is a model, not a file
+  std::vector<std::string> tasks;    // names
+};
+
+// Throws Error: options that contradict each other, unreadable tasks or reference file.
+Planned plan(const EvalOptions& options);
 
 // Throws Error: unreadable model or text, too little text, text that is not UTF-8, tokenizers that differ, logits that are
 // not finite; Interrupted.

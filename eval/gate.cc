@@ -1,6 +1,8 @@
 #include "eval/gate.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <sstream>
 #include <toml++/toml.h>
@@ -12,7 +14,24 @@
 namespace attar {
 namespace {
 
-const std::vector<std::string> kKeys{"min", "max"};
+struct Bound {
+  const char* key;
+  std::optional<double> Threshold::* field;
+  Statistic statistic;
+  bool upper;         // the judged figure may not lie above it; else not below
+  const char* words;
+};
+
+// What a table may say, but against = "reference" or "baseline".
+constexpr Bound kBounds[] = {
+    {"min", &Threshold::min, Statistic::kValue, false, "min "},
+    {"max", &Threshold::max, Statistic::kValue, true, "max "},
+    {"max_decrease", &Threshold::max_decrease, Statistic::kDifference, false, "decrease at most "},
+    {"max_increase", &Threshold::max_increase, Statistic::kDifference, true, "increase at most "},
+    {"min_ratio", &Threshold::min_ratio, Statistic::kRatio, false, "ratio at least "},
+    {"max_ratio", &Threshold::max_ratio, Statistic::kRatio, true, "ratio at most "}};
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+constexpr double kUsualAlpha = 0.05;  // for intervals and what is detectable if a threshold says nothing
 
 std::string place(const toml::node& node) { return cat("line ", node.source().begin.line); }
 
@@ -20,6 +39,51 @@ double bound(const toml::node& node, const std::string& where) {
   const std::optional<double> value = node.is_number() ? node.value<double>() : std::nullopt;
   if (!value || !std::isfinite(*value)) fail(where, " must be a finite number (", place(node), ")");
   return *value;
+}
+
+std::string rounded(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+std::vector<std::string> keys() {
+  std::vector<std::string> names{"against", "significance", "detect"};
+  for (const Bound& b : kBounds) names.emplace_back(b.key);
+  return names;
+}
+
+Other other(const toml::node& node, const std::string& where) {
+  const std::string name = node.value<std::string>().value_or("");
+  if (name == "reference") return Other::kReference;
+  if (name == "baseline") return Other::kBaseline;
+  fail(where, " must be \"reference\" or \"baseline\" (", place(node), ")");
+}
+
+// Keys that contradict each other, or need another one.
+void check(const Threshold& t, const std::string& where) {
+  const Metric metric = find_metric(t.metric);
+  bool any = false, relative = false;
+  for (const Bound& b : kBounds) {
+    const std::optional<double>& value = t.*(b.field);
+    any |= value.has_value();
+    relative |= value && b.statistic != Statistic::kValue;
+    if (value && b.statistic == Statistic::kDifference && *value < 0)
+      fail(where, " has ", b.key, " ", *value, "; say how far it may move, 0 or more");
+    if (value && b.statistic == Statistic::kRatio && *value <= 0) fail(where, " has ", b.key, " ", *value, "; a ratio is above 0");
+  }
+  if (!any) fail(where, " has neither min nor max, nor a bound against the reference or a baseline");
+  if (t.min && t.max && *t.min > *t.max) fail(where, " has min ", *t.min, " above max ", *t.max, ": nothing can pass");
+  if (relative && t.against == Other::kNone) fail(where, " needs against = \"reference\" or against = \"baseline\"");
+  if (!relative && t.against != Other::kNone)
+    fail(where, " says against, but not by how much: max_decrease, max_increase, min_ratio or max_ratio");
+  if (t.against == Other::kReference && !metric.of_reference)
+    fail(where, ": the reference has no ", t.metric, " of its own; give min or max, or against = \"baseline\"");
+  if ((t.significance || t.detect) && !metric.sampled)
+    fail(where, ": ", t.metric, " is no mean, so chance cannot be told; leave significance and detect out");
+  if (t.significance && (*t.significance <= 0 || *t.significance >= 0.5))
+    fail(where, " has significance ", *t.significance, "; it is a probability above 0 and below 0.5, such as 0.05");
+  if (t.detect && *t.detect <= 0) fail(where, " has detect ", *t.detect, "; it must be above 0");
 }
 
 constexpr std::size_t kLongestName = 200;  // no metric is nested deeper than this: it bounds the recursion
@@ -46,17 +110,133 @@ void collect(const toml::table& table, const std::string& name, const std::strin
   }
   for (const auto& [key, node] : table) {
     const std::string where = cat("gate ", source, ": ", name, ".", key.str());
-    if (key.str() == "min") threshold.min = bound(node, where);
-    else if (key.str() == "max") threshold.max = bound(node, where);
-    else fail(where, ": unknown key (", place(node), ")", suggest(key.str(), kKeys));
+    const auto known = std::find_if(std::begin(kBounds), std::end(kBounds), [&](const Bound& b) { return key.str() == b.key; });
+    if (known != std::end(kBounds)) threshold.*(known->field) = bound(node, where);
+    else if (key.str() == "significance") threshold.significance = bound(node, where);
+    else if (key.str() == "detect") threshold.detect = bound(node, where);
+    else if (key.str() == "against") threshold.against = other(node, where);
+    else fail(where, ": unknown key (", place(node), ")", suggest(key.str(), keys()));
   }
-  if (!threshold.min && !threshold.max) fail("gate ", source, ": [", name, "] has neither min nor max");
-  if (threshold.min && threshold.max && *threshold.min > *threshold.max)
-    fail("gate ", source, ": [", name, "] has min ", *threshold.min, " above max ", *threshold.max, ": nothing can pass");
+  check(threshold, cat("gate ", source, ": [", name, "]"));
   gate.push_back(std::move(threshold));
 }
 
-// Every digit that decides: 0.05 stays "0.05", a value that differs in the last bit looks different.
+std::string rule(const Bound& bound, const Threshold& t) {
+  std::string text = bound.words + exact(*(t.*(bound.field)));
+  if (bound.statistic != Statistic::kValue) text += t.against == Other::kReference ? " against the reference" : " against the baseline";
+  if (t.significance) text += cat(", significance ", exact(*t.significance));
+  return text;
+}
+
+// Fills what samples tell: the interval, what is detectable, and with a significance level the outcome.
+void weigh(GateCheck& check, const Bound& bound, const Threshold& t, const Samples& samples, const Samples* other,
+           const Resampling& resampling) {
+  check.units = static_cast<std::int64_t>(samples.size());
+  const Bootstrap bootstrap(samples, other, bound.statistic, resampling);
+  check.low = bootstrap.lower(1 - kUsualAlpha / 2), check.high = bootstrap.upper(1 - kUsualAlpha / 2);
+  const double alpha = t.significance.value_or(kUsualAlpha);
+  const bool beyond = bound.upper ? check.judged > check.bound : check.judged < check.bound;
+  bool certain;
+  if (bound.statistic == Statistic::kDifference && samples.binary() && other->binary()) {
+    Discordance d = discordance(samples, *other);
+    if (bound.upper) std::swap(d.lost, d.won);
+    const double margin = std::abs(check.bound);
+    certain = drop_p(d, margin) <= alpha;
+    check.detectable = detectable_drop(d, margin, alpha);
+  } else {
+    certain = bound.upper ? bootstrap.lower(1 - alpha) > check.bound : bootstrap.upper(1 - alpha) < check.bound;
+    check.detectable = detectable_difference(bootstrap.deviation(), alpha);
+  }
+  if (!t.significance) return;
+  if (std::isnan(check.low)) {
+    check.outcome = Outcome::kUndecided;
+    check.note = cat("only ", check.units, " chunk, document or item: chance cannot be told");
+  } else {
+    check.outcome = beyond && certain ? Outcome::kWorse : Outcome::kPass;
+  }
+}
+
+// Says if the gate cannot see what it is to guard.
+void add_note(GateCheck& check, const Bound& bound, const Threshold& t) {
+  const double margin = bound.statistic == Statistic::kDifference ? std::abs(check.bound)
+                        : bound.statistic == Statistic::kRatio    ? std::abs(check.bound - 1)
+                                                                  : 0;
+  const double wanted = t.detect.value_or(margin);
+  if (t.detect && !(check.detectable <= wanted)) {
+    if (check.outcome == Outcome::kPass) check.outcome = Outcome::kUndecided;
+    check.note = cat("cannot see a worsening of ", exact(wanted), " beyond the bound");
+  } else if (wanted > 0 && check.detectable > wanted) {
+    check.is_warning = true;
+    check.note = cat("cannot tell changes of ", exact(wanted), " from chance");
+  } else if (!t.significance && check.low <= check.bound && check.bound <= check.high && check.low < check.high) {
+    check.is_warning = true;
+    check.note = cat("the bound lies inside the 95 % interval ", rounded(check.low), " .. ", rounded(check.high), ": chance decides");
+    return;
+  } else {
+    return;
+  }
+  check.note += cat(" with ", check.units, " chunks, documents or items");
+  if (std::isfinite(check.detectable))
+    check.note += cat("; the smallest that is seen 4 times in 5 is ", rounded(check.detectable), ", and about ",
+                      std::ceil(static_cast<double>(check.units) * std::pow(check.detectable / wanted, 2)), " would do");
+}
+
+GateCheck judge(const Bound& bound, const Threshold& t, const EvalResult& result, const Baseline* baseline,
+                const Resampling& resampling) {
+  const Metric metric = find_metric(t.metric);
+  const auto of = [&](const std::map<std::string, Samples>& all) {
+    const auto found = all.find(t.metric);
+    return found == all.end() ? nullptr : &found->second;
+  };
+  GateCheck check{.metric = t.metric,
+                  .key = bound.key,
+                  .limit = *(t.*(bound.field)),
+                  .rule = rule(bound, t),
+                  .value = measured(metric, result) ? metric.read(result) : kUnknown,
+                  .other = kUnknown,
+                  .judged = kUnknown,
+                  .bound = *(t.*(bound.field)),
+                  .low = kUnknown,
+                  .high = kUnknown,
+                  .detectable = kUnknown};
+  if (bound.field == &Threshold::max_decrease) check.bound = 0 - check.bound;
+  std::optional<Samples> stored;
+  const Samples *samples = of(result.samples), *other = nullptr;
+  if (bound.statistic == Statistic::kValue) {
+    check.judged = check.value;
+  } else {
+    if (t.against == Other::kReference) {
+      other = of(result.reference_samples);
+      if (other != nullptr) check.other = other->value();
+    } else if (baseline != nullptr) {
+      check.other = baseline->value(t.metric);
+      stored = baseline->samples(t.metric);
+      other = stored ? &*stored : nullptr;
+    }
+    check.judged = bound.statistic == Statistic::kDifference ? check.value - check.other : check.value / check.other;
+  }
+  const bool compared = other != nullptr && samples != nullptr && other->size() == samples->size();
+  const bool paired = bound.statistic == Statistic::kValue || compared;
+  if (compared) check.judged = compare(*samples, *other, bound.statistic);
+  if (!std::isfinite(check.judged)) {
+    check.note = std::isnan(check.value) ? "the value is not known" : "there is nothing to compare it with";
+    return check;
+  }
+  const bool beyond = bound.upper ? check.judged > check.bound : check.judged < check.bound;
+  check.outcome = beyond ? Outcome::kWorse : Outcome::kPass;
+  if (samples != nullptr && paired) {
+    weigh(check, bound, t, *samples, other, resampling);
+  } else if (t.significance || t.detect) {
+    check.outcome = Outcome::kUndecided;
+    check.note = "there are no samples to tell chance from";
+    return check;
+  }
+  if (samples != nullptr && check.outcome != Outcome::kUndecided) add_note(check, bound, t);
+  return check;
+}
+
+}  // namespace
+
 std::string exact(double value) {
   for (int digits = 6; digits < 17; ++digits) {
     std::ostringstream out;
@@ -79,8 +259,6 @@ const char* word(Outcome outcome) {
   return "";
 }
 
-}  // namespace
-
 std::vector<Threshold> parse_gate(const std::string& content, const std::string& source) {
   std::vector<Threshold> gate;
   try {
@@ -95,32 +273,41 @@ std::vector<Threshold> parse_gate(const std::string& content, const std::string&
 
 std::vector<Threshold> read_gate(const std::string& path) { return parse_gate(read_text_file(path), path); }
 
-void require_measurable(const std::vector<Threshold>& gate, bool reference, bool cloze) {
+void require_measurable(const std::vector<Threshold>& gate, const Planned& planned, bool baseline) {
   for (const Threshold& threshold : gate) {
-    const Metric& metric = find_metric(threshold.metric);
-    if (metric.needs == Needs::kReference && !reference)
+    const Metric metric = find_metric(threshold.metric);
+    const bool needs_text = metric.needs == Needs::kText || metric.needs == Needs::kRolling || metric.needs == Needs::kReference;
+    if (needs_text && !planned.text) fail("gate: ", metric.name, " is measured on a text; give --data TEXT");
+    if (metric.needs == Needs::kRolling && !planned.rolling)
+      fail("gate: ", metric.name, " belongs to the rolling protocol; give --protocol rolling");
+    if (metric.needs == Needs::kReference && !planned.reference)
       fail("gate: ", metric.name, " compares with a reference model; give --reference MODEL");
-    if (metric.needs == Needs::kCloze && !cloze)
+    if (metric.needs == Needs::kCloze && !planned.cloze)
       fail("gate: ", metric.name, " is measured on the built-in items only; give --data builtin:heldout");
+    if (metric.needs == Needs::kTask)
+      if (const std::string task = task_of(metric.name); std::find(planned.tasks.begin(), planned.tasks.end(), task) == planned.tasks.end())
+        fail("gate: ", metric.name, ": no task '", task, "' in this run",
+             planned.tasks.empty() ? "; give --tasks" : suggest(task, planned.tasks));
+    if (threshold.against == Other::kBaseline && !baseline)
+      fail("gate: ", metric.name, " is compared with a baseline; give --baseline FILE");
+    const bool of_model = metric.needs == Needs::kCloze || metric.needs == Needs::kTask;
+    if (threshold.against == Other::kReference && !(of_model ? planned.tasks_of_reference : planned.reference))
+      fail("gate: ", metric.name, " is compared with the reference's; give --reference MODEL",
+           of_model && planned.reference ? ", which a stored reference cannot stand for" : "");
   }
 }
 
-GateVerdict check_gate(const std::vector<Threshold>& gate, const EvalResult& result) {
+GateVerdict check_gate(const std::vector<Threshold>& gate, const EvalResult& result, const Baseline* baseline,
+                       const Resampling& resampling) {
   GateVerdict verdict;
   bool worse = false, undecided = gate.empty();
-  for (const Threshold& threshold : gate) {
-    const Metric& metric = find_metric(threshold.metric);
-    GateCheck check{.threshold = threshold,
-                    .value = measured(metric, result) ? metric.read(result) : std::numeric_limits<double>::quiet_NaN()};
-    if (std::isnan(check.value)) {
-      undecided = true;
-    } else {
-      const bool passes = !(threshold.min && check.value < *threshold.min) && !(threshold.max && check.value > *threshold.max);
-      check.outcome = passes ? Outcome::kPass : Outcome::kWorse;
-      worse |= !passes;
+  for (const Threshold& threshold : gate)
+    for (const Bound& bound : kBounds) {
+      if (!(threshold.*(bound.field))) continue;
+      verdict.checks.push_back(judge(bound, threshold, result, baseline, resampling));
+      worse |= verdict.checks.back().outcome == Outcome::kWorse;
+      undecided |= verdict.checks.back().outcome == Outcome::kUndecided;
     }
-    verdict.checks.push_back(std::move(check));
-  }
   verdict.outcome = worse ? Outcome::kWorse : undecided ? Outcome::kUndecided : Outcome::kPass;
   return verdict;
 }
@@ -128,10 +315,14 @@ GateVerdict check_gate(const std::vector<Threshold>& gate, const EvalResult& res
 nlohmann::json to_json(const GateVerdict& verdict) {
   nlohmann::json json{{"outcome", word(verdict.outcome)}, {"checks", nlohmann::json::array()}};
   for (const GateCheck& check : verdict.checks) {
-    nlohmann::json entry{{"metric", check.threshold.metric}, {"outcome", word(check.outcome)}};
-    entry["value"] = std::isfinite(check.value) ? nlohmann::json(check.value) : nlohmann::json(nullptr);
-    if (check.threshold.min) entry["min"] = *check.threshold.min;
-    if (check.threshold.max) entry["max"] = *check.threshold.max;
+    nlohmann::json entry{{"metric", check.metric}, {"outcome", word(check.outcome)}, {"rule", check.rule},
+                         {"units", check.units}, {check.key, check.limit}};
+    const auto add = [&](const char* key, double value) {
+      entry[key] = std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
+    };
+    add("value", check.value), add("other", check.other), add("judged", check.judged), add("bound", check.bound);
+    add("low", check.low), add("high", check.high), add("detectable", check.detectable);
+    if (!check.note.empty()) entry["note"] = check.note, entry["warning"] = check.is_warning;
     json["checks"].push_back(std::move(entry));
   }
   return json;
@@ -140,12 +331,11 @@ nlohmann::json to_json(const GateVerdict& verdict) {
 std::string text(const GateVerdict& verdict) {
   std::string lines;
   for (const GateCheck& check : verdict.checks) {
-    const Threshold& t = check.threshold;
-    lines += cat("gate: ", word(check.outcome), ": ", t.metric, " = ",
-                 std::isnan(check.value) ? "not known" : exact(check.value));
-    if (t.min) lines += cat(", min ", exact(*t.min));
-    if (t.max) lines += cat(", max ", exact(*t.max));
+    lines += cat("gate: ", word(check.outcome), ": ", check.metric, " = ", std::isnan(check.value) ? "not known" : exact(check.value), ", ",
+                 check.rule);
+    if (std::isfinite(check.other)) lines += cat(" (", exact(check.other), ")");
     lines += "\n";
+    if (!check.note.empty()) lines += cat("gate:   ", check.is_warning ? "warning: " : "", check.note, "\n");
   }
   return lines;
 }

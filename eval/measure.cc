@@ -9,6 +9,7 @@
 
 #include "base/console.h"
 #include "base/threads.h"
+#include "eval/stored_reference.h"
 
 namespace attar {
 namespace {
@@ -50,8 +51,8 @@ struct Batch {
 
 class Measurement {
  public:
-  Measurement(std::span<const Sequence> sequences, bool paired, std::int64_t vocab, bool gpu)
-      : sequences_(sequences), paired_(paired), vocab_(vocab), gpu_(gpu), length_(longest(sequences)) {
+  Measurement(std::span<const Sequence> sequences, const Against& against, std::int64_t vocab, bool gpu, bool alone)
+      : sequences_(sequences), against_(against), vocab_(vocab), gpu_(gpu), alone_(alone), length_(longest(sequences)) {
     const auto per_batch = static_cast<std::size_t>(
         std::max<std::int64_t>(1, (gpu ? kGpuBatchTokens : kCpuBatchTokens) / std::max<std::int64_t>(1, length_)));
     std::size_t slot = 0;
@@ -59,9 +60,11 @@ class Measurement {
       batches_.push_back({first, std::min(per_batch, sequences.size() - first), slot});
       for (const Sequence& s : sequences.subspan(first, batches_.back().count)) slot += static_cast<std::size_t>(s.end - s.begin);
     }
-    scores_.nll.resize(slot);
-    if (!paired) return;
-    scores_.reference_nll.resize(slot), scores_.kl.resize(slot), scores_.same_top.resize(slot);
+    scores_.nll.resize(slot), scores_.top.resize(slot);
+    if (against.encoded != nullptr) against.encoded->resize(slot);
+    if (against.decoder == nullptr && against.stored == nullptr) return;
+    scores_.reference_nll.resize(slot), scores_.kl.resize(slot), scores_.acceptance.resize(slot);
+    scores_.reference_top.resize(slot), scores_.same_top.resize(slot);
   }
 
   const std::vector<Batch>& batches() const { return batches_; }
@@ -75,20 +78,21 @@ class Measurement {
     std::vector<std::int64_t> targets;
     for (const Sequence& s : sequences) targets.insert(targets.end(), s.ids.begin() + s.begin + 1, s.ids.begin() + s.end + 1);
     const at::Tensor states = scored_states(model, ids, sequences);
-    const at::Tensor reference_states = paired_ ? scored_states(*reference, ids, sequences) : at::Tensor();
+    const bool paired = reference != nullptr;
+    const at::Tensor reference_states = paired ? scored_states(*reference, ids, sequences) : at::Tensor();
 
     const std::int64_t step = std::max<std::int64_t>(1, (gpu_ ? kGpuSliceFloats : kCpuSliceFloats) / vocab_);
     for (std::int64_t begin = 0; begin < states.size(0); begin += step) {
       check_interrupt();
       const std::int64_t count = std::min(step, states.size(0) - begin);
       const at::Tensor logits = slice_logits(model, states, begin, count);
-      const at::Tensor reference_logits = paired_ ? slice_logits(*reference, reference_states, begin, count) : at::Tensor();
+      const at::Tensor reference_logits = paired ? slice_logits(*reference, reference_states, begin, count) : at::Tensor();
       const auto score = [&](std::int64_t row) {
         score_position(batch.slot + static_cast<std::size_t>(begin + row), logits.data_ptr<float>() + row * vocab_,
-                       paired_ ? reference_logits.data_ptr<float>() + row * vocab_ : nullptr,
+                       paired ? reference_logits.data_ptr<float>() + row * vocab_ : nullptr,
                        targets[static_cast<std::size_t>(begin + row)]);
       };
-      if (gpu_)  // one thread drives the device, so all may score
+      if (alone_)  // one thread drives the model, so all may score
         parallel_for(count, score);
       else
         for (std::int64_t row = 0; row < count; ++row) score(row);
@@ -104,17 +108,20 @@ class Measurement {
 
  private:
   void score_position(std::size_t slot, const float* logits, const float* reference, std::int64_t target) {
-    const auto width = static_cast<std::size_t>(vocab_);
-    if (paired_) {
-      const PairScore pair = score_rows({logits, width}, {reference, width}, target);
-      scores_.nll[slot] = pair.model.nll;
-      scores_.reference_nll[slot] = pair.reference.nll;
-      scores_.kl[slot] = pair.kl;
+    const std::span row(logits, static_cast<std::size_t>(vocab_));
+    if (reference != nullptr || against_.stored != nullptr) {
+      const PairScore pair = reference != nullptr ? score_rows(row, {reference, row.size()}, target)
+                                                  : against_.stored->score(slot, row, target);
+      scores_.nll[slot] = pair.model.nll, scores_.top[slot] = pair.model.top;
+      scores_.reference_nll[slot] = pair.reference.nll, scores_.reference_top[slot] = pair.reference.top;
+      scores_.kl[slot] = pair.kl, scores_.acceptance[slot] = pair.acceptance;
       scores_.same_top[slot] = pair.model.top == pair.reference.top;
       if (std::isnan(pair.reference.nll)) fail_at(slot, "reference");
     } else {
-      scores_.nll[slot] = score_row({logits, width}, target).nll;
+      const TokenScore score = score_row(row, target);
+      scores_.nll[slot] = score.nll, scores_.top[slot] = score.top;
     }
+    if (against_.encoded != nullptr) (*against_.encoded)[slot] = encode_position(row, target, slot);
     if (std::isnan(scores_.nll[slot])) fail_at(slot, "model");
   }
 
@@ -124,9 +131,9 @@ class Measurement {
   }
 
   std::span<const Sequence> sequences_;
-  bool paired_;
+  Against against_;
   std::int64_t vocab_;
-  bool gpu_;
+  bool gpu_, alone_;
   std::int64_t length_;
   std::vector<Batch> batches_;
   TokenScores scores_;
@@ -140,9 +147,13 @@ std::string perplexity_text(double nll, std::size_t count) {
 
 }  // namespace
 
-TokenScores measure(Decoder& model, Decoder* reference, std::span<const Sequence> sequences, const std::string& label) {
+bool is_packed(Decoder& decoder) { return decoder.parameter_names().size() < parameters(decoder.config()).size(); }
+
+TokenScores measure(Decoder& model, const Against& against, std::span<const Sequence> sequences, const std::string& label) {
+  Decoder* reference = against.decoder;
   const bool gpu = !model.device().is_cpu();
-  Measurement measurement(sequences, reference != nullptr, model.config().vocab_size, gpu);
+  const bool packed = is_packed(model) || (reference != nullptr && is_packed(*reference));
+  Measurement measurement(sequences, against, model.config().vocab_size, gpu, gpu || packed);
   const std::vector<Batch>& batches = measurement.batches();
   std::uint64_t tokens = 0;
   for (const Sequence& s : sequences) tokens += s.ids.size();
@@ -176,6 +187,9 @@ TokenScores measure(Decoder& model, Decoder* reference, std::span<const Sequence
   };
 
   if (gpu) {
+    work(model, reference);
+  } else if (packed) {  // the kernels are on all threads themselves
+    const OneTorchThread one;
     work(model, reference);
   } else {
     const OneTorchThread one;  // while the threads here each run LibTorch

@@ -1,6 +1,8 @@
 #include "eval/metrics.h"
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -40,10 +42,21 @@ constexpr Rank kDeltaRanks[] = {{"max", 1, "maximum"},
                                 {"p0_1", 0.001, "0.1th percentile"},
                                 {"min", 0, "minimum"}};
 
+// Metrics that summarise() and evaluate() keep samples of, for the reference too, and for the model only.
+const std::set<std::string> kOfReference{"perplexity.value",      "perplexity.nll",        "bits_per_byte.value",
+                                         "byte_perplexity.value", "word_perplexity.value", "cloze.accuracy"};
+const std::set<std::string> kSampled{"perplexity_ratio.value", "perplexity_ratio.ln", "kl_divergence.mean",
+                                     "delta_p.mean",           "delta_p.rms",         "same_top.share",
+                                     "acceptance.rate",        "acceptance.expected_4", "acceptance.expected_8"};
+const std::vector<std::string> kTaskMetrics{"acc", "acc_norm", "acc_bytes", "perplexity", "exact_match"};
+constexpr double kConfidence = 0.95, kOneSided = 0.975, kAlpha = 0.05;
+constexpr std::string_view kTasks = "tasks.", kStderr = "_stderr";
+
 std::vector<Metric> make_table() {
   std::vector<Metric> table;
   const auto add = [&](std::string name, std::string meaning, Needs needs, std::function<double(const EvalResult&)> read) {
-    table.push_back({std::move(name), std::move(meaning), needs, std::move(read)});
+    const bool of_reference = kOfReference.contains(name), sampled = of_reference || kSampled.contains(name);
+    table.push_back({std::move(name), std::move(meaning), needs, sampled, of_reference, std::move(read)});
   };
   // A value and its uncertainty.
   const auto estimate = [&](const std::string& value_name, const std::string& uncertainty_name,
@@ -63,6 +76,10 @@ std::vector<Metric> make_table() {
            [](R r) -> E { return r.nll; });
   estimate("bits_per_byte.value", "bits_per_byte.uncertainty", "-log2 p of the tokens by the bytes they stand for", Needs::kText,
            [](R r) -> E { return r.bits_per_byte; });
+  estimate("byte_perplexity.value", "byte_perplexity.uncertainty", "exp of -ln p(text) per byte", Needs::kRolling,
+           [](R r) -> E { return r.byte_perplexity; });
+  estimate("word_perplexity.value", "word_perplexity.uncertainty", "exp of -ln p(text) per word", Needs::kRolling,
+           [](R r) -> E { return r.word_perplexity; });
   estimate("reference_perplexity.value", "reference_perplexity.uncertainty", "perplexity of the reference", kRef,
            [](R r) -> E { return r.divergence->reference_perplexity; });
   estimate("reference_bits_per_byte.value", "reference_bits_per_byte.uncertainty",
@@ -93,6 +110,12 @@ std::vector<Metric> make_table() {
 
   estimate("same_top.share", "same_top.uncertainty", "share of positions with the same most probable token", kRef,
            [](R r) -> E { return r.divergence->same_top; });
+  estimate("acceptance.rate", "acceptance.uncertainty", "mean of sum min(p, q): how often the reference takes a drafted token", kRef,
+           [](R r) -> E { return r.divergence->acceptance; });
+  add("acceptance.expected_4", "tokens of 4 drafted that the reference takes, on average", kRef,
+      [](R r) { return r.divergence->expected_4; });
+  add("acceptance.expected_8", "tokens of 8 drafted that the reference takes, on average", kRef,
+      [](R r) { return r.divergence->expected_8; });
   estimate("cloze.accuracy", "cloze.uncertainty", "share of cloze items answered right", Needs::kCloze,
            [](R r) -> E { return r.cloze->accuracy; });
   return table;
@@ -100,11 +123,66 @@ std::vector<Metric> make_table() {
 
 nlohmann::json number(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
-nlohmann::json model_json(const ModelSummary& model) {
-  return {{"path", model.path},
-          {"hash", model.hash},
-          {"parameters", model.parameters},
-          {"tensor_bytes", model.tensor_bytes}};
+// One standard error of a sampled figure, as statistics.h has it.
+double standard_error(const Samples& samples) {
+  const Estimate m = mean(samples.sums);
+  return (samples.link == Samples::Link::kExp ? exponential(m) : m).uncertainty;
+}
+
+Metric task_metric(const std::string& name) {
+  const bool error = name.ends_with(kStderr);
+  const std::string of = error ? name.substr(0, name.size() - kStderr.size()) : name;
+  const auto read = [of, error](const EvalResult& r) {
+    const auto found = r.samples.find(of);
+    return found == r.samples.end() ? std::nan("") : error ? standard_error(found->second) : found->second.value();
+  };
+  return {name, error ? cat("one standard error of ", of) : "of the task's items", Needs::kTask, !error, !error, read};
+}
+
+nlohmann::json samples_json(const Samples& samples) {
+  constexpr const char* kLinks[] = {"mean", "exp", "root"};
+  const bool alike = std::all_of(samples.weights.begin(), samples.weights.end(), [&](double w) { return w == samples.weights[0]; });
+  return {{"link", kLinks[static_cast<int>(samples.link)]},
+          {"sums", samples.sums},
+          {"weights", alike && !samples.weights.empty() ? nlohmann::json(samples.weights[0]) : nlohmann::json(samples.weights)}};
+}
+
+nlohmann::json interval_json(const Samples& samples, const Resampling& resampling) {
+  const Bootstrap bootstrap(samples, nullptr, Statistic::kValue, resampling);
+  return {{"n", samples.size()}, {"low", number(bootstrap.lower(kOneSided))}, {"high", number(bootstrap.upper(kOneSided))}};
+}
+
+// The model's figure less the reference's, on the same units.
+nlohmann::json difference_json(const Samples& model, const Samples& reference, const Resampling& resampling) {
+  const Bootstrap bootstrap(model, &reference, Statistic::kDifference, resampling);
+  nlohmann::json json{{"n", model.size()},
+                      {"reference", number(reference.value())},
+                      {"difference", number(bootstrap.value())},
+                      {"low", number(bootstrap.lower(kOneSided))},
+                      {"high", number(bootstrap.upper(kOneSided))}};
+  if (model.binary() && reference.binary()) {
+    const Discordance d = discordance(model, reference);
+    json["lost"] = d.lost, json["won"] = d.won;
+    json["p"] = number(mcnemar_p(d));
+    json["detectable"] = number(detectable_drop(d, 0, kAlpha));
+  } else {
+    json["p"] = number(bootstrap.p_value());
+    json["detectable"] = number(detectable_difference(bootstrap.deviation(), kAlpha));
+  }
+  return json;
+}
+
+nlohmann::json task_json(const TaskResult& task, const EvalResult& result) {
+  nlohmann::json json{{"kind", task.kind},   {"hash", task.hash},       {"items", task.items},
+                      {"shots", task.shots}, {"context", task.context}, {"bos", task.bos}};
+  for (const std::string& metric : task.metrics) {
+    const std::string name = cat(kTasks, task.name, ".", metric);
+    json[metric] = number(result.samples.at(name).value());
+    json[metric + std::string(kStderr)] = number(standard_error(result.samples.at(name)));
+    if (const auto found = result.reference_samples.find(name); found != result.reference_samples.end())
+      json["reference"][metric] = number(found->second.value());
+  }
+  return json;
 }
 
 }  // namespace
@@ -114,7 +192,20 @@ const std::vector<Metric>& all_metrics() {
   return table;
 }
 
-const Metric& find_metric(std::string_view name) {
+std::string task_of(const std::string& metric) {
+  if (!metric.starts_with(kTasks)) return "";
+  return metric.substr(kTasks.size(), metric.rfind('.') - std::min(metric.rfind('.'), kTasks.size()));
+}
+
+Metric find_metric(std::string_view wanted) {
+  const std::string name(wanted);
+  if (name.starts_with(kTasks)) {
+    const auto dot = name.find('.', kTasks.size());
+    std::string metric = dot == std::string::npos ? "" : name.substr(dot + 1);
+    if (metric.ends_with(kStderr)) metric.resize(metric.size() - kStderr.size());
+    if (std::find(kTaskMetrics.begin(), kTaskMetrics.end(), metric) != kTaskMetrics.end()) return task_metric(name);
+    fail("unknown metric '", name, "': a task's are called tasks.NAME.METRIC", suggest(metric, kTaskMetrics));
+  }
   std::vector<std::string> names;
   for (const Metric& metric : all_metrics()) {
     if (metric.name == name) return metric;
@@ -127,34 +218,36 @@ const Metric& find_metric(std::string_view name) {
 
 bool measured(const Metric& metric, const EvalResult& result) {
   switch (metric.needs) {
-    case Needs::kText: return true;
+    case Needs::kText: return result.protocol.scored > 0;
+    case Needs::kRolling: return result.protocol.scored > 0 && result.rolling();
     case Needs::kReference: return result.divergence.has_value();
     case Needs::kCloze: return result.cloze.has_value();
+    case Needs::kTask: return result.samples.contains(metric.name.ends_with(kStderr) ? metric.name.substr(0, metric.name.size() - kStderr.size()) : metric.name);
   }
   return false;
 }
 
-nlohmann::json to_json(const EvalResult& result) {
-  nlohmann::json json;
+nlohmann::json to_json(const EvalResult& result, const Resampling& resampling) {
+  nlohmann::json json{{"schema", kResultSchema}};
   for (const Metric& metric : all_metrics()) {
     if (!measured(metric, result)) continue;
     const auto dot = metric.name.find('.');
     json[metric.name.substr(0, dot)][metric.name.substr(dot + 1)] = number(metric.read(result));
   }
   if (result.cloze) json["cloze"]["items"] = result.cloze->items;
-  json["model"] = model_json(result.model);
-  if (result.reference) json["reference"] = model_json(*result.reference);
-  const Protocol& p = result.protocol;
-  json["protocol"] = {{"name", "llama-perplexity"},
-                      {"data", p.data},
-                      {"data_hash", p.data_hash},
-                      {"tokenizer_hash", p.tokenizer_hash},
-                      {"context", p.context},
-                      {"chunks", p.chunks},
-                      {"tokens", p.tokens},
-                      {"bytes", p.bytes},
-                      {"tokens_scored", p.scored}};
-  if (p.reference_tokens > 0) json["protocol"]["reference_tokens"] = p.reference_tokens;
+  for (const TaskResult& task : result.tasks) json["tasks"][task.name] = task_json(task, result);
+  json["model"] = to_json(result.model);
+  if (result.reference) json["reference"] = to_json(*result.reference);
+  json["protocol"] = to_json(result.protocol);
+  json["protocol"]["hash"] = result.protocol.hash();
+  if (result.protocol.scored > 0) json["breakdown"] = to_json(result.breakdown);
+  json["confidence"] = {{"level", kConfidence}, {"seed", resampling.seed}, {"replicates", resampling.replicates}};
+  for (const auto& [name, samples] : result.samples) {
+    json["samples"][name] = samples_json(samples);
+    json["confidence"]["intervals"][name] = interval_json(samples, resampling);
+    if (const auto found = result.reference_samples.find(name); found != result.reference_samples.end())
+      json["confidence"]["against_reference"][name] = difference_json(samples, found->second, resampling);
+  }
   return json;
 }
 

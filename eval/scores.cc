@@ -106,7 +106,9 @@ struct PairSums {
   double Z_a = 0, Z_b = 0, cross = 0;
 };
 
-ATTAR_VECTOR_CLONES PairSums pair_sums(const float* a, const float* b, float max_a, float max_b, std::size_t n) {
+// e_a, e_b: room for n rounded up to whole blocks; left with exp(a'), exp(b').
+ATTAR_VECTOR_CLONES PairSums pair_sums(const float* a, const float* b, float max_a, float max_b, std::size_t n, float* e_a,
+                                       float* e_b) {
   Block x_a, x_b, cross;
   PairSums sums;
   for (std::size_t begin = 0; begin < n; begin += kBlock) {
@@ -116,11 +118,28 @@ ATTAR_VECTOR_CLONES PairSums pair_sums(const float* a, const float* b, float max
     for (std::size_t i = 0; i < kBlock; ++i) x_a[i] = exp_of(x_a[i]);
     for (std::size_t i = 0; i < kBlock; ++i) x_b[i] = exp_of(x_b[i]);
     for (std::size_t i = 0; i < kBlock; ++i) cross[i] *= x_a[i];
+    std::copy(x_a, x_a + kBlock, e_a + begin);
+    std::copy(x_b, x_b + kBlock, e_b + begin);
     sums.Z_a += pairwise_sum(x_a);
     sums.Z_b += pairwise_sum(x_b);
     sums.cross += pairwise_sum(cross);
   }
   return sums;
+}
+
+// Sum of min(e_a Z_b / Z_a, e_b) / Z_b; for equal rows the terms, and so the sum, are those of Z_b.
+ATTAR_VECTOR_CLONES double overlap(const float* e_a, const float* e_b, std::size_t n, double Z_a, double Z_b) {
+  const auto ratio = static_cast<float>(Z_b / Z_a);
+  Block x;
+  double sum = 0;
+  for (std::size_t begin = 0; begin < n; begin += kBlock) {
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      const float p = e_a[begin + i] * ratio, q = e_b[begin + i];
+      x[i] = p < q ? p : q;
+    }
+    sum += pairwise_sum(x);
+  }
+  return sum / Z_b;
 }
 
 TokenScore token_score(const Peak& peak, double log_Z, float logit) {
@@ -141,11 +160,20 @@ PairScore score_rows(std::span<const float> model, std::span<const float> refere
   assert(model.size() == reference.size());
   assert(target >= 0 && static_cast<std::size_t>(target) < model.size());
   const Peak peak_a = find_peak(reference.data(), reference.size()), peak_b = find_peak(model.data(), model.size());
-  const PairSums sums = pair_sums(reference.data(), model.data(), peak_a.value, peak_b.value, model.size());
+  thread_local std::vector<float> e_a, e_b;
+  const std::size_t room = (model.size() + kBlock - 1) / kBlock * kBlock;
+  e_a.resize(room), e_b.resize(room);
+  const PairSums sums =
+      pair_sums(reference.data(), model.data(), peak_a.value, peak_b.value, model.size(), e_a.data(), e_b.data());
   const double log_Z_a = std::log(sums.Z_a), log_Z_b = std::log(sums.Z_b);
   const auto t = static_cast<std::size_t>(target);
   return {token_score(peak_b, log_Z_b, model[t]), token_score(peak_a, log_Z_a, reference[t]),
-          sums.cross / sums.Z_a - log_Z_a + log_Z_b};
+          sums.cross / sums.Z_a - log_Z_a + log_Z_b, overlap(e_a.data(), e_b.data(), model.size(), sums.Z_a, sums.Z_b)};
+}
+
+RowNorm row_norm(std::span<const float> logits) {
+  const Peak peak = find_peak(logits.data(), logits.size());
+  return {static_cast<double>(peak.value) + std::log(exp_sum(logits.data(), peak.value, logits.size())), peak.index, peak.finite};
 }
 
 std::vector<double> TokenScores::delta_p() const {

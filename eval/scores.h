@@ -15,18 +15,31 @@ struct TokenScore {
 struct PairScore {
   TokenScore model, reference;
   double kl = 0;          // KL(reference || model) over the whole vocabulary, in nats
+  double acceptance = 0;  // sum of min(p, q): how likely the reference takes a token that the model drafts (Leviathan et al., "Fast
+                          // Inference from Transformers via Speculative Decoding", 2023, corollary 3.6)
 };
 
 // logits: (vocab) float32. target: the token that came next. A logit that is NaN or infinite makes nll NaN.
 TokenScore score_row(std::span<const float> logits, std::int64_t target);
 
-// Both rows over the same vocabulary. Equal rows give a kl of exactly 0.
+// Both rows over the same vocabulary. Equal rows give a kl of exactly 0 and an acceptance of
+// exactly 1.
 PairScore score_rows(std::span<const float> model, std::span<const float> reference, std::int64_t target);
+
+// ln of the probabilities that a row of logits gives to every token, without writing them down.
+struct RowNorm {
+  double log_Z = 0;       // ln p(i) = logits[i] - log_Z
+  std::int64_t top = 0;
+  bool finite = true;
+};
+RowNorm row_norm(std::span<const float> logits);
 
 // The scores of all scored positions, in the order of the text. The second group is empty without a reference.
 struct TokenScores {
   std::vector<double> nll;
-  std::vector<double> reference_nll, kl;
+  std::vector<std::int64_t> top;              // the model's most probable token
+  std::vector<double> reference_nll, kl, acceptance;
+  std::vector<std::int64_t> reference_top;
   std::vector<std::uint8_t> same_top;
   std::vector<double> bytes;  // of the text that the token stands for
 

@@ -28,6 +28,7 @@ EvalResult sample() {
   scores.reference_nll = {1, 2, 3, 3};
   scores.kl = {0.01, 0.02, 0.03, 0.1};
   scores.same_top = {1, 1, 1, 0};
+  scores.acceptance = {0.9, 0.9, 0.9, 0.8};
   EvalResult result;
   summarise(std::move(scores), result);
   return result;
@@ -46,6 +47,8 @@ TEST(Gate, PassesAndFails) {
   EXPECT_EQ(verdict.checks[1].outcome, Outcome::kPass);
   EXPECT_EQ(judge("[same_top.share]\nmin = 0.76\n", result).outcome, Outcome::kWorse);
   EXPECT_TRUE(has(text(judge("[same_top.share]\nmin = 0.76\n", result)), "gate: worse: same_top.share = 0.75, min 0.76"));
+  EXPECT_EQ(to_json(verdict)["checks"][0]["max"], 0.03);
+  EXPECT_EQ(to_json(verdict)["checks"][1]["min"], 0.7);
 }
 
 TEST(Gate, BoundsAreExactAndNothingIsRounded) {
@@ -90,16 +93,36 @@ TEST(Gate, RefusesABadFile) {
   EXPECT_TRUE(has(error(""), "no threshold"));
   EXPECT_TRUE(has(error("# nothing\n"), "no threshold"));
   EXPECT_TRUE(has(error("[kl_divergence.mean\nmax = 1\n"), "line 1: not TOML"));
+  EXPECT_TRUE(has(error("[perplexity.value]\nmax_ratio = 1.1\n"), "needs against"));
+  EXPECT_TRUE(has(error("[perplexity.value]\nmax = 5\nagainst = \"reference\"\n"), "but not by how much"));
+  EXPECT_TRUE(has(error("[perplexity.value]\nmax_increase = -1\nagainst = \"reference\"\n"), "0 or more"));
+  EXPECT_TRUE(has(error("[perplexity.value]\nmax_ratio = 0\nagainst = \"reference\"\n"), "a ratio is above 0"));
+  EXPECT_TRUE(has(error("[perplexity.value]\nmax_ratio = 1\nagainst = \"teacher\"\n"), "\"reference\" or \"baseline\""));
+  EXPECT_TRUE(has(error("[kl_divergence.mean]\nmax_ratio = 1\nagainst = \"reference\"\n"), "has no kl_divergence.mean of its own"));
+  EXPECT_TRUE(has(error("[kl_divergence.p99]\nmax = 1\nsignificance = 0.05\n"), "is no mean"));
+  EXPECT_TRUE(has(error("[kl_divergence.mean]\nmax = 1\nsignificance = 5\n"), "probability"));
+  EXPECT_TRUE(has(error("[kl_divergence.mean]\nmax = 1\ndetect = 0\n"), "above 0"));
+  EXPECT_TRUE(has(error("[tasks.arc.accc]\nmin = 1\n"), "did you mean 'acc'?"));
   EXPECT_TRUE(has(error("[kl_divergence.mean]\nmax = 1\nmax = 2\n"), "not TOML"));
   EXPECT_TRUE(has(message([] { read_gate("/nowhere/gate.toml"); }), "/nowhere/gate.toml"));
 }
 
 TEST(Gate, CannotDecideWhatWasNotMeasured) {
   const auto gate = parse_gate("[kl_divergence.mean]\nmax = 1\n", "g");
-  EXPECT_TRUE(has(message([&] { require_measurable(gate, false, false); }), "--reference"));
-  EXPECT_NO_THROW(require_measurable(gate, true, false));
-  EXPECT_TRUE(has(message([] { require_measurable(parse_gate("[cloze.accuracy]\nmin = 0.5\n", "g"), true, false); }),
-                  "builtin:heldout"));
+  EXPECT_TRUE(has(message([&] { require_measurable(gate, {.text = true}, false); }), "--reference"));
+  EXPECT_NO_THROW(require_measurable(gate, {.text = true, .reference = true}, false));
+  const auto refused = [](const std::string& toml, const Planned& planned, bool baseline = false) {
+    return message([&] { require_measurable(parse_gate(toml, "g"), planned, baseline); });
+  };
+  EXPECT_TRUE(has(refused("[cloze.accuracy]\nmin = 0.5\n", {.text = true, .reference = true}), "builtin:heldout"));
+  EXPECT_TRUE(has(refused("[perplexity.value]\nmax = 5\n", {.tasks = {"a"}}), "--data"));
+  EXPECT_TRUE(has(refused("[word_perplexity.value]\nmax = 5\n", {.text = true}), "--protocol rolling"));
+  EXPECT_TRUE(has(refused("[tasks.arc.acc]\nmin = 0.5\n", {.tasks = {"ark"}}), "did you mean 'ark'?"));
+  EXPECT_TRUE(has(refused("[tasks.arc.acc]\nmin = 0.5\n", {.text = true}), "--tasks"));
+  const std::string against = "[tasks.arc.acc]\nmax_decrease = 0.01\nagainst = ";
+  EXPECT_TRUE(has(refused(against + "\"baseline\"\n", {.tasks = {"arc"}}), "--baseline"));
+  EXPECT_TRUE(has(refused(against + "\"reference\"\n", {.reference = true, .tasks = {"arc"}}), "stored reference"));
+  EXPECT_EQ(refused(against + "\"reference\"\n", {.reference = true, .tasks_of_reference = true, .tasks = {"arc"}}), "no error");
 
   EvalResult alone;
   summarise({.nll = {1, 2}}, alone);
@@ -111,6 +134,134 @@ TEST(Gate, CannotDecideWhatWasNotMeasured) {
   EXPECT_EQ(check_gate({}, alone).outcome, Outcome::kUndecided) << "no threshold is no pass";
 }
 
+// Two models' answers to n items: the first `lost` only the other has right, the next `won` only this one, of the rest two thirds both.
+EvalResult answered(std::size_t n, std::size_t lost, std::size_t won) {
+  EvalResult result;
+  Samples model{Samples::Link::kMean, {}, std::vector<double>(n, 1.0)}, other = model;
+  for (std::size_t i = 0; i < n; ++i) {
+    model.sums.push_back(i < lost ? 0 : i < lost + won ? 1 : i % 3 != 0);
+    other.sums.push_back(i < lost ? 1 : i < lost + won ? 0 : i % 3 != 0);
+  }
+  result.samples["tasks.t.acc"] = model;
+  result.reference_samples["tasks.t.acc"] = other;
+  result.tasks.push_back({.name = "t", .kind = "multiple_choice", .hash = "h", .items = static_cast<std::int64_t>(n), .context = 64, .metrics = {"acc"}});
+  return result;
+}
+
+std::string drop(const std::string& margin, const std::string& more = "") {
+  return "[tasks.t.acc]\nagainst = \"reference\"\nmax_decrease = " + margin + "\n" + more;
+}
+
+TEST(Gate, AgainstTheReference) {
+  EXPECT_EQ(judge(drop("0.05"), answered(100, 5, 0)).outcome, Outcome::kPass) << "met exactly";
+  EXPECT_EQ(judge(drop("0.04"), answered(100, 5, 0)).outcome, Outcome::kWorse);
+  EXPECT_EQ(judge(drop("0"), answered(100, 0, 5)).outcome, Outcome::kPass) << "better";
+  const EvalResult text = sample();
+  EXPECT_EQ(judge("[perplexity.value]\nagainst = \"reference\"\nmax_ratio = 1.3\n", text).outcome, Outcome::kPass);  // e^0.25 = 1.284
+  EXPECT_EQ(judge("[perplexity.value]\nagainst = \"reference\"\nmax_ratio = 1.28\n", text).outcome, Outcome::kWorse);
+  EXPECT_EQ(judge("[perplexity.nll]\nagainst = \"reference\"\nmax_increase = 0.25\n", text).outcome, Outcome::kPass);
+  EXPECT_EQ(judge("[perplexity.nll]\nagainst = \"reference\"\nmax_increase = 0.24\n", text).outcome, Outcome::kWorse);
+  EXPECT_EQ(judge("[perplexity.value]\nagainst = \"reference\"\nmin_ratio = 1.3\n", text).outcome, Outcome::kWorse);
+}
+
+TEST(Gate, SignificanceForgivesChanceAndSeesMore) {
+  const std::string sure = "significance = 0.05\n";
+  EXPECT_EQ(judge(drop("0"), answered(100, 4, 0)).outcome, Outcome::kWorse);
+  EXPECT_EQ(judge(drop("0", sure), answered(100, 4, 0)).outcome, Outcome::kPass) << "1 in 16";
+  EXPECT_EQ(judge(drop("0", sure), answered(100, 5, 0)).outcome, Outcome::kWorse) << "1 in 32";
+  EXPECT_EQ(judge(drop("0.05", sure), answered(100, 8, 0)).outcome, Outcome::kPass) << "8 may well be 5";
+  EXPECT_EQ(judge(drop("0.05", sure), answered(1000, 80, 0)).outcome, Outcome::kWorse);
+  EvalResult text;
+  TokenScores scores;
+  for (int i = 0; i < 50; ++i) scores.nll.push_back(1 + 0.1 * (i % 5)), scores.reference_nll.push_back(1), scores.kl.push_back(0.1 * (i % 5));
+  scores.acceptance = scores.kl;
+  scores.same_top.assign(50, 1);
+  summarise(scores, text);
+  const auto kl = [&](const std::string& max) { return judge("[kl_divergence.mean]\nmax = " + max + "\n" + sure, text).outcome; };
+  EXPECT_EQ(kl("0.19"), Outcome::kPass) << "0.2 with a standard error of 0.02";
+  EXPECT_EQ(kl("0.1"), Outcome::kWorse);
+}
+
+TEST(Gate, SaysWhatItCannotSee) {
+  GateVerdict verdict = judge(drop("0.01"), answered(50, 0, 0));
+  EXPECT_EQ(verdict.outcome, Outcome::kPass);
+  EXPECT_TRUE(verdict.checks[0].is_warning);
+  EXPECT_TRUE(has(verdict.checks[0].note, "cannot tell changes of 0.01 from chance with 50")) << verdict.checks[0].note;
+  EXPECT_TRUE(has(text(verdict), "warning: "));
+  verdict = judge(drop("0.01", "significance = 0.05\ndetect = 0.02\n"), answered(50, 0, 0));
+  EXPECT_EQ(verdict.outcome, Outcome::kUndecided) << "it must see 0.02 and cannot";
+  verdict = judge(drop("0", "significance = 0.05\ndetect = 0.02\n"), answered(1000, 0, 0));
+  EXPECT_EQ(verdict.outcome, Outcome::kPass) << text(verdict);
+  EXPECT_FALSE(verdict.checks[0].is_warning);
+  verdict = judge(drop("0", "significance = 0.05\ndetect = 0.02\n"), answered(50, 20, 0));
+  EXPECT_EQ(verdict.outcome, Outcome::kWorse) << "what it sees it sees";
+  verdict = judge("[kl_divergence.mean]\nmax = 0.041\n", sample());
+  EXPECT_TRUE(has(verdict.checks[0].note, "chance decides")) << verdict.checks[0].note;
+}
+
+TEST(Gate, AgainstABaseline) {
+  EvalResult before = answered(100, 0, 0);
+  before.model.architecture = "llama";
+  const Baseline baseline(to_json(before), "base.json");
+  EvalResult now = answered(100, 5, 0);
+  now.model.architecture = "llama";
+  // `before` had all that `other` of `now` has.
+  const auto outcome = [&](const std::string& margin) {
+    const std::string toml = "[tasks.t.acc]\nagainst = \"baseline\"\nmax_decrease = " + margin + "\n";
+    return check_gate(parse_gate(toml, "g"), now, &baseline).outcome;
+  };
+  EXPECT_NO_THROW(baseline.require_comparable(now));
+  EXPECT_DOUBLE_EQ(baseline.value("tasks.t.acc"), before.samples.at("tasks.t.acc").value());
+  EXPECT_EQ(baseline.samples("tasks.t.acc")->sums, before.samples.at("tasks.t.acc").sums);
+  EXPECT_EQ(outcome("0.05"), Outcome::kPass);
+  EXPECT_EQ(outcome("0.02"), Outcome::kWorse);
+  EXPECT_EQ(check_gate(parse_gate("[tasks.u.acc]\nagainst = \"baseline\"\nmax_decrease = 1\n", "g"), now, &baseline).outcome,
+            Outcome::kUndecided);
+}
+
+TEST(Gate, ABaselineOfSomethingElseIsRefused) {
+  EvalResult before = answered(10, 0, 0);
+  before.protocol.data_hash = "text", before.protocol.scored = 3;
+  before.reference = ModelSummary{.hash = "teacher"};
+  const nlohmann::json json = to_json(before);
+  const auto refused = [&](const std::function<void(EvalResult&)>& change) {
+    EvalResult now = before;
+    change(now);
+    return message([&] { Baseline(json, "base.json").require_comparable(now); });
+  };
+  EXPECT_EQ(refused([](EvalResult&) {}), "no error");
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.model.layers = 7; }), "the model's number of layers is 0 there and 7 here"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.model.architecture = "qwen2"; }), "architecture"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.protocol.data_hash = "other"; }), "hash of the text"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.protocol.tokenizer_hash = "other"; }), "hash of the tokenizer"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.protocol.context = 9; }), "the context"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.protocol.name = "rolling"; }), "the protocol"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.protocol.tokens = 9; }), "protocol's hash"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.reference->hash = "other"; }), "hash of the reference"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].hash = "other"; }), "its items or how they were asked differ"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].bos = false; }), "its items or how they were asked differ"));
+  const auto bad = [](const nlohmann::json& json) { return message([&] { Baseline(json, "base.json"); }); };
+  nlohmann::json other = json;
+  other["schema"] = "attar.eval.0";
+  EXPECT_TRUE(has(bad(other), "has schema 'attar.eval.0'"));
+  other.erase("schema");
+  EXPECT_TRUE(has(bad(other), "no result of attar eval"));
+  EXPECT_TRUE(has(bad(nlohmann::json::array()), "expected a JSON object"));
+  EXPECT_TRUE(has(message([] { Baseline("/nowhere/base.json"); }), "/nowhere/base.json"));
+}
+
+TEST(Metrics, SampledOnesHaveSamplesAndTheirValues) {
+  const EvalResult result = sample();
+  for (const Metric& metric : all_metrics()) {
+    if (!metric.sampled || metric.needs == Needs::kCloze || metric.needs == Needs::kRolling || metric.name == "bits_per_byte.value") continue;
+    ASSERT_TRUE(result.samples.contains(metric.name)) << metric.name;
+    EXPECT_EQ(result.reference_samples.contains(metric.name), metric.of_reference) << metric.name;
+    const double value = metric.read(result);
+    if (!std::isnan(value)) EXPECT_NEAR(result.samples.at(metric.name).value(), value, 1e-12) << metric.name;
+  }
+  for (const auto& [name, samples] : result.samples) EXPECT_TRUE(find_metric(name).sampled) << name;
+}
+
 TEST(Metrics, NamesAreUniqueAndEveryOneIsInTheJson) {
   EvalResult result = sample();
   result.cloze = ClozeAccuracy{{0.5, 0.1}, 20};
@@ -120,6 +271,7 @@ TEST(Metrics, NamesAreUniqueAndEveryOneIsInTheJson) {
     EXPECT_TRUE(names.insert(metric.name).second) << metric.name;
     const auto dot = metric.name.find('.');
     ASSERT_NE(dot, std::string::npos);
+    if (!measured(metric, result)) continue;  // those of the rolling protocol
     const auto& value = json.at(metric.name.substr(0, dot)).at(metric.name.substr(dot + 1));
     const double expected = metric.read(result);
     if (std::isnan(expected)) EXPECT_TRUE(value.is_null()) << metric.name;

@@ -5,30 +5,14 @@
 #include <cmath>
 
 #include "base/random.h"
-#include "base/threads.h"
 #include "eval/protocol.h"
+#include "tests/eval/tiny.h"
 
 namespace attar {
 namespace {
 
-ModelConfig tiny_config() {
-  ModelConfig c;
-  c.hidden_size = 24, c.intermediate_size = 40, c.layers = 2, c.vocab_size = 61, c.max_positions = 64;
-  c.heads = 4, c.kv_heads = 2, c.head_dim = 6;
-  c.attention_scale = 1.0 / std::sqrt(6.0);
-  c.sliding_layers.assign(2, false);
-  return c;
-}
-
-// Weights large enough that predictions are far from uniform.
-std::shared_ptr<Decoder> tiny_decoder(std::uint64_t seed) {
-  auto decoder = std::make_shared<Decoder>(tiny_config());
-  initialise(*decoder, seed);
-  const torch::NoGradGuard no_grad;
-  for (const std::string& name : decoder->parameter_names())
-    if (name.find("norm") == std::string::npos) decoder->parameter(name).mul_(8);
-  return decoder;
-}
+using test::ThreadCount;
+using test::tiny_decoder;
 
 std::vector<Sequence> random_sequences(std::int64_t count, std::int64_t length) {
   Random random(9);
@@ -40,14 +24,9 @@ std::vector<Sequence> random_sequences(std::int64_t count, std::int64_t length) 
   return sequences;
 }
 
-struct ThreadCount {
-  explicit ThreadCount(int count) { set_thread_count(count); }
-  ~ThreadCount() { set_thread_count(0); }
-};
-
 // The definition: whole logits in float32, softmax and divergence in double, one position after the other.
 struct Expected {
-  double nll, reference_nll, kl;
+  double nll, reference_nll, kl, acceptance;
   bool same_top;
 };
 
@@ -55,6 +34,7 @@ Expected expected(const at::Tensor& model_row, const at::Tensor& reference_row, 
   const at::Tensor q = at::log_softmax(model_row.to(at::kDouble), -1);
   const at::Tensor p = at::log_softmax(reference_row.to(at::kDouble), -1);
   return {-q[target].item<double>(), -p[target].item<double>(), (p.exp() * (p - q)).sum().item<double>(),
+          at::minimum(p.exp(), q.exp()).sum().item<double>(),
           q.argmax().item<std::int64_t>() == p.argmax().item<std::int64_t>()};
 }
 
@@ -73,6 +53,7 @@ TEST(Measure, AgreesWithTheDefinition) {
       EXPECT_NEAR(scores.nll[slot], e.nll, 1e-5);
       EXPECT_NEAR(scores.reference_nll[slot], e.reference_nll, 1e-5);
       EXPECT_NEAR(scores.kl[slot], e.kl, 1e-5);
+      EXPECT_NEAR(scores.acceptance[slot], e.acceptance, 1e-5);
       EXPECT_EQ(scores.same_top[slot] != 0, e.same_top);
     }
   }
@@ -85,6 +66,7 @@ TEST(Measure, AModelAgainstItselfDoesNotDiverge) {
   const TokenScores scores = measure(*model, model.get(), sequences, "test");
   for (std::size_t i = 0; i < scores.size(); ++i) {
     EXPECT_EQ(scores.kl[i], 0);
+    EXPECT_EQ(scores.acceptance[i], 1);
     EXPECT_EQ(scores.same_top[i], 1);
     EXPECT_EQ(scores.nll[i], scores.reference_nll[i]);
   }
@@ -103,6 +85,7 @@ TEST(Measure, ThreadsDoNotChangeABit) {
     EXPECT_EQ(many.nll, one.nll) << threads;
     EXPECT_EQ(many.reference_nll, one.reference_nll) << threads;
     EXPECT_EQ(many.kl, one.kl) << threads;
+    EXPECT_EQ(many.acceptance, one.acceptance) << threads;
     EXPECT_EQ(many.same_top, one.same_top) << threads;
   }
 }

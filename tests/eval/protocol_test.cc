@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "tests/datasets/small_tokenizers.h"
 
 namespace attar {
 namespace {
@@ -81,6 +82,44 @@ TEST(Protocol, TokenizersAreComparedByWhatIdsMean) {
   a.bos_id = 0;
   EXPECT_NE(message([&] { require_same_tokens(a, b); }).find("BOS 0 in the model, no BOS in the reference"),
             std::string::npos);
+}
+
+// lm-evaluation-harness's get_rolling_token_windows with context_len 1 and make_disjoint_window, of ten tokens and windows of four:
+//   ([P, 0, 1, 2], [0, 1, 2, 3]), ([3, 4, 5, 6], [4, 5, 6, 7]), ([5, 6, 7, 8], [8, 9])
+TEST(Rolling, WindowsAreThoseOfTheHarness) {
+  const Tokenizer tokenizer(test::small_byte_bpe());
+  const TextPlan plan = plan_rolling({"0123456789", "", "ab c"}, tokenizer, {.context = 4}, 263, "text");
+  const std::int64_t end = tokenizer.data().eos_id;
+  ASSERT_EQ(plan.sequences.size(), 4u);
+  EXPECT_EQ(plan.sequences[0].ids, (Ids{end, '0', '1', '2', '3'}));
+  EXPECT_EQ(plan.sequences[0].begin, 0);
+  EXPECT_EQ(plan.sequences[0].end, 4);
+  EXPECT_EQ(plan.sequences[1].ids, (Ids{'3', '4', '5', '6', '7'}));
+  EXPECT_EQ(plan.sequences[1].begin, 0);
+  EXPECT_EQ(plan.sequences[2].ids, (Ids{'5', '6', '7', '8', '9'}));
+  EXPECT_EQ(plan.sequences[2].begin, 2);
+  EXPECT_EQ(plan.sequences[2].end, 4);
+  EXPECT_EQ(plan.sequences[2].unit, 0u);
+  EXPECT_EQ(plan.sequences[3].unit, 1u);
+  EXPECT_EQ(plan.bytes, (std::vector<double>{10, 4}));
+  EXPECT_EQ(plan.words, (std::vector<double>{1, 2}));
+}
+
+TEST(Rolling, WordsAsPythonSplitsThem) {
+  const Tokenizer tokenizer(test::small_byte_bpe());
+  const auto words = [&](const std::string& text) { return plan_rolling({text}, tokenizer, {.context = 64}, 263, "text").words[0]; };
+  EXPECT_EQ(words("one two  three"), 3);
+  EXPECT_EQ(words(" one\n\ttwo "), 4) << "re.split keeps the empty ends";
+  EXPECT_EQ(words("\xe4\xb8\x80\xe3\x80\x80\xe4\xba\x8c"), 2) << "an ideographic space";
+  EXPECT_EQ(words("a\xc2\xa0"  "b"), 2);
+}
+
+TEST(Rolling, RefusesWhatItCannotScore) {
+  const Tokenizer tokenizer(test::small_byte_bpe());
+  EXPECT_NE(message([&] { plan_rolling({""}, tokenizer, {.context = 4}, 263, "tale"); }).find("tale has no token"), std::string::npos);
+  EXPECT_NE(message([&] { plan_rolling({"a"}, tokenizer, {.context = 1}, 263, "t"); }).find("at least 2"), std::string::npos);
+  EXPECT_NE(message([&] { plan_rolling({"a"}, tokenizer, {.context = 4, .tokens = 9}, 263, "t"); }).find("--tokens"), std::string::npos);
+  EXPECT_NE(message([&] { plan_rolling({"hello"}, tokenizer, {.context = 4}, 200, "t"); }).find("id 259"), std::string::npos);
 }
 
 }  // namespace

@@ -1,0 +1,56 @@
+// A reference model's predictions in a file: what a divergence needs of them, hundreds of times smaller than the logits.
+//
+// Of each scored position it holds ln p(target), the most probable tokens until what is left, the tail, has less than kTailMass
+// (at most kTop of them), the tail's mass T, and if that is not small kTailSamples tokens drawn from the tail in proportion to p.
+// With the model's q over the whole vocabulary
+//
+//   KL = sum_top p ln(p / q) + T * mean over the drawn tokens of ln(p / q)
+//
+// whose expectation is the exact divergence: cutting the tail off would make every divergence too small. The layout stands in
+// stored_reference.cc.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/files.h"
+#include "eval/protocol.h"
+#include "eval/result.h"
+#include "eval/scores.h"
+
+namespace attar {
+
+inline constexpr std::size_t kTop = 256, kTailSamples = 16;
+inline constexpr double kTailMass = 1e-4;
+
+// One position, encoded. Throws Error for logits that are not finite. slot: its number, which seeds the draw.
+Bytes encode_position(std::span<const float> logits, std::int64_t target, std::size_t slot);
+
+class StoredReference {
+ public:
+  // Throws Error: not such a file, another version, damaged.
+  explicit StoredReference(const fs::path& path);
+
+  const ModelSummary& model() const { return model_; }
+  const Protocol& protocol() const { return protocol_; }
+  const TextPlan& plan() const { return plan_; }  // the tokens that were read
+  // What the model's logits at the position say of the token that came, against what is stored.
+  PairScore score(std::size_t slot, std::span<const float> logits, std::int64_t target) const;
+
+ private:
+  MappedFile file_;
+  ModelSummary model_;
+  Protocol protocol_;
+  TextPlan plan_;
+  std::vector<ByteView> positions_;
+};
+
+bool is_reference_file(const fs::path& path);
+
+// positions: one for each scored position, in order.
+void write_reference(const fs::path& path, const ModelSummary& model, const Protocol& protocol, const TextPlan& plan,
+                     const std::vector<Bytes>& positions);
+
+}  // namespace attar
