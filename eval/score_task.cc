@@ -14,7 +14,7 @@
 #include "eval/measure.h"
 #include "eval/scores.h"
 #include "model/generate.h"
-#include "model/rope.h"
+#include "runtime/rope.h"
 
 namespace attar {
 namespace {
