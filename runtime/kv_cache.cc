@@ -64,13 +64,18 @@ void weighted(const float* weights, const float* V, std::size_t d, std::size_t s
 void widen(const std::uint16_t* half, std::size_t n, float* out) {
   for (std::size_t i = 0; i < n; ++i) out[i] = f32_from_f16(half[i]);
 }
+void widen(const float* same, std::size_t n, float* out) { std::copy_n(same, n, out); }
+
+void narrow(float value, std::uint16_t& stored) { stored = f16_from_f32(value); }
+void narrow(float value, float& stored) { stored = value; }
 
 }  // namespace
 
-void KvCache16::make_room(std::size_t needed) {
+template <class Stored>
+void LayerCache<Stored>::make_room(std::size_t needed) {
   if (needed <= room_) return;
   const std::size_t room = (std::max(needed + needed / 2, std::size_t{128}) + kKeys - 1) / kKeys * kKeys;
-  std::vector<std::uint16_t> keys(kv_heads_ * head_dim_ * room), values(kv_heads_ * room * head_dim_);
+  std::vector<Stored> keys(kv_heads_ * head_dim_ * room), values(kv_heads_ * room * head_dim_);
   for (std::size_t i = 0; i < kv_heads_ * head_dim_ && room_ > 0; ++i)
     std::copy_n(keys_.begin() + static_cast<std::ptrdiff_t>(i * room_), room_, keys.begin() + static_cast<std::ptrdiff_t>(i * room));
   for (std::size_t h = 0; h < kv_heads_ && room_ > 0; ++h)
@@ -79,19 +84,21 @@ void KvCache16::make_room(std::size_t needed) {
   keys_ = std::move(keys), values_ = std::move(values), room_ = room;
 }
 
-void KvCache16::write(std::size_t begin, std::size_t tokens, const float* k, const float* v) {
+template <class Stored>
+void LayerCache<Stored>::write(std::size_t begin, std::size_t tokens, const float* k, const float* v) {
   make_room(begin + tokens);
   for (std::size_t t = 0; t < tokens; ++t) {
     for (std::size_t h = 0; h < kv_heads_; ++h) {
       const std::size_t from = (t * kv_heads_ + h) * head_dim_;
-      for (std::size_t j = 0; j < head_dim_; ++j) keys_[(h * head_dim_ + j) * room_ + begin + t] = f16_from_f32(k[from + j]);
-      std::uint16_t* value = values_.data() + (h * room_ + begin + t) * head_dim_;
-      for (std::size_t j = 0; j < head_dim_; ++j) value[j] = f16_from_f32(v[from + j]);
+      for (std::size_t j = 0; j < head_dim_; ++j) narrow(k[from + j], keys_[(h * head_dim_ + j) * room_ + begin + t]);
+      Stored* value = values_.data() + (h * room_ + begin + t) * head_dim_;
+      for (std::size_t j = 0; j < head_dim_; ++j) narrow(v[from + j], value[j]);
     }
   }
 }
 
-void KvCache16::attend(const AttentionShape& shape, std::size_t begin, std::size_t tokens, const float* q, float* out) const {
+template <class Stored>
+void LayerCache<Stored>::attend(const AttentionShape& shape, std::size_t begin, std::size_t tokens, const float* q, float* out) const {
   const std::size_t group = shape.heads / kv_heads_, d = head_dim_;
   const std::size_t blocks = (tokens + kBlock - 1) / kBlock;
   spread(kv_heads_ * blocks, shape.heads * d * tokens * (begin + tokens), [&](std::size_t task) {
@@ -134,5 +141,8 @@ void KvCache16::attend(const AttentionShape& shape, std::size_t begin, std::size
     }
   });
 }
+
+template class LayerCache<std::uint16_t>;
+template class LayerCache<float>;
 
 }  // namespace attar

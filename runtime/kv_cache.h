@@ -1,4 +1,4 @@
-// Keys and values of the tokens seen so far, in f16, and causal attention over them.
+// Keys and values of the tokens seen so far, and causal attention over them.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,11 @@ struct AttentionShape {
   float softcap = 0;       // scores become softcap * tanh(scores / softcap); 0: no cap
 };
 
-// Of one layer.
-class KvCache16 {
+// Of one layer. Stored: std::uint16_t for f16, or float.
+template <class Stored>
+class LayerCache {
  public:
-  KvCache16(std::size_t kv_heads, std::size_t head_dim) : kv_heads_(kv_heads), head_dim_(head_dim) {}
+  LayerCache(std::size_t kv_heads, std::size_t head_dim) : kv_heads_(kv_heads), head_dim_(head_dim) {}
 
   // k, v: (tokens, kv_heads, head_dim) at positions begin, begin + 1, ...
   void write(std::size_t begin, std::size_t tokens, const float* k, const float* v);
@@ -27,8 +28,8 @@ class KvCache16 {
   void make_room(std::size_t needed);
 
   std::size_t kv_heads_, head_dim_, room_ = 0;
-  std::vector<std::uint16_t> keys_;    // (kv_heads, head_dim, room): places of a dimension side by side
-  std::vector<std::uint16_t> values_;  // (kv_heads, room, head_dim)
+  std::vector<Stored> keys_;    // (kv_heads, head_dim, room): places of a dimension side by side
+  std::vector<Stored> values_;  // (kv_heads, room, head_dim)
 };
 
 }  // namespace attar

@@ -1,8 +1,9 @@
 #include "runtime/runner.h"
 
 #include <algorithm>
-#include <cmath>
 #include <array>
+#include <cmath>
+#include <variant>
 
 #include "base/console.h"
 #include "base/threads.h"
@@ -133,7 +134,7 @@ struct Runner::Parts {
   Linear embedding, head;
   Vector final_norm;
   std::vector<Layer> layers;
-  std::vector<KvCache16> cache;
+  std::vector<std::variant<LayerCache<std::uint16_t>, LayerCache<float>>> cache;
   Rotation rotation, local_rotation;
   std::vector<std::int64_t> ids;  // of the context
   Vector hidden, normed, q, k, v, joined, out;
@@ -172,14 +173,19 @@ Runner::Parts::Parts(const Checkpoint& checkpoint, const RunnerOptions& o)
       l.mlp_norm = read_vector(checkpoint, at + "pre_feedforward_layernorm.weight");
       l.after_mlp = read_vector(checkpoint, at + "post_feedforward_layernorm.weight");
     }
-    cache.emplace_back(static_cast<std::size_t>(config.kv_heads), static_cast<std::size_t>(config.head_dim));
+    const auto kv_heads = static_cast<std::size_t>(config.kv_heads), head_dim = static_cast<std::size_t>(config.head_dim);
+    if (options.exact) {
+      cache.emplace_back(LayerCache<float>(kv_heads, head_dim));
+    } else {
+      cache.emplace_back(LayerCache<std::uint16_t>(kv_heads, head_dim));
+    }
   }
   rotation.prepare(1), local_rotation.prepare(1);  // throws now rather than at the first token
 }
 
 void Runner::Parts::multiply_into(const Linear& linear, std::size_t tokens, Vector& y) {
   const QuantizedTensor& W = linear.weight;
-  const Rounding rounding = options.float_activations ? Rounding::kNone : default_rounding(W.type);
+  const Rounding rounding = options.exact ? Rounding::kNone : default_rounding(W.type);
   y.resize(tokens * linear.rows());
   multiply({W.type, W.bytes, linear.rows(), static_cast<std::size_t>(W.columns())}, rounded.as(rounding), y);
   for (std::size_t t = 0; t < tokens && !linear.bias.empty(); ++t)
@@ -243,11 +249,15 @@ void Runner::Parts::attention(std::size_t index, std::size_t tokens) {
       for (std::size_t h = 0; h < kv_heads; ++h) table.turn(k.data() + (t * kv_heads + h) * d, d, begin + t, 1.0f);
     }
   });
-  cache[index].write(begin, tokens, k.data(), v.data());
   out.resize(q.size());
   const AttentionShape shape{heads, kv_heads, d, sliding ? static_cast<std::size_t>(config.sliding_window) : 0,
                              static_cast<float>(config.attention_softcap)};
-  cache[index].attend(shape, begin, tokens, q.data(), out.data());
+  std::visit(
+      [&](auto& held) {
+        held.write(begin, tokens, k.data(), v.data());
+        held.attend(shape, begin, tokens, q.data(), out.data());
+      },
+      cache[index]);
   rounded.set(out, tokens);
   multiply_into(l.o, tokens, joined);
 }

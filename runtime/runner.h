@@ -10,7 +10,9 @@
 namespace attar {
 
 struct RunnerOptions {
-  bool float_activations = false;  // do not round what packed matrices are multiplied by: slower, for comparisons
+  // Round nothing: activations meet packed matrices as floats, and keys and values stay float32 instead of f16. Slower; for
+  // comparisons.
+  bool exact = false;
 };
 
 // Holds the weights as the file has them; one context of tokens at a time. Not for several threads at once: each product uses them.

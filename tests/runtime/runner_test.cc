@@ -66,20 +66,22 @@ double divergence(const std::vector<float>& p, const std::vector<float>& q, std:
 }
 
 TEST_P(RunnerOracle, LogitsOfTransformers) {
-  Runner runner(checkpoint_);
-  const std::vector<float> expected = read_floats(find("logits"));
-  for (std::int64_t row = 0; row < 2; ++row) {
-    runner.clear();
-    const std::vector<float> got = runner.feed(integers("input_ids", row), true);
-    ASSERT_EQ(2 * got.size(), expected.size());
-    const double difference = largest_difference(got, expected.data() + static_cast<std::size_t>(row) * got.size());
-    std::printf("[ figure   ] %s: max abs logit difference %.3g\n", GetParam(), difference);
-    EXPECT_LE(difference, 1e-3);
+  for (const bool exact : {true, false}) {
+    Runner runner(checkpoint_, {exact});
+    const std::vector<float> expected = read_floats(find("logits"));
+    for (std::int64_t row = 0; row < 2; ++row) {
+      runner.clear();
+      const std::vector<float> got = runner.feed(integers("input_ids", row), true);
+      ASSERT_EQ(2 * got.size(), expected.size());
+      const double difference = largest_difference(got, expected.data() + static_cast<std::size_t>(row) * got.size());
+      std::printf("[ figure   ] %s, %s: max abs logit difference %.3g\n", GetParam(), exact ? "exact" : "keys and values in f16", difference);
+      EXPECT_LE(difference, exact ? 2e-4 : 1e-2);
+    }
   }
 }
 
 TEST_P(RunnerOracle, SameInPiecesAndTokenByToken) {
-  Runner runner(checkpoint_);
+  Runner runner(checkpoint_, {true});
   const auto ids = integers("input_ids", 0);
   const std::vector<float> whole = runner.feed(ids);
   for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, ids.size() - 1}) {
@@ -97,7 +99,7 @@ TEST_P(RunnerOracle, Int8ActivationsStayClose) {
     const Checkpoint packed = quantized(type);
     const auto ids = integers("input_ids", 0);
     Runner floats(packed, {true}), integers8(packed);
-    EXPECT_LT(integers8.weight_bytes(), checkpoint_.tensor_bytes() / 2);
+    EXPECT_LT(static_cast<double>(integers8.weight_bytes()), 1.05 * static_cast<double>(packed.tensor_bytes()));
     const std::vector<float> p = floats.feed(ids, true), q = integers8.feed(ids, true);
     const double kl = divergence(p, q, static_cast<std::size_t>(packed.config.vocab_size));
     std::printf("[ figure   ] %s %s: KL %.3g\n", GetParam(), info(type).name, kl);
