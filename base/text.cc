@@ -3,7 +3,10 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -78,6 +81,13 @@ std::string suggest(std::string_view word, std::span<const std::string> candidat
 }
 
 std::string content_hash(ByteView bytes) { return hex(XXH3_128bits(bytes.data(), bytes.size())); }
+
+std::string exact(double value) {
+  char text[32];
+  const bool whole = value == std::trunc(value) && std::abs(value) < 0x1p53;
+  const auto end = whole ? std::to_chars(text, std::end(text), value, std::chars_format::fixed) : std::to_chars(text, std::end(text), value);
+  return {text, end.ptr};
+}
 
 std::string size_text(std::uint64_t bytes) {
   constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB"};

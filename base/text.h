@@ -23,6 +23,9 @@ std::string suggest(std::string_view word, std::span<const std::string> candidat
 std::string content_hash(ByteView bytes);       // XXH3-128, 32 hex digits
 std::string size_text(std::uint64_t bytes);     // 13893504 -> "13.9 MB"
 
+// The shortest decimals that give these bits again, so that what differs looks different: 0.05 stays "0.05".
+std::string exact(double value);
+
 // XXH3-128 of data that comes in parts.
 class ContentHash {
  public:

@@ -237,19 +237,6 @@ GateCheck judge(const Bound& bound, const Threshold& t, const EvalResult& result
 
 }  // namespace
 
-std::string exact(double value) {
-  for (int digits = 6; digits < 17; ++digits) {
-    std::ostringstream out;
-    out.precision(digits);
-    out << value;
-    if (std::stod(out.str()) == value) return out.str();
-  }
-  std::ostringstream out;
-  out.precision(17);
-  out << value;
-  return out.str();
-}
-
 const char* word(Outcome outcome) {
   switch (outcome) {
     case Outcome::kPass: return "pass";

@@ -74,7 +74,4 @@ GateVerdict check_gate(const std::vector<Threshold>& gate, const EvalResult& res
 nlohmann::json to_json(const GateVerdict& verdict);
 std::string text(const GateVerdict& verdict);  // one line per check, and its note
 
-// Every digit that decides: 0.05 stays "0.05", a value that differs in the last bit looks different.
-std::string exact(double value);
-
 }  // namespace attar

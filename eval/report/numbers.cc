@@ -61,11 +61,6 @@ std::string in_unit(const Figure& figure, Unit unit) {
   return fixed(value, decimals) + " ± " + fixed(error, decimals) + (unit == Unit::kShare ? " %" : "");
 }
 
-std::string exact(double value) {
-  if (value == std::trunc(value) && std::abs(value) < 0x1p53) return fixed(value, 0);
-  return nlohmann::json(value).dump();
-}
-
 Element figure(const Figure& figure, Unit unit) {
   std::string title = exact(figure.value);
   if (figure.uncertainty) title += " ± " + exact(*figure.uncertainty);

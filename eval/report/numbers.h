@@ -19,7 +19,6 @@ enum class Unit { kPlain, kBytes, kShare, kCount, kRate };  // kShare: 0 .. 1, s
 std::string rounded(double value, int digits = 4);         // significant digits: "0.1185", "1476", "1.2e-7"
 std::string in_unit(double value, Unit unit);              // "5.25 MB", "86.4 %", "2.62 M"
 std::string in_unit(const Figure& figure, Unit unit);      // "2.585 ± 0.013": as many digits as the error leaves
-std::string exact(double value);                           // the shortest decimals that give these bits again
 
 // <data value="exact">in_unit</data>, the exact value also on hovering.
 Element figure(const Figure& figure, Unit unit = Unit::kPlain);

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "tests/datasets/small_tokenizers.h"
 #include "tests/eval/tiny.h"
 

@@ -99,7 +99,7 @@ TEST(Significance, AModelAgainstItselfIsNeverWorse) {
   Samples nll{Samples::Link::kExp, {}, {}};
   for (int i = 0; i < 60; ++i) nll.sums.push_back(100 + 50 * random.uniform()), nll.weights.push_back(32);
   for (std::uint64_t seed = 0; seed < 200; ++seed)
-    for (const Samples* s : {&pair.model, &nll})
+    for (const Samples* s : std::initializer_list<const Samples*>{&pair.model, &nll})
       for (const Statistic statistic : {Statistic::kDifference, Statistic::kRatio}) {
         const Bootstrap same(*s, s, statistic, {seed, 50});
         const double none = statistic == Statistic::kRatio ? 1 : 0;
