@@ -11,6 +11,7 @@ namespace {
 // The picture in its own units; on a phone it is about as wide.
 constexpr double kWidth = 440, kHeight = 290, kLeft = 64, kRight = 14, kTop = 12, kBottom = 44;
 constexpr double kLetter = 6.1, kLine = 13;  // of the labels: width of a letter, height of a line
+constexpr double kBoldLetter = 7.2;
 
 // Maps values to places. margin: room beside the outermost values, as a share; none: up to round numbers.
 class Scale {
@@ -113,8 +114,9 @@ struct Box {
 
 // A label beside its point where it covers no other, with a line to it if that is not near; nowhere if there is no room.
 Element placed_label(const std::string& text, double x, double y, std::vector<Box>& taken) {
-  const double width = kLetter * static_cast<double>(letters(text));
+  const double width = kBoldLetter * static_cast<double>(letters(text));
   const auto box = [&](double left, double middle) { return Box{left, middle - kLine / 2, left + width, middle + kLine / 2}; };
+  const auto ends_at_point = [&](const Box& b) { return b.right < x; };
   std::vector<Box> choices = {box(x + 9, y), box(x - 9 - width, y), box(x - width / 2, y - 14), box(x - width / 2, y + 14)};
   for (double away = 12; away <= 72; away += 12)
     for (const double middle : {y - away, y + away})
@@ -128,7 +130,9 @@ Element placed_label(const std::string& text, double x, double y, std::vector<Bo
   if (found == choices.end()) return group;
   taken.push_back(*found);
   if (found - choices.begin() >= 4)
-    group.add(Element("line", {{"x1", x}, {"y1", y}, {"x2", found->left > x ? found->left - 2 : found->right + 2}, {"y2", found->top + kLine / 2}}));
+    group.add(Element("line", {{"x1", x}, {"y1", y}, {"x2", ends_at_point(*found) ? found->right + 2 : found->left - 2}, {"y2", found->top + kLine / 2}}));
+  // However wide the browser's letters are, the side at the point stays where it is.
+  if (ends_at_point(*found)) return group.add(Element("text", {{"x", found->right}, {"y", found->top + kLine - 3}, {"text-anchor", "end"}}, text));
   return group.add(Element("text", {{"x", found->left}, {"y", found->top + kLine - 3}}, text));
 }
 

@@ -20,12 +20,12 @@ const char* const kPageStyle = R"css(
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: anywhere; }
-main { max-width: 64rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 70rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.05rem; font-weight: 600; margin: 0 0 1.5rem; color: var(--soft); }
 h2 { font-size: 1.3rem; font-weight: 650; letter-spacing: -0.01em; margin: 3.25rem 0 0.35rem; }
 h3 { font-size: 1rem; font-weight: 600; margin: 1.75rem 0 0.25rem; }
 p { margin: 0.35rem 0 0.9rem; max-width: 46rem; }
-.note, caption, .how { color: var(--soft); font-size: 0.9rem; }
+.note, .how { color: var(--soft); font-size: 0.9rem; }
 .verdict { border-left: 4px solid var(--open); padding: 0.15rem 0 0.15rem 1.1rem; }
 .verdict.pass { border-color: var(--good); }
 .verdict.worse { border-color: var(--bad); }
@@ -35,11 +35,10 @@ p { margin: 0.35rem 0 0.9rem; max-width: 46rem; }
 .verdict p.facts { margin-bottom: 0; }
 .wide { overflow-x: auto; margin: 0.75rem 0 1rem; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; min-width: 50%; }
-caption { text-align: left; padding-bottom: 0.35rem; }
 th, td { padding: 0.42rem 0.75rem 0.42rem 0; text-align: left; border-bottom: 1px solid var(--hair); vertical-align: baseline; overflow-wrap: normal; }
 thead th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 tbody th { font-weight: 550; min-width: 9.5rem; overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; padding-left: 0.5rem; white-space: nowrap; }
+td.number, th.number { text-align: right; padding-left: 0.3rem; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1.75rem; margin: 1.25rem 0; }
 .plots:has(figure:only-child) { max-width: 32rem; }
@@ -47,7 +46,7 @@ figure { margin: 0; }
 figcaption { font-size: 0.95rem; font-weight: 600; margin-bottom: 0.35rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 svg text { fill: var(--soft); font-variant-numeric: tabular-nums; }
-.point text { fill: var(--ink); font-size: 11.5px; font-weight: 550; }
+.point text { fill: var(--ink); font-size: 11.5px; font-weight: 550; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round; }
 .point line { stroke: var(--soft); stroke-width: 0.75; }
 svg text.label { font-size: 11.5px; }
 .axes line { stroke: var(--hair); stroke-width: 1; }
@@ -97,7 +96,7 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--hair);
   main { padding: 1.5rem 1rem 3rem; }
   .verdict .sentence { font-size: 1.2rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
-  tbody th { min-width: 6.5rem; }
+  tbody th { min-width: 8rem; }
   dd { margin-bottom: 0.5rem; }
   svg.heat { min-width: 30rem; }
 }

@@ -63,8 +63,10 @@ Element html(const Table& table) {
     body.add(line);
   }
   Element whole("table");
-  if (!table.caption.empty()) whole.add(Element("caption", {}, table.caption));
-  return Element("div", {{"class", "wide"}, {"tabindex", "0"}}, whole.add(Element("thead", {}, head)).add(body));
+  if (!table.caption.empty()) whole.set("aria-label", table.caption);
+  Element scrolled("div", {{"class", "wide"}, {"tabindex", "0"}}, whole.add(Element("thead", {}, head)).add(body));
+  if (table.caption.empty()) return scrolled;
+  return Element("div", {}, Element("p", {{"class", "note"}}, table.caption), scrolled);  // a <caption> would scroll along
 }
 
 std::string markdown(const Table& table) {
