@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/text.h"
 #include "eval/report/digest.h"
 #include "eval/report/figures.h"
 #include "eval/report/heat_map.h"
