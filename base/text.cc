@@ -84,8 +84,8 @@ std::string content_hash(ByteView bytes) { return hex(XXH3_128bits(bytes.data(),
 
 std::string exact(double value) {
   char text[32];
-  const bool whole = value == std::trunc(value) && std::abs(value) < 0x1p53;
-  const auto end = whole ? std::to_chars(text, std::end(text), value, std::chars_format::fixed) : std::to_chars(text, std::end(text), value);
+  const bool plain = value == 0 || (std::abs(value) >= 1e-5 && std::abs(value) < 0x1p53);
+  const auto end = plain ? std::to_chars(text, std::end(text), value, std::chars_format::fixed) : std::to_chars(text, std::end(text), value);
   return {text, end.ptr};
 }
 

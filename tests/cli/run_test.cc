@@ -69,7 +69,7 @@ TEST_F(RunTest, MakesAStudentAndKeepsWhatIsDone) {
   EXPECT_EQ(result["stages"].size(), 6u);
   const std::string page = read_text_file(output() + "/report.html");
   EXPECT_NE(first.output.find("the report: " + output() + "/report.html"), std::string::npos) << first.output;
-  for (const char* section : {"Models", "Layer by layer", "share of the divergence", "Divergence from the teacher", "Samples", "How it was made"})
+  for (const char* section : {"Models", "Layer by layer", "share of the divergence", "Training", "Divergence position by position", "Samples", "How it was made"})
     EXPECT_NE(page.find(section), std::string::npos) << section;
   for (const char* name : {"teacher", "student", "quantized"}) {
     const json eval = json::parse(read_text_file(output() + "/eval-" + name + ".json"));

@@ -59,8 +59,12 @@ TEST_P(PackedFamily, WiringIsThatOfTheFloatDecoder) {
   EXPECT_EQ(seen, packed.linear_weights(0));
 }
 
+// On the reference, where one vector is multiplied as many are: elsewhere floats are added in another order, and a last digit of difference
+// moves an activation to the next of 255 levels more often.
 TEST_P(PackedFamily, CacheDecodeEqualsFullForward) {
   const torch::NoGradGuard no_grad;
+  const std::string variant = kernel_variant();
+  select_kernel_variant("reference");
   const auto original = test::tiny_decoder(wide_config(GetParam()));
   const auto packed = load_decoder_packed(packed_checkpoint(*original, Type::kQ8_0));
   const at::Tensor ids = test::random_ids(original->config(), 1, 8), full = packed->forward(ids);
@@ -70,6 +74,7 @@ TEST_P(PackedFamily, CacheDecodeEqualsFullForward) {
     // A last digit of difference in a score can move an activation to the next of 255 levels.
     EXPECT_LE(((got - full.narrow(1, t, 1)).norm() / full.narrow(1, t, 1).norm()).item<double>(), 0.01) << t;
   }
+  select_kernel_variant(variant);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PackedFamily,
