@@ -36,9 +36,10 @@ p { margin: 0.35rem 0 0.9rem; max-width: 46rem; }
 .wide { overflow-x: auto; margin: 0.75rem 0 1rem; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; min-width: 50%; }
 th, td { padding: 0.42rem 0.75rem 0.42rem 0; text-align: left; border-bottom: 1px solid var(--hair); vertical-align: baseline; overflow-wrap: normal; }
-thead th { color: var(--soft); font-weight: 500; white-space: nowrap; }
+thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
 tbody th { font-weight: 550; min-width: 9.5rem; overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; padding-left: 0.3rem; white-space: nowrap; }
+td.number, th.number { text-align: right; padding-left: 0.3rem; }
+td.number { white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1.75rem; margin: 1.25rem 0; }
 .plots:has(figure:only-child) { max-width: 32rem; }
