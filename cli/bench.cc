@@ -27,7 +27,7 @@ constexpr double kGiga = 1e9;
 
 int bench_model(const BenchOptions& options) {
   const Checkpoint checkpoint = open_checkpoint(options.model);
-  const torch::Device device = parse_device(options.device);
+  const at::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
   const auto load_start = std::chrono::steady_clock::now();
   const auto runner = kernels ? std::make_unique<Runner>(checkpoint) : nullptr;

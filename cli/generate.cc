@@ -30,7 +30,7 @@ int run_generate(TextOptions& options) {
   const std::string text = options.prompt.empty() ? read_text_file(options.prompt_file) : options.prompt;
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const Tokenizer tokenizer(checkpoint.tokenizer);
-  const torch::Device device = parse_device(options.device);
+  const at::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
   const auto runner = kernels ? std::make_unique<Runner>(checkpoint) : nullptr;
   const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);

@@ -35,10 +35,10 @@ at::Tensor read_ids(const std::string& path) {
 }
 
 int run_logits(const LogitsOptions& options) {
-  const torch::Device device = parse_device(options.device);
+  const at::Device device = parse_device(options.device);
   const at::Tensor ids = read_ids(options.ids);
   const auto decoder = load_decoder(open_checkpoint(options.model), device);
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   std::vector<float> values;
   std::int64_t vocab = 0;
   for (std::int64_t row = 0; row < ids.size(0); ++row) {

@@ -1,6 +1,6 @@
 #include "distill/job.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <chrono>
 #include <cmath>
@@ -190,7 +190,7 @@ nlohmann::json run_distillation(const DistillJob& job) {
   if (job.dtype != "f32" && job.dtype != "f16" && job.dtype != "bf16")
     fail("[distill] weights cannot be stored as '", job.dtype, "'; one of f32, f16, bf16");
   check_options(job.trainer);
-  const torch::Device device = parse_device(job.device);
+  const at::Device device = parse_device(job.device);
   if (device.is_cuda()) at::globalContext().setAllowTF32CuBLAS(job.tf32);
   const fs::path folder = training_folder(job.output);
   prepare_folder(job, folder);

@@ -1,6 +1,6 @@
 #include "distill/losses.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 

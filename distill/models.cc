@@ -1,6 +1,6 @@
 #include "distill/models.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 
@@ -42,7 +42,7 @@ bool is_bare_config(const fs::path& path) {
 }  // namespace
 
 LoadedModel load_student(const fs::path& path, const Checkpoint* teacher, std::uint64_t seed,
-                         const torch::Device& device) {
+                         const at::Device& device) {
   LoadedModel model;
   if (is_bare_config(path)) {
     const auto source = (path / "config.json").string();
@@ -64,14 +64,13 @@ LoadedModel load_student(const fs::path& path, const Checkpoint* teacher, std::u
   return model;
 }
 
-LoadedModel load_teacher(const Checkpoint& checkpoint, const LoadedModel& student, const torch::Device& device) {
+LoadedModel load_teacher(const Checkpoint& checkpoint, const LoadedModel& student, const at::Device& device) {
   const auto kept = student.decoder->config().vocab_size < checkpoint.config.vocab_size
                         ? ids_within(student.tokenizer, checkpoint.tokenizer)
                         : std::nullopt;
   const Checkpoint fitted = kept ? select_tokens(checkpoint, *kept) : checkpoint;
   LoadedModel model{load_decoder(fitted, device), fitted.tokenizer, checkpoint_hash(checkpoint), checkpoint.parameter_count()};
   for (auto& parameter : model.decoder->parameters()) parameter.set_requires_grad(false);
-  model.decoder->eval();
   check_tokenizer(model, checkpoint.path);
   return model;
 }

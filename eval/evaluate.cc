@@ -205,7 +205,7 @@ void run_cloze(TaskRunner& runner, std::int64_t count, EvalResult& result) {
   result.cloze = {share(std::count(right.begin(), right.end(), 1.0), task.items), task.items};
 }
 
-std::shared_ptr<Decoder> load(const Model& model, const EvalOptions& options, const torch::Device& device) {
+std::shared_ptr<Decoder> load(const Model& model, const EvalOptions& options, const at::Device& device) {
   return options.packed && has_packed_matrices(model.checkpoint) ? load_decoder_packed(model.checkpoint)
                                                                  : load_decoder(model.checkpoint, device);
 }
@@ -233,7 +233,7 @@ Planned plan(const EvalOptions& options) {
 }
 
 EvalResult evaluate(const EvalOptions& options) {
-  const torch::Device device = parse_device(options.device);
+  const at::Device device = parse_device(options.device);
   if (options.packed && !device.is_cpu()) fail("eval: --packed runs the reference kernels, which are the processor's; leave --device out");
   const std::vector<Task> tasks = read_tasks(options);
   Model model(open_checkpoint(options.model));

@@ -1,5 +1,7 @@
 #include "eval/measure.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -72,7 +74,7 @@ class Measurement {
   TokenScores take() { return std::move(scores_); }
 
   void run(Decoder& model, Decoder* reference, const Batch& batch) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     const auto sequences = of(batch);
     const at::Tensor ids = to_tensor(sequences, length_);
     std::vector<std::int64_t> targets;

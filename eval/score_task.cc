@@ -1,5 +1,7 @@
 #include "eval/score_task.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cctype>
@@ -69,12 +71,12 @@ class Asker {
  public:
   Asker(Decoder& model, const Ids& prefix) : model_(model), separate_(depends_on_length(model.config().rope)) {
     if (separate_ || prefix.empty()) return;
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     model_.hidden_states(slice(prefix, 0, static_cast<std::int64_t>(prefix.size())).to(model_.device()), &prefix_);
   }
 
   ItemScore ask(const std::vector<Request>& requests, const std::string& where) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     ItemScore score;
     if (separate_) {  // other angles for every length: nothing can be shared, nothing padded
       for (const Request& r : requests) run(std::span(&r, 1), KvCache{}, where, score);

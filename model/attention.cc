@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "model/tensor.h"
 #include "runtime/rope.h"
 
 namespace attar {
@@ -18,11 +19,11 @@ RotaryTable::RotaryTable(const Rope& rope, std::int64_t head_dim, std::int64_t m
   rope_frequencies(rope_, head_dim_, max_positions_, max_positions_);  // throws now rather than at the first token
 }
 
-void RotaryTable::build(std::int64_t rows, std::int64_t length, const torch::Device& device) {
+void RotaryTable::build(std::int64_t rows, std::int64_t length, const at::Device& device) {
   const RopeFrequencies frequencies = rope_frequencies(rope_, head_dim_, max_positions_, length);
   theta_ = frequencies.theta;
   const at::Tensor positions = at::arange(rows, at::kFloat).unsqueeze(1);
-  const at::Tensor theta = torch::tensor(theta_).unsqueeze(0);
+  const at::Tensor theta = tensor_of(theta_).unsqueeze(0);
   const at::Tensor angles = positions * theta;
   cos_ = (angles.cos() * frequencies.attention_factor).to(device);
   sin_ = (angles.sin() * frequencies.attention_factor).to(device);
@@ -34,8 +35,8 @@ std::vector<float> RotaryTable::theta(std::int64_t length) const {
 
 bool RotaryTable::changes(std::int64_t from, std::int64_t to) const { return follows_length_ && theta(from) != theta(to); }
 
-std::pair<at::Tensor, at::Tensor> RotaryTable::at(std::int64_t begin, std::int64_t end, const torch::Device& device) {
-  const torch::NoGradGuard no_grad;
+std::pair<at::Tensor, at::Tensor> RotaryTable::at(std::int64_t begin, std::int64_t end, const at::Device& device) {
+  const at::NoGradGuard no_grad;
   const bool stale = follows_length_ && !theta_.empty() && theta(end) != theta_;
   if (stale || !cos_.defined() || cos_.size(0) < end || cos_.device() != device)
     build(std::max<std::int64_t>(end + end / 2, 128), end, device);
@@ -43,12 +44,12 @@ std::pair<at::Tensor, at::Tensor> RotaryTable::at(std::int64_t begin, std::int64
 }
 
 at::Tensor MaskCache::get(std::int64_t queries, std::int64_t keys, std::int64_t shift, std::int64_t window,
-                          const torch::Device& device) {
+                          const at::Device& device) {
   constexpr std::size_t kMost = 64;
   if (masks_.size() > kMost) masks_.clear();
   at::Tensor& mask = masks_[{queries, keys, shift, window, device.is_cpu() ? -1 : device.index()}];
   if (mask.defined()) return mask;
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const at::Tensor ahead = at::arange(keys).unsqueeze(0) - at::arange(queries).unsqueeze(1) - shift;
   at::Tensor hidden = ahead > 0;
   if (window > 0) hidden = hidden.logical_or(ahead <= -window);

@@ -1,7 +1,7 @@
 // Causal attention with grouped heads, sliding windows and soft caps, and the rotation tables it goes with.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <array>
 #include <map>
@@ -17,13 +17,13 @@ class RotaryTable {
   RotaryTable(const Rope& rope, std::int64_t head_dim, std::int64_t max_positions);
 
   // Positions [begin, end) of a sequence of `end` tokens: (end - begin, rotary_dims / 2) each, float32.
-  std::pair<at::Tensor, at::Tensor> at(std::int64_t begin, std::int64_t end, const torch::Device& device);
+  std::pair<at::Tensor, at::Tensor> at(std::int64_t begin, std::int64_t end, const at::Device& device);
   bool follows_length() const { return follows_length_; }
   // Whether positions turn by other angles once a sequence of `from` tokens has `to`.
   bool changes(std::int64_t from, std::int64_t to) const;
 
  private:
-  void build(std::int64_t rows, std::int64_t length, const torch::Device& device);
+  void build(std::int64_t rows, std::int64_t length, const at::Device& device);
 
   std::vector<float> theta(std::int64_t length) const;
 
@@ -39,7 +39,7 @@ class MaskCache {
  public:
   // (queries, keys): 0 where query i, which stands at key i + shift, may look; -inf elsewhere. window: 0 for none.
   at::Tensor get(std::int64_t queries, std::int64_t keys, std::int64_t shift, std::int64_t window,
-                 const torch::Device& device);
+                 const at::Device& device);
 
  private:
   std::map<std::array<std::int64_t, 5>, at::Tensor> masks_;

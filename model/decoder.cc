@@ -24,7 +24,7 @@ struct Decoder::Layer {
 };
 
 struct Decoder::Parts {
-  std::map<std::string, at::Tensor*> parameters;
+  std::map<std::string, at::Tensor> parameters;
   std::vector<std::string> names;
   std::map<std::string, QuantizedTensor> packed;
   const at::Tensor *embedding = nullptr, *final_norm = nullptr;
@@ -36,11 +36,6 @@ struct Decoder::Parts {
 };
 
 namespace {
-
-std::string torch_name(std::string name) {
-  std::replace(name.begin(), name.end(), '.', '/');
-  return name;
-}
 
 void check_heads(const ModelConfig& c) {
   if (c.heads <= 0 || c.kv_heads <= 0 || c.heads % c.kv_heads != 0)
@@ -76,15 +71,14 @@ Decoder::Decoder(ModelConfig config, std::map<std::string, QuantizedTensor> pack
              shape_text(spec.shape));
       continue;
     }
-    register_parameter(torch_name(spec.name), at::empty(spec.shape, at::kFloat));
+    parts_->parameters[spec.name] = at::empty(spec.shape, at::kFloat).set_requires_grad(true);
     parts_->names.push_back(spec.name);
   }
-  // Pointers into torch's own list, which no longer grows: set_data, to(device) and assignment all stay visible.
-  for (const std::string& name : parts_->names) parts_->parameters[name] = parameters_.find(torch_name(name));
 
+  // Pointers into the map, which no longer grows: set_data, to(device) and assignment all stay visible.
   const auto find = [&](const std::string& name) -> const at::Tensor* {
     const auto found = parts_->parameters.find(name);
-    return found == parts_->parameters.end() ? nullptr : found->second;
+    return found == parts_->parameters.end() ? nullptr : &found->second;
   };
   const auto find_packed = [&](const std::string& name) -> const QuantizedTensor* {
     const auto found = parts_->packed.find(name);
@@ -121,12 +115,23 @@ at::Tensor& Decoder::parameter(const std::string& name) {
   const auto found = parts_->parameters.find(name);
   if (parts_->packed.contains(name)) fail("decoder: '", name, "' is kept packed and is no parameter");
   if (found == parts_->parameters.end()) fail("decoder: no parameter '", name, "'", suggest(name, parts_->names));
-  return *found->second;
+  return found->second;
 }
 
 bool Decoder::has_parameter(const std::string& name) const { return parts_->parameters.contains(name); }
 
 std::vector<std::string> Decoder::parameter_names() const { return parts_->names; }
+
+std::vector<at::Tensor> Decoder::parameters() const {
+  std::vector<at::Tensor> all;
+  for (const std::string& name : parts_->names) all.push_back(parts_->parameters.at(name));
+  return all;
+}
+
+void Decoder::to(const at::Device& device) {
+  const at::NoGradGuard no_grad;
+  for (auto& [name, parameter] : parts_->parameters) parameter.set_data(parameter.to(device));
+}
 
 std::vector<std::string> Decoder::linear_weights(std::int64_t index) const {
   const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
@@ -137,11 +142,11 @@ std::vector<std::string> Decoder::linear_weights(std::int64_t index) const {
   return names;
 }
 
-torch::Device Decoder::device() const { return parts_->final_norm->device(); }
+at::Device Decoder::device() const { return parts_->final_norm->device(); }
 
 std::uint64_t Decoder::weight_bytes() const {
   std::uint64_t bytes = 0;
-  for (const auto& [name, parameter] : parts_->parameters) bytes += parameter->nbytes();
+  for (const auto& [name, parameter] : parts_->parameters) bytes += parameter.nbytes();
   for (const auto& [name, matrix] : parts_->packed) bytes += matrix.bytes.size();
   return bytes;
 }
@@ -256,7 +261,7 @@ at::Tensor Decoder::mlp_end(std::int64_t index, const at::Tensor& hidden, const 
 }
 
 at::Tensor Decoder::layer(std::int64_t index, const at::Tensor& hidden, KvCache* cache) {
-  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  const at::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
   return mlp_half(index, attention_half(index, hidden, cache));
 }
 
@@ -275,7 +280,7 @@ at::Tensor Decoder::all_layers(const at::Tensor& ids, KvCache* cache) {
 }
 
 at::Tensor Decoder::hidden_states(const at::Tensor& ids, KvCache* cache) {
-  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  const at::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
   const RotaryTable &rotary = parts_->rotary, &local = parts_->local_rotary;
   if (cache == nullptr || !(rotary.follows_length() || local.follows_length())) return final_norm(all_layers(ids, cache));
 
@@ -289,7 +294,7 @@ at::Tensor Decoder::hidden_states(const at::Tensor& ids, KvCache* cache) {
 }
 
 at::Tensor Decoder::forward(const at::Tensor& ids, KvCache* cache) {
-  const torch::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  const at::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
   return logits(hidden_states(ids, cache));
 }
 

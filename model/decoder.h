@@ -1,7 +1,7 @@
 // One decoder-only transformer for every family; the config switches its features.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <functional>
 #include <map>
@@ -24,8 +24,8 @@ struct KvCache {
 // projection comes last, as "lm_head" or, if it is tied, "model.embed_tokens": name + ".weight" is always a parameter.
 using LinearObserver = std::function<void(const std::string& name, const at::Tensor& x)>;
 
-// Parameters are registered under their canonical names (dots become '/' inside torch): parameter("model.norm.weight").
-class Decoder : public torch::nn::Module {
+// Parameters go by their canonical names: parameter("model.norm.weight").
+class Decoder {
  public:
   // Parameters exist, float32, uninitialised: their memory is not touched before it is filled. Throws Error for a config
   // that cannot be computed.
@@ -33,7 +33,7 @@ class Decoder : public torch::nn::Module {
   // The matrices named in `packed` stay in their packed type and are multiplied by the reference kernels, which round
   // activations to 8 bits as phones do. They are no parameters; the decoder then runs on the CPU and without gradients.
   Decoder(ModelConfig config, std::map<std::string, QuantizedTensor> packed);
-  ~Decoder() override;
+  ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
@@ -62,12 +62,14 @@ class Decoder : public torch::nn::Module {
   const ModelConfig& config() const { return config_; }
   at::Tensor& parameter(const std::string& name);          // throws Error
   bool has_parameter(const std::string& name) const;
-  // Canonical order, which is also that of torch's parameters().
+  // Both in canonical order; the tensors share their memory with the decoder.
   std::vector<std::string> parameter_names() const;
+  std::vector<at::Tensor> parameters() const;
+  void to(const at::Device& device);
   // Names of the linear weights inside layer `index`, in the order their inputs come up:
   // "model.layers.0.self_attn.q_proj.weight", ...
   std::vector<std::string> linear_weights(std::int64_t index) const;
-  torch::Device device() const;
+  at::Device device() const;
   std::uint64_t weight_bytes() const;  // held in memory, packed or not
 
   LinearObserver observer;  // empty: none
@@ -89,7 +91,7 @@ class Decoder : public torch::nn::Module {
 };
 
 // Loads weights as float32 onto device. Throws Error naming the tensor for NaN or Inf.
-std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const torch::Device& device = torch::kCPU);
+std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const at::Device& device = at::kCPU);
 // Keeps every matrix of a quantized type packed: memory is about that of the file. The rest becomes float32.
 std::shared_ptr<Decoder> load_decoder_packed(const Checkpoint& checkpoint);
 bool has_packed_matrices(const Checkpoint& checkpoint);
@@ -106,7 +108,7 @@ void initialise(Decoder& decoder, std::uint64_t seed);
 Checkpoint to_checkpoint(Decoder& decoder, const TokenizerData& tokenizer);
 
 // The device that --device names: "cpu", "cuda", "cuda:1". Throws Error if LibTorch was built without it.
-torch::Device parse_device(const std::string& name);
+at::Device parse_device(const std::string& name);
 // Threads for LibTorch and its BLAS; warns loudly if the BLAS is the slow reference one.
 void set_up_torch(int threads);
 

@@ -1,3 +1,4 @@
+#include <ATen/Parallel.h>
 #include <dlfcn.h>
 
 #include <chrono>
@@ -12,7 +13,7 @@ namespace {
 // Float32 matmul rate in GFLOP/s. The reference BLAS reaches 1-3, OpenBLAS about 100 a core.
 double matmul_rate() {
   constexpr std::int64_t kSize = 192;
-  const at::Tensor a = torch::ones({kSize, kSize});
+  const at::Tensor a = at::ones({kSize, kSize});
   double best = 0;
   for (int i = 0; i < 3; ++i) {
     const auto start = std::chrono::steady_clock::now();
@@ -25,16 +26,16 @@ double matmul_rate() {
 
 }  // namespace
 
-torch::Device parse_device(const std::string& name) {
-  torch::Device device(torch::kCPU);
+at::Device parse_device(const std::string& name) {
+  at::Device device(at::kCPU);
   try {
-    device = torch::Device(name);
+    device = at::Device(name);
   } catch (const c10::Error&) {
     fail("--device ", name, ": not a device; give cpu, cuda or cuda:N");
   }
   if (device.is_cpu()) return device;
   if (!device.is_cuda()) fail("--device ", name, ": only cpu and cuda are supported");
-  if (!torch::cuda::is_available())
+  if (!at::hasCUDA())
     fail("--device ", name, ": this LibTorch sees no CUDA device; build with a CUDA LibTorch, or use --device cpu");
   return device;
 }

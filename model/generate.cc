@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/console.h"
+#include "model/tensor.h"
 
 namespace attar {
 namespace {
@@ -25,7 +26,7 @@ Feed feed_of(Decoder& decoder) {
     for (std::size_t done = 0; done < ids.size(); done += kPromptChunk) {
       check_interrupt();
       const auto part = ids.subspan(done, std::min<std::size_t>(kPromptChunk, ids.size() - done));
-      const at::Tensor batch = torch::tensor(at::ArrayRef<std::int64_t>(part.data(), part.size()), at::kLong).unsqueeze(0);
+      const at::Tensor batch = tensor_of(part).unsqueeze(0);
       hidden = decoder.hidden_states(batch.to(decoder.device()), cache.get());
     }
     return decoder.logits(hidden.narrow(1, hidden.size(1) - 1, 1)).flatten();
@@ -34,7 +35,7 @@ Feed feed_of(Decoder& decoder) {
 
 Feed feed_of(Runner& runner) {
   runner.clear();
-  return [&runner](std::span<const std::int64_t> ids) { return torch::tensor(runner.feed(ids)); };
+  return [&runner](std::span<const std::int64_t> ids) { return tensor_of(runner.feed(ids)); };
 }
 
 void check(const Ids& prompt, const GenerateOptions& options) {
@@ -137,7 +138,7 @@ Generated generate_with(Model& model, const Tokenizer& tokenizer, const Ids& pro
   ends.insert(ends.end(), options.stop_ids.begin(), options.stop_ids.end());
   ends.push_back(tokenizer.data().eos_id);
 
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   Generated result;
   Random random(options.seed);
   StreamDecoder stream(tokenizer);
@@ -176,7 +177,7 @@ Generated generate_with(Model& model, const Tokenizer& tokenizer, const Ids& pro
 template <class Model>
 DecodeRate measure_rates_of(Model& model, std::int64_t prompt_tokens, std::int64_t decode_tokens) {
   if (prompt_tokens < 1 || decode_tokens < 1) fail("bench: the prompt and the decoded part need at least one token each");
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   Random random(0);
   Ids ids;
   for (std::int64_t i = 0; i < prompt_tokens + decode_tokens; ++i)

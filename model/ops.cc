@@ -1,5 +1,8 @@
 #include "model/ops.h"
 
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <cmath>
 
 namespace attar {

@@ -1,7 +1,7 @@
 // The decoder's own differentiable operations, each one pass over its data on the CPU and plain LibTorch elsewhere.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 namespace attar {
 

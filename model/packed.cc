@@ -6,7 +6,7 @@
 namespace attar {
 
 at::Tensor packed_linear(const QuantizedTensor& W, const at::Tensor& x) {
-  if (at::GradMode::is_enabled()) fail("decoder: packed weights have no gradients; run it under torch::NoGradGuard");
+  if (at::GradMode::is_enabled()) fail("decoder: packed weights have no gradients; run it under at::NoGradGuard");
   const at::Tensor tokens = x.reshape({-1, W.columns()}).contiguous();
   auto shape = x.sizes().vec();
   shape.back() = W.rows();

@@ -1,7 +1,7 @@
 // Matrices that stay packed: multiplied by the reference kernels, a token at a time.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "convert/tensor.h"
 

@@ -1,5 +1,7 @@
 #include "model/self_text.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <atomic>
 #include <mutex>

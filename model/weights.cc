@@ -49,7 +49,7 @@ void load_parameter(Decoder& decoder, const Checkpoint& checkpoint, const std::s
   if (!dropped && parameter.sizes() != at::IntArrayRef(tensor.shape))
     fail("loading the model: tensor '", name, "' is ", shape_text(tensor.shape), ", expected ",
          shape_text(parameter.sizes().vec()));
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const bool direct = parameter.is_cpu() && !dropped && parameter.is_contiguous();
   const at::Tensor values = direct ? parameter.detach() : at::empty(tensor.shape, at::kFloat);
   read_into(tensor, values.data_ptr<float>());
@@ -61,7 +61,7 @@ void drop_parameter(Decoder& decoder, const std::string& name) {
   parameter.set_data(at::empty({0}, parameter.options().requires_grad(false)));
 }
 
-std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const torch::Device& device) {
+std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const at::Device& device) {
   auto decoder = std::make_shared<Decoder>(checkpoint.config);
   for (const std::string& name : decoder->parameter_names()) {
     check_interrupt();

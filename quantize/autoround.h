@@ -5,7 +5,7 @@
 //   (AutoRound), 2023, https://arxiv.org/abs/2309.05516.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cstdint>
 #include <map>

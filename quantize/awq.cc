@@ -14,6 +14,7 @@
 
 #include "base/console.h"
 #include "base/threads.h"
+#include "model/tensor.h"
 #include "quantize/fold.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
@@ -136,7 +137,7 @@ void fold(Checkpoint& model, const std::string& layer, const std::vector<std::st
 Scaling search_scaling(const ScaledGroup& group) {
   const at::NoGradGuard no_grad;
   const auto scales = *std::max_element(group.scale_of.begin(), group.scale_of.end()) + 1;
-  const at::Tensor index = torch::tensor(group.scale_of), mean_squares = (group.H.diagonal() / group.tokens).contiguous();
+  const at::Tensor index = tensor_of(group.scale_of), mean_squares = (group.H.diagonal() / group.tokens).contiguous();
   const at::Tensor shares = at::zeros({scales}).index_add_(0, index, at::ones({index.numel()}));
   const at::Tensor size = (at::zeros({scales}).index_add_(0, index, mean_squares) / shares).sqrt_();
   const float largest = size.max().item<float>();

@@ -6,7 +6,7 @@
 // docs/methods/awq.md.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <nlohmann/json.hpp>
 #include <span>

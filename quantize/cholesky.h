@@ -1,7 +1,7 @@
 // Cholesky factorisation of one large matrix, in place and on all cores.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 namespace attar {
 

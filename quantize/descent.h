@@ -2,7 +2,7 @@
 // turn set to the best value the format has for it while all others stay. docs/methods/gptq.md.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cstdint>
 #include <span>

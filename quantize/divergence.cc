@@ -1,5 +1,7 @@
 #include "quantize/divergence.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>

@@ -1,7 +1,7 @@
 // What changing one tensor does to a model: to the outputs of the linear that it belongs to, and to what the model says.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <functional>
 #include <string>
@@ -9,6 +9,7 @@
 
 #include "datasets/tokenizer.h"
 #include "model/decoder.h"
+#include "model/tensor.h"
 
 namespace attar {
 
@@ -41,7 +42,7 @@ class DivergenceMeter {
   void for_each_chunk(Decoder& changed, const Work& work);
   void go_to(std::int64_t layer);
   double mean_from(Decoder& changed, std::int64_t layer);
-  at::Tensor ids(std::size_t chunk) const { return torch::tensor(chunks_[chunk]).unsqueeze(0); }
+  at::Tensor ids(std::size_t chunk) const { return tensor_of(chunks_[chunk]).unsqueeze(0); }
   at::Tensor scored(Decoder& decoder, const at::Tensor& hidden) const;
   std::int64_t layers() const { return original_.config().layers; }
 

@@ -18,6 +18,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
+#include "model/tensor.h"
 #include "quantize/cholesky.h"
 #include "quantize/rtn.h"
 
@@ -42,7 +43,7 @@ struct Rows {
 // as (W X_fp^T X_q + lambda W) (X_q^T X_q + lambda I)^-1. W: rows [begin, ...) of the matrix.
 at::Tensor corrected_target(const at::Tensor& W, const Curvature& c, std::int64_t begin) {
   if (!c.L.defined()) return W;
-  const auto reversed = torch::tensor(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
+  const auto reversed = tensor_of(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
   at::Tensor moved = c.drift.defined() ? at::mm(W, c.drift) : at::zeros_like(W);
   if (c.residual.defined()) moved += c.residual.narrow(0, begin, W.size(0));
   moved = cholesky_divide(moved.index_select(1, reversed), c.L);
@@ -54,7 +55,7 @@ at::Tensor corrected_target(const at::Tensor& W, const Curvature& c, std::int64_
 // Algorithm 1 over all columns, block by block. Rows that are tied hear of each other's errors the same way.
 void visit_columns(Rows& rows, const Curvature& c) {
   const std::int64_t count = rows.T.size(0), columns = rows.T.size(1);
-  const at::Tensor T = rows.T.index_select(1, torch::tensor(c.order)).contiguous();
+  const at::Tensor T = rows.T.index_select(1, tensor_of(c.order)).contiguous();
   const at::Tensor E = at::zeros_like(T);
   const float* target = T.data_ptr<float>();
   const float* U = c.U.data_ptr<float>();

@@ -8,7 +8,7 @@
 // have lost; and a descent over the codes at the end.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <string_view>
 

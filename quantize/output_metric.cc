@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "model/tensor.h"
 #include "quantize/cholesky.h"
 #include "quantize/decoder_pool.h"
 #include "quantize/tensors.h"
@@ -36,7 +37,7 @@ class Fisher {
       const Weights table = {{kEmbedding, read_tensor(model_.at(kEmbedding))}};
       for_each_chunk(table, [&](Decoder& decoder, std::size_t i) {
         const at::NoGradGuard no_grad;
-        save(0, i, decoder.embed(torch::tensor(ids_[i]).unsqueeze(0)));
+        save(0, i, decoder.embed(tensor_of(ids_[i]).unsqueeze(0)));
       });
     }
     for (std::int64_t layer = 0; layer < layers; ++layer) {

@@ -10,7 +10,7 @@
 // A in  tr(A E H E^T)  is, up to a factor, the mean of  G H^-1 G^T. Kept of it are blocks on the diagonal.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cstdint>
 #include <functional>

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "model/tensor.h"
 #include "quantize/tensors.h"
 
 namespace attar {
@@ -102,7 +103,7 @@ void Streams::start(const Tensor& embedding) {
       }
       for (std::int64_t& id : ids) id = std::lower_bound(used.begin(), used.end(), id) - used.begin();
       with_worker({{kEmbedding, rows}}, [&](Decoder& decoder) {
-        save(*input_, stream, i, decoder.embed(torch::tensor(ids).unsqueeze(0)));
+        save(*input_, stream, i, decoder.embed(tensor_of(ids).unsqueeze(0)));
       });
     }
   };

@@ -4,7 +4,7 @@
 // which a run that was stopped goes on, or without a name.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <functional>
 #include <map>

@@ -1,7 +1,7 @@
 // Matrices of checkpoints as LibTorch tensors.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 

@@ -1,11 +1,12 @@
 #include "distill/losses.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 
 #include "base/error.h"
+#include "model/tensor.h"
 
 namespace attar {
 namespace {
@@ -48,7 +49,7 @@ TEST_P(DistillationLossTest, EqualsTheDefinition) {
   const auto [T, alpha] = GetParam();
   const at::Tensor z = random({5, 7}, 1), v = random({5, 7}, 2);
   const std::vector<std::int64_t> y = {3, 0, kIgnoredTarget, 6, 2};
-  const LossSums sums = distillation_loss(z, v, torch::tensor(y), {T, alpha});
+  const LossSums sums = distillation_loss(z, v, tensor_of(y), {T, alpha});
   const Expected expected = by_hand(z, v, y, T, alpha);
   EXPECT_NEAR(sums.total.item<double>(), expected.total, 1e-12);
   EXPECT_NEAR(sums.cross_entropy.item<double>(), expected.cross_entropy, 1e-12);
@@ -57,7 +58,7 @@ TEST_P(DistillationLossTest, EqualsTheDefinition) {
 
 TEST_P(DistillationLossTest, GradientAgreesWithFiniteDifferences) {
   const auto [T, alpha] = GetParam();
-  const at::Tensor v = random({4, 6}, 3), y = torch::tensor(std::vector<std::int64_t>{5, kIgnoredTarget, 0, 1});
+  const at::Tensor v = random({4, 6}, 3), y = at::tensor({std::int64_t{5}, kIgnoredTarget, std::int64_t{0}, std::int64_t{1}});
   at::Tensor z = random({4, 6}, 4).set_requires_grad(true);
   (distillation_loss(z, v, y, {T, alpha}).total * 0.37).backward();
   constexpr double h = 1e-5;
@@ -90,7 +91,7 @@ INSTANTIATE_TEST_SUITE_P(Mixes, DistillationLossTest,
 
 TEST(DistillationLoss, IsZeroForATeacherThatSaysTheSame) {
   at::Tensor z = random({3, 9}, 7).set_requires_grad(true);
-  const LossSums sums = distillation_loss(z, z.detach(), torch::tensor({1, 2, 3}, at::kLong), {2.0, 0.0});
+  const LossSums sums = distillation_loss(z, z.detach(), at::tensor({1, 2, 3}, at::kLong), {2.0, 0.0});
   sums.total.backward();
   EXPECT_NEAR(sums.total.item<double>(), 0.0, 1e-14);
   EXPECT_LT(z.grad().abs().max().item<double>(), 1e-14);
@@ -98,7 +99,7 @@ TEST(DistillationLoss, IsZeroForATeacherThatSaysTheSame) {
 
 TEST(DistillationLoss, WithoutTeacherIsCrossEntropy) {
   at::Tensor z = random({3, 9}, 8).set_requires_grad(true);
-  const at::Tensor y = torch::tensor({1, -100, 3}, at::kLong);
+  const at::Tensor y = at::tensor({1, -100, 3}, at::kLong);
   const LossSums sums = distillation_loss(z, {}, y, {3.0, 0.2});
   sums.total.backward();
   at::Tensor w = z.detach().clone().set_requires_grad(true);
@@ -118,7 +119,7 @@ TEST(DistillationLoss, AllRowsMaskedGivesZeroNotNan) {
 }
 
 TEST(DistillationLoss, VocabularyPaddingOnEitherSide) {
-  const at::Tensor z = random({3, 8}, 11), v = random({3, 8}, 12), y = torch::tensor({1, 2, 3}, at::kLong);
+  const at::Tensor z = random({3, 8}, 11), v = random({3, 8}, 12), y = at::tensor({1, 2, 3}, at::kLong);
   const LossOptions options{2.0, 0.3};
   const double same = distillation_loss(z, v, y, options).total.item<double>();
   const double teacher_padded =
@@ -138,11 +139,11 @@ TEST(DistillationLoss, RefusesShapesThatDoNotFit) {
 }
 
 TEST(Agreement, CountsTheSameTopToken) {
-  const at::Tensor z = torch::tensor({{0.0, 2.0, 1.0}, {3.0, 0.0, 0.0}, {0.0, 0.0, 1.0}}, at::kDouble);
-  const at::Tensor v = torch::tensor({{0.0, 1.0, 0.5}, {0.0, 1.0, 0.0}, {0.0, 0.0, 5.0}}, at::kDouble);
-  const AgreementSums all = agreement(z, v, torch::tensor({0, 1, 2}, at::kLong));
+  const at::Tensor z = at::tensor({0.0, 2.0, 1.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0}, at::kDouble).view({3, 3});
+  const at::Tensor v = at::tensor({0.0, 1.0, 0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 5.0}, at::kDouble).view({3, 3});
+  const AgreementSums all = agreement(z, v, at::tensor({0, 1, 2}, at::kLong));
   EXPECT_EQ(all.same_top.item<double>(), 2.0);
-  const AgreementSums masked = agreement(z, v, torch::tensor({0, 1, -100}, at::kLong));
+  const AgreementSums masked = agreement(z, v, at::tensor({0, 1, -100}, at::kLong));
   EXPECT_EQ(masked.same_top.item<double>(), 1.0);
   EXPECT_NEAR(all.kl.item<double>(), by_hand(z, v, {0, 1, 2}, 1.0, 0.0).kl, 1e-12);
 }

@@ -1,7 +1,7 @@
 // Models and data small enough that a test trains them in a second.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>

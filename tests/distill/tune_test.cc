@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "model/tensor.h"
 #include "quantize/pipeline.h"
 #include "tests/model/models.h"
 
@@ -25,7 +26,7 @@ class TuneOnce : public ::testing::Test {
     config.layers = 2;
     config.sliding_layers.resize(2);
     const auto decoder = test::tiny_decoder(config);
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (const std::string& name : decoder->parameter_names())
       if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.5);
     teacher = to_checkpoint(*decoder, {});
@@ -50,11 +51,11 @@ class TuneOnce : public ::testing::Test {
   }
   // Mean divergence from the teacher on text that was not trained on.
   double divergence(const Checkpoint& model) const {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     const auto p = load_decoder(teacher), q = load_decoder(model);
     double sum = 0;
     for (const Ids& chunk : heldout) {
-      const at::Tensor ids = torch::tensor(chunk).unsqueeze(0);
+      const at::Tensor ids = tensor_of(chunk).unsqueeze(0);
       const at::Tensor log_p = p->forward(ids).log_softmax(-1), log_q = q->forward(ids).log_softmax(-1);
       sum += (log_p.exp() * (log_p - log_q)).sum(-1).mean().item<double>();
     }

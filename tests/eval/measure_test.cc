@@ -43,7 +43,7 @@ TEST(Measure, AgreesWithTheDefinition) {
   const auto sequences = random_sequences(70, 16);  // three batches of up to 32 chunks
   const TokenScores scores = measure(*model, reference.get(), sequences, "test");
   ASSERT_EQ(scores.size(), 70u * 7);
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   std::size_t slot = 0;
   for (const Sequence& s : sequences) {
     const at::Tensor ids = at::tensor(s.ids, at::kLong).unsqueeze(0);
@@ -110,7 +110,7 @@ TEST(Measure, PaddingOfShorterSequencesIsNotSeen) {
 TEST(Measure, LogitsThatAreNotFiniteAreRefused) {
   const auto model = tiny_decoder(9), sound = tiny_decoder(9);
   {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     model->parameter("model.norm.weight").fill_(std::numeric_limits<float>::infinity());
   }
   const auto sequences = random_sequences(2, 16);

@@ -27,8 +27,8 @@ class Power : public ::testing::Test {
   static Samples answers(double noise) {
     const auto decoder = load_decoder(*checkpoint_);
     if (noise > 0) {
-      const torch::NoGradGuard no_grad;
-      torch::manual_seed(1);
+      const at::NoGradGuard no_grad;
+      at::manual_seed(1);
       at::Tensor& weight = decoder->parameter("model.layers.1.mlp.down_proj.weight");
       weight.add_(at::randn(weight.sizes()) * weight.std() * noise);
     }

@@ -22,7 +22,7 @@ class ScoreTask : public ::testing::Test {
 
   // The definition: one forward pass over all tokens of one request, log softmax in double.
   double log_likelihood(const Request& r) const {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     const at::Tensor logits = model_->forward(at::tensor(Ids(r.ids.begin(), r.ids.end() - 1), at::kLong).unsqueeze(0))[0];
     const at::Tensor log_p = at::log_softmax(logits.to(at::kDouble), -1);
     double sum = 0;
@@ -157,7 +157,7 @@ TEST_F(ScoreTask, AnglesThatFollowTheLengthAreNotShared) {
 
 TEST_F(ScoreTask, LogitsThatAreNotFiniteAreRefused) {
   {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     model_->parameter("model.norm.weight").fill_(std::numeric_limits<float>::quiet_NaN());
   }
   try {

@@ -21,7 +21,7 @@ inline ModelConfig tiny_config(std::int64_t vocab = 61) {
 inline std::shared_ptr<Decoder> tiny_decoder(std::uint64_t seed, const ModelConfig& config = tiny_config()) {
   auto decoder = std::make_shared<Decoder>(config);
   initialise(*decoder, seed);
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const std::string& name : decoder->parameter_names())
     if (name.find("norm") == std::string::npos) decoder->parameter(name).mul_(8);
   return decoder;

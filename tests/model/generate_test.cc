@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "convert/pretokenizers.h"
+#include "model/tensor.h"
 #include "tests/model/models.h"
 #include "tests/support.h"
 
@@ -47,7 +48,7 @@ Ids bytes_of(std::string_view text) {
 
 TEST(Sample, GreedyTakesTheFirstOfEquals) {
   Random random(1);
-  EXPECT_EQ(sample(torch::tensor({0.5f, 2.0f, 2.0f, -1.0f}), {}, random), 1);
+  EXPECT_EQ(sample(at::tensor({0.5f, 2.0f, 2.0f, -1.0f}), {}, random), 1);
 }
 
 TEST(Sample, FollowsTheDistribution) {
@@ -55,7 +56,7 @@ TEST(Sample, FollowsTheDistribution) {
   const auto counts = [&](const SamplingOptions& options) {
     Random random(5);
     std::vector<double> count(logits.size());
-    for (int i = 0; i < 20000; ++i) count[static_cast<std::size_t>(sample(torch::tensor(logits), options, random))] += 1;
+    for (int i = 0; i < 20000; ++i) count[static_cast<std::size_t>(sample(tensor_of(logits), options, random))] += 1;
     return count;
   };
   const auto expect = [&](const SamplingOptions& options, const std::vector<bool>& allowed) {
@@ -81,10 +82,10 @@ TEST(Generate, GreedyIsTheArgmaxOfTheForward) {
   GenerateOptions options;
   options.max_tokens = 12;
   const Generated got = generate(*decoder, tokenizer, bytes_of("Once"), options);
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   Ids all = bytes_of("Once");
   for (const std::int64_t id : got.ids) {
-    const at::Tensor logits = decoder->forward(torch::tensor(all, at::kLong).unsqueeze(0));
+    const at::Tensor logits = decoder->forward(tensor_of(all).unsqueeze(0));
     EXPECT_EQ(logits[0][-1].argmax().item<std::int64_t>(), id);
     all.push_back(id);
   }

@@ -37,8 +37,8 @@ inline ModelConfig tiny_config(Family family, std::int64_t heads = 4, std::int64
 inline std::shared_ptr<Decoder> tiny_decoder(const ModelConfig& config, std::uint64_t seed = 7) {
   auto decoder = std::make_shared<Decoder>(config);
   initialise(*decoder, seed);
-  const torch::NoGradGuard no_grad;
-  torch::manual_seed(static_cast<std::int64_t>(seed));
+  const at::NoGradGuard no_grad;
+  at::manual_seed(static_cast<std::int64_t>(seed));
   // Larger than a fresh model's weights, so that every feature shows in the logits.
   for (const auto& name : decoder->parameter_names()) {
     at::Tensor& parameter = decoder->parameter(name);
@@ -49,7 +49,7 @@ inline std::shared_ptr<Decoder> tiny_decoder(const ModelConfig& config, std::uin
 }
 
 inline at::Tensor random_ids(const ModelConfig& config, std::int64_t batch, std::int64_t time, std::int64_t seed = 3) {
-  torch::manual_seed(seed);
+  at::manual_seed(seed);
   return at::randint(config.vocab_size, {batch, time}, at::kLong);
 }
 

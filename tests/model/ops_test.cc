@@ -1,5 +1,7 @@
 #include "model/ops.h"
 
+#include <ATen/Parallel.h>
+
 #include <gtest/gtest.h>
 
 namespace attar {
@@ -12,7 +14,7 @@ template <class F>
 Pair value_and_gradients(F f, std::vector<at::Tensor> inputs) {
   for (auto& input : inputs) input = input.detach().clone().requires_grad_(true);
   const at::Tensor y = f(inputs);
-  torch::manual_seed(5);
+  at::manual_seed(5);
   (y * at::randn(y.sizes()).to(y.dtype())).sum().backward();
   std::vector<at::Tensor> gradients;
   for (const auto& input : inputs) gradients.push_back(input.grad());
@@ -29,7 +31,7 @@ void expect_close(const Pair& got, const Pair& expected) {
 
 TEST(Ops, RmsNormAgreesWithItsFormula) {
   for (const auto& [rows, n, offset] : {std::tuple{1, 5, 0.0}, {7, 288, 1.0}, {33, 37, 0.0}}) {
-    torch::manual_seed(1);
+    at::manual_seed(1);
     const at::Tensor x = at::randn({2, rows, n}), w = at::randn({n});
     const double shift = offset;
     const auto formula = [&](const std::vector<at::Tensor>& in) {
@@ -41,14 +43,14 @@ TEST(Ops, RmsNormAgreesWithItsFormula) {
     expect_close(value_and_gradients(ours, {x.to(at::kDouble), w.to(at::kDouble)}),
                  value_and_gradients(formula, {x.to(at::kDouble), w.to(at::kDouble)}));
     const at::Tensor recorded = ours({x.detach().requires_grad_(true), w});
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     EXPECT_TRUE(ours({x, w}).equal(recorded.detach()));
   }
 }
 
 TEST(Ops, RotationAgreesWithItsFormula) {
   for (const auto& [head_dim, r] : {std::pair{8, 4}, {12, 4}, {6, 1}}) {
-    torch::manual_seed(2);
+    at::manual_seed(2);
     const at::Tensor x = at::randn({2, 5, 3, head_dim}), angle = at::randn({5, r});
     const std::int64_t pairs = r, rest = head_dim - 2 * r;
     const auto formula = [&](const std::vector<at::Tensor>& in) {
@@ -65,7 +67,7 @@ TEST(Ops, RotationAgreesWithItsFormula) {
 }
 
 TEST(Ops, SameBytesAtAnyThreadCount) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const at::Tensor x = at::randn({300, 129}), w = at::randn({129});
   const int threads = at::get_num_threads();
   const auto ours = [&](const std::vector<at::Tensor>& in) { return rms_norm(in[0], in[1], 1e-6, 0.0); };

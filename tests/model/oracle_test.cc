@@ -5,6 +5,7 @@
 #include "base/files.h"
 #include "convert/safetensors.h"
 #include "model/decoder.h"
+#include "model/tensor.h"
 #include "tests/support.h"
 
 namespace attar {
@@ -22,7 +23,7 @@ class Oracle : public testing::TestWithParam<const char*> {
 
   at::Tensor floats(const std::string& name) const {
     const Tensor& tensor = find(name);
-    return torch::tensor(read_floats(tensor)).view(tensor.shape);
+    return tensor_of(read_floats(tensor)).view(tensor.shape);
   }
   at::Tensor integers(const std::string& name) const {
     const Tensor& tensor = find(name);
@@ -43,7 +44,7 @@ class Oracle : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(Oracle, Logits) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const at::Tensor got = decoder_->forward(integers("input_ids")), expected = floats("logits");
   ASSERT_EQ(got.sizes(), expected.sizes());
   const double difference = (got - expected).abs().max().item<double>();
@@ -53,7 +54,7 @@ TEST_P(Oracle, Logits) {
 }
 
 TEST_P(Oracle, GreedyWithAndWithoutCache) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const at::Tensor expected = integers("greedy16"), ids = integers("input_ids");
   for (const bool cached : {false, true}) {
     KvCache cache;
@@ -72,7 +73,7 @@ TEST_P(Oracle, Gradients) {
   const nlohmann::json expected = nlohmann::json::parse(read_text_file(folder_ / "expected_grads.json"));
   const at::Tensor ids = integers("input_ids"), logits = decoder_->forward(ids);
   const std::int64_t time = ids.size(1), vocab = logits.size(2);
-  const at::Tensor loss = torch::nn::functional::cross_entropy(
+  const at::Tensor loss = at::cross_entropy_loss(
       logits.narrow(1, 0, time - 1).reshape({-1, vocab}), ids.narrow(1, 1, time - 1).reshape({-1}));
   EXPECT_NEAR(loss.item<double>(), expected["loss"].get<double>(), 1e-5);
   loss.backward();

@@ -24,7 +24,7 @@ Checkpoint packed_checkpoint(Decoder& decoder, Type type) {
 class PackedFamily : public testing::TestWithParam<Family> {};
 
 TEST_P(PackedFamily, AgreesWithTheDecodedWeights) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto original = test::tiny_decoder(wide_config(GetParam()));
   for (const Type type : {Type::kQ8_0, Type::kQ4_0, Type::kQ5_1, Type::kIQ4_NL}) {
     const Checkpoint checkpoint = packed_checkpoint(*original, type);
@@ -43,7 +43,7 @@ TEST_P(PackedFamily, AgreesWithTheDecodedWeights) {
 
 // Types without an integer path meet float activations, so nothing but the order of sums may differ.
 TEST_P(PackedFamily, WiringIsThatOfTheFloatDecoder) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto original = test::tiny_decoder(wide_config(GetParam()));
   const Checkpoint checkpoint = packed_checkpoint(*original, Type::kF16);
   std::map<std::string, QuantizedTensor> matrices;
@@ -62,7 +62,7 @@ TEST_P(PackedFamily, WiringIsThatOfTheFloatDecoder) {
 // On the reference, where one vector is multiplied as many are: elsewhere floats are added in another order, and a last digit of difference
 // moves an activation to the next of 255 levels more often.
 TEST_P(PackedFamily, CacheDecodeEqualsFullForward) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const std::string variant = kernel_variant();
   select_kernel_variant("reference");
   const auto original = test::tiny_decoder(wide_config(GetParam()));
@@ -83,8 +83,8 @@ INSTANTIATE_TEST_SUITE_P(All, PackedFamily,
                          [](const auto& family) { return std::string(attar::info(family.param).model_type); });
 
 TEST(Packed, LinearIsTheKernelsMatvec) {
-  const torch::NoGradGuard no_grad;
-  torch::manual_seed(4);
+  const at::NoGradGuard no_grad;
+  at::manual_seed(4);
   const at::Tensor w = at::randn({7, 64}), x = at::randn({2, 3, 64});
   const std::vector<float> values(w.data_ptr<float>(), w.data_ptr<float>() + w.numel());
   const QuantizedTensor W = read_packed(make_tensor("w", {7, 64}, values, Type::kQ4_0));

@@ -48,8 +48,8 @@ TEST_F(SelfText, IsTheSameAtAnyNumberOfThreadsAndForAnyCount) {
 TEST_F(SelfText, FollowsTheModelsDistribution) {
   const Checkpoint model = writer(1, -1);
   const auto decoder = load_decoder(model);
-  const torch::NoGradGuard no_grad;
-  const at::Tensor p = at::softmax(decoder->forward(torch::tensor({{std::int64_t{1}}})), -1).flatten();
+  const at::NoGradGuard no_grad;
+  const at::Tensor p = at::softmax(decoder->forward(at::tensor({1}, at::kLong).view({1, 1})), -1).flatten();
   constexpr int kDraws = 4000;
   std::vector<double> count(static_cast<std::size_t>(p.numel()));
   for (const Ids& chunk : write_self_text(model, kDraws, 2, 3)) ++count[static_cast<std::size_t>(chunk[1])];

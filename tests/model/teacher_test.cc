@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "datasets/corpus.h"
 #include "model/decoder.h"
+#include "model/tensor.h"
 
 namespace attar {
 namespace {
@@ -26,15 +27,15 @@ TEST(Teacher, PredictsHeldOutStories) {
   const Checkpoint teacher = open_checkpoint(model_path("builtin:teacher"));
   const auto decoder = load_decoder(teacher);
   const Tokenizer tokenizer(teacher.tokenizer);
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   double loss = 0;
   const auto chunks = chunk_text(tokenizer, read_source("builtin:heldout"), 256, true);
   constexpr std::size_t kChunks = 8;
   ASSERT_GE(chunks.size(), kChunks);
   for (std::size_t i = 0; i < kChunks; ++i) {
-    const at::Tensor ids = torch::tensor(chunks[i]).unsqueeze(0);
+    const at::Tensor ids = tensor_of(chunks[i]).unsqueeze(0);
     const at::Tensor logits = decoder->forward(ids).squeeze(0);
-    loss += torch::nn::functional::cross_entropy(logits.slice(0, 127, 255), ids[0].slice(0, 128)).item<double>() / kChunks;
+    loss += at::cross_entropy_loss(logits.slice(0, 127, 255), ids[0].slice(0, 128)).item<double>() / kChunks;
   }
   EXPECT_LT(loss, 1.6);
 }

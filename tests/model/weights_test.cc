@@ -8,7 +8,7 @@ namespace attar {
 namespace {
 
 TEST(Weights, SurviveTheWayThroughACheckpoint) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const Family family : {Family::kLlama, Family::kPhi3, Family::kGemma3}) {
     const auto decoder = test::tiny_decoder(test::tiny_config(family));
     const auto again = load_decoder(to_checkpoint(*decoder, {}));
@@ -38,7 +38,7 @@ TEST(Weights, NotANumberIsRefusedByName) {
 }
 
 TEST(Weights, DroppedParametersComeBack) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto decoder = test::tiny_decoder(test::tiny_config(Family::kQwen2));
   const Checkpoint checkpoint = to_checkpoint(*decoder, {});
   const at::Tensor ids = test::random_ids(decoder->config(), 1, 5), before = decoder->forward(ids);

@@ -165,7 +165,7 @@ TEST(Sensitivities, SeeWhichMatrixMatters) {
   const auto decoder = test::tiny_decoder(config);
   {
     // A layer whose output is cut to a thousandth cannot matter.
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (const std::string& name : decoder->parameter_names())
       if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.5);
     decoder->parameter("model.layers.1.mlp.down_proj.weight").mul_(1e-3);

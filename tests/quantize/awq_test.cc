@@ -1,3 +1,4 @@
+#include "model/tensor.h"
 #include "quantize/awq.h"
 
 #include <gtest/gtest.h>
@@ -41,7 +42,7 @@ TEST_P(AwqTypes, ErrorIsWhatItSaysAndNeverAbovePlainRounding) {
   const Scaling found = search_scaling(group_of({W}, GetParam(), X));
   const std::vector<float> importance = mean_squares(X);
   EXPECT_NEAR(found.error_before, output_error(test::tensor_of(test::rtn_of(GetParam(), W, importance)), W, X), 0.02 * found.error_before);
-  const at::Tensor s = torch::tensor(found.s);
+  const at::Tensor s = tensor_of(found.s);
   std::vector<float> scaled = importance;
   for (std::size_t j = 0; j < scaled.size(); ++j) scaled[j] /= found.s[j] * found.s[j];
   const at::Tensor Q = test::tensor_of(test::rtn_of(GetParam(), (W * s).contiguous(), scaled)) / s;

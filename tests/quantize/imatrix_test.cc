@@ -1,3 +1,4 @@
+#include "model/tensor.h"
 #include "quantize/imatrix.h"
 
 #include <gtest/gtest.h>
@@ -45,8 +46,8 @@ TEST_F(Imatrix, HoldsTheSumsOfSquaredInputs) {
     at::Tensor& total = sums[name];
     total = total.defined() ? total + sum : sum;
   };
-  const torch::NoGradGuard no_grad;
-  for (const Ids& chunk : chunks) decoder->forward(torch::tensor(chunk).unsqueeze(0));
+  const at::NoGradGuard no_grad;
+  for (const Ids& chunk : chunks) decoder->forward(tensor_of(chunk).unsqueeze(0));
   decoder->observer = nullptr;
   const std::pair<const char*, const char*> names[] = {{"blk.0.attn_k.weight", "model.layers.0.self_attn.k_proj"},
                                                        {"blk.1.attn_output.weight", "model.layers.1.self_attn.o_proj"},

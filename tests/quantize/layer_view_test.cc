@@ -1,3 +1,4 @@
+#include "model/tensor.h"
 #include "quantize/layer_view.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +25,7 @@ std::vector<Ids> chunks_of(const ModelConfig& config, std::int64_t count, std::i
 Checkpoint shaken(Decoder& decoder, double size) {
   const at::NoGradGuard no_grad;
   const auto copy = share_weights(decoder);
-  torch::manual_seed(11);
+  at::manual_seed(11);
   for (const std::string& name : copy->parameter_names()) {
     at::Tensor& W = copy->parameter(name);
     if (W.dim() == 2) W.set_data(W + size * at::randn(W.sizes()) * W.std());
@@ -37,7 +38,7 @@ double divergence(Decoder& original, Decoder& changed, const std::vector<Ids>& c
   const at::NoGradGuard no_grad;
   double sum = 0;
   for (const Ids& chunk : chunks) {
-    const at::Tensor ids = torch::tensor(chunk).unsqueeze(0);
+    const at::Tensor ids = tensor_of(chunk).unsqueeze(0);
     const at::Tensor p = at::softmax(original.forward(ids).to(at::kDouble), -1), q = at::softmax(changed.forward(ids).to(at::kDouble), -1);
     sum += (p * (p / q).log()).sum(-1).narrow(1, positions.begin, positions.end - positions.begin).sum().item<double>();
   }
@@ -92,7 +93,7 @@ TEST(LayerView, OutputErrorIsThatOfTheOriginalsInputs) {
     squares[name].second += at::linear(x, W).square().sum().item<double>();
   };
   const at::NoGradGuard no_grad;
-  for (const Ids& chunk : chunks) whole->forward(torch::tensor(chunk).unsqueeze(0));
+  for (const Ids& chunk : chunks) whole->forward(tensor_of(chunk).unsqueeze(0));
   std::size_t linears = 0;
   for (const TensorView& one : view.tensors) {
     if (one.name == "model.embed_tokens.weight") continue;

@@ -1,3 +1,4 @@
+#include "model/tensor.h"
 #include "quantize/output_metric.h"
 
 #include <gtest/gtest.h>
@@ -53,7 +54,7 @@ TEST_F(OutputMetric, IsTheSecondMomentOfTheGradientsOfTheWeights) {
   };
   at::Tensor rows = at::zeros({model.config.hidden_size, model.config.hidden_size}, at::kDouble);
   for (std::size_t i = 0; i < chunks.size(); ++i) {
-    const at::Tensor embedded = decoder->embed(torch::tensor(chunks[i]).unsqueeze(0)).detach().requires_grad_(true);
+    const at::Tensor embedded = decoder->embed(tensor_of(chunks[i]).unsqueeze(0)).detach().requires_grad_(true);
     at::Tensor hidden = embedded;
     for (std::int64_t layer = 0; layer < model.config.layers; ++layer) hidden = decoder->layer(layer, hidden);
     const at::Tensor p = decoder->logits(decoder->final_norm(hidden)).squeeze(0).softmax(-1);

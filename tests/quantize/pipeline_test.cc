@@ -1,3 +1,4 @@
+#include "model/tensor.h"
 #include "quantize/pipeline.h"
 
 #include <gtest/gtest.h>
@@ -51,7 +52,7 @@ class Pipeline : public ::testing::Test {
   void TearDown() override { set_verbosity(Verbosity::kNormal); }
 
   void make(Family family) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     decoder = test::tiny_decoder(small_config(family));
     // tiny_decoder's weights are large enough to saturate attention; milder ones leave errors small and comparable.
     for (const std::string& name : decoder->parameter_names())
@@ -64,11 +65,11 @@ class Pipeline : public ::testing::Test {
 
   // Mean squared difference of logits on text that was not calibrated on.
   double damage(const Checkpoint& quantized) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     const auto other = load_decoder(quantized);
     double sum = 0;
     for (const Ids& chunk : chunks_of(model.config, 16, 2)) {
-      const at::Tensor ids = torch::tensor(chunk).unsqueeze(0);
+      const at::Tensor ids = tensor_of(chunk).unsqueeze(0);
       sum += (decoder->forward(ids) - other->forward(ids)).square().mean().item<double>();
     }
     return sum;
@@ -121,7 +122,7 @@ TEST_F(Pipeline, AutoRoundDoesNotChangeWhatGptqAimsAt) {
 // What AutoRound follows downhill: the gradient against differences of the error itself.
 TEST_F(Pipeline, TheErrorOfAHalfHasTheGradientItSays) {
   const OneTorchThread one_thread;
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   Streams streams(model, options.calibration, {true, {}});
   streams.start(model.at("model.embed_tokens.weight"));
   const std::vector<std::size_t> chunks = {3, 0, 5};

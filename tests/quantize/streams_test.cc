@@ -1,4 +1,5 @@
 // The two streams against two whole decoders: the original, and one whose embedding is another.
+#include "model/tensor.h"
 #include "quantize/streams.h"
 
 #include "quantize/tensors.h"
@@ -33,7 +34,7 @@ class BothStreams : public ::testing::TestWithParam<const char*> {
       if (name + ".weight" == linear) x.push_back(seen.reshape({-1, seen.size(-1)}));
     };
     for (const Ids& chunk : chunks_) {
-      at::Tensor hidden = decoder->embed(torch::tensor(chunk).unsqueeze(0));
+      at::Tensor hidden = decoder->embed(tensor_of(chunk).unsqueeze(0));
       const at::Tensor after = decoder->attention_half(0, hidden);
       h.push_back((linear.find("mlp") == std::string::npos ? hidden : after).squeeze(0));
       decoder->mlp_half(0, after);
@@ -42,7 +43,7 @@ class BothStreams : public ::testing::TestWithParam<const char*> {
   }
   static constexpr const char* kTable = "model.embed_tokens.weight";
   const OneTorchThread one_thread_;
-  const torch::NoGradGuard no_grad_;
+  const at::NoGradGuard no_grad_;
   Checkpoint model_ = test::make_checkpoint(test::base_config(GetParam(), {{"attention_bias", true}, {"query_pre_attn_scalar", 16}}));
   std::vector<Ids> chunks_{6};
   at::Tensor moved_;

@@ -1,7 +1,7 @@
 // Weights and inputs for tests: random, seeded, correlated as activations are.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 #include <numbers>

@@ -39,7 +39,7 @@ inline std::vector<TransformCase> transform_cases() {
 }
 
 inline Checkpoint transform_model(const ModelConfig& config) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto decoder = tiny_decoder(config);
   for (const std::string& name : decoder->parameter_names())
     if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.5);  // attention that is not saturated
@@ -56,7 +56,7 @@ inline std::vector<std::vector<std::int64_t>> random_chunks(const ModelConfig& c
 
 // Largest difference of logits, over the largest logit where that is above 1.
 inline double logit_difference(const Checkpoint& a, const Checkpoint& b) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const at::Tensor ids = random_ids(a.config, 2, 24);
   const at::Tensor first = load_decoder(a)->forward(ids), second = load_decoder(b)->forward(ids);
   return max_difference(first, second) / std::max(1.0, first.abs().max().item<double>());

@@ -1,0 +1,21 @@
+// Numbers as tensors, by ATen's headers alone: those of all of LibTorch take ten times as long to compile.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <span>
+#include <vector>
+
+namespace attar {
+
+// (values.size()) of T's own type, a copy.
+template <class T>
+at::Tensor tensor_of(std::span<const T> values) {
+  return at::tensor(at::ArrayRef<T>(values.data(), values.size()));
+}
+template <class T>
+at::Tensor tensor_of(const std::vector<T>& values) {
+  return tensor_of(std::span<const T>(values));
+}
+
+}  // namespace attar
