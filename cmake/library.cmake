@@ -11,10 +11,11 @@ function(attar_library name)
   endif()
 endfunction()
 
-# One test program per folder, from tests/FOLDER/*_test.cc:  attar_test(FOLDER [TORCH] LIBRARIES targets...)
-# That of a/b is a_b_test.
+# One test program per folder, from tests/FOLDER/*_test.cc:  attar_test(FOLDER [TORCH] [SHARDS n] LIBRARIES targets...)
+# That of a/b is a_b_test. ctest runs it as SHARDS processes, each with its share of the tests, and not as one for each test:
+# loading LibTorch takes longer than most tests do. One alone: a_b_test --gtest_filter=Suite.Test
 function(attar_test folder)
-  cmake_parse_arguments(ARG "TORCH" "" "LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH" "SHARDS" "LIBRARIES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${folder}/*_test.cc)
   if(NOT sources)
     return()
@@ -26,7 +27,13 @@ function(attar_test folder)
   if(ARG_TORCH)
     attar_use_torch(${test})
   endif()
-  include(GoogleTest)
-  gtest_discover_tests(${test} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 120
-                       PROPERTIES TIMEOUT 600)
+  if(NOT ARG_SHARDS)
+    set(ARG_SHARDS 1)
+  endif()
+  foreach(shard RANGE 1 ${ARG_SHARDS})
+    math(EXPR index "${shard} - 1")
+    add_test(NAME ${name}.${shard} COMMAND ${test})
+    set_tests_properties(${name}.${shard} PROPERTIES TIMEOUT 900
+                         ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${index};GTEST_BRIEF=1")
+  endforeach()
 endfunction()
