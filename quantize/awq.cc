@@ -172,7 +172,7 @@ Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const Pl
   report = {};
   Checkpoint result = model;
   Progress progress("awq", static_cast<std::size_t>(model.config.layers), "layers");
-  Streams streams(model, chunks, {false, folder});
+  Streams streams(model, chunks, {false, false, folder});
   streams.start(model.at("model.embed_tokens.weight"));
   for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
     for (const Half half : {Half::kAttention, Half::kMlp}) {

@@ -4,6 +4,7 @@
 #include "quantize/cholesky.h"
 
 #include <algorithm>
+#include <cstring>
 #include <tuple>
 
 #include "base/threads.h"
@@ -40,9 +41,32 @@ bool cholesky_in_place(at::Tensor& A) {
   return true;
 }
 
-at::Tensor cholesky_divide(const at::Tensor& B, const at::Tensor& L) {
-  const at::Tensor half = at::linalg_solve_triangular(L.t(), B, /*upper=*/true, /*left=*/false);
-  return at::linalg_solve_triangular(L, half, /*upper=*/false, /*left=*/false);
+// H reversed is L L^T, so H = V V^T with V_ij = L_(n-1-i)(n-1-j): the same numbers from the last to the first. U = V D^-1.
+UnitUpper unit_upper(at::Tensor L) {
+  const std::int64_t n = L.size(0);
+  // A float lies at or before the double that it is made of, and by memcpy none is taken for the other.
+  auto* bytes = static_cast<std::byte*>(L.data_ptr());
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < n; ++j) {
+      double value = 0;
+      if (j <= i) std::memcpy(&value, bytes + (i * n + j) * 8, 8);
+      const auto rounded = static_cast<float>(value);
+      std::memcpy(bytes + (i * n + j) * 4, &rounded, 4);
+    }
+  const at::Tensor U = L.view(at::kFloat).flatten().narrow(0, 0, n * n).view({n, n});
+  float* u = U.data_ptr<float>();
+  std::reverse(u, u + n * n);
+  const at::Tensor D = U.diagonal().clone();
+  const float* d = D.data_ptr<float>();
+  parallel_for(n, [&](std::int64_t i) {
+    for (std::int64_t j = i; j < n; ++j) u[i * n + j] /= d[j];
+  });
+  return {U, D};
+}
+
+at::Tensor divide(const at::Tensor& B, const UnitUpper& H) {
+  const at::Tensor half = at::linalg_solve_triangular(H.U.t(), B, /*upper=*/false, /*left=*/false, /*unitriangular=*/true);
+  return at::linalg_solve_triangular(H.U, half / H.D.square(), /*upper=*/true, /*left=*/false, /*unitriangular=*/true);
 }
 
 }  // namespace attar

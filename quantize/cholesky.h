@@ -10,7 +10,15 @@ namespace attar {
 // threads, as long as LibTorch uses one (OneTorchThread).
 bool cholesky_in_place(at::Tensor& A);
 
-// B: (rows, n), of the type of L. Returns B (L L^T)^-1.
-at::Tensor cholesky_divide(const at::Tensor& B, const at::Tensor& L);
+// H = U D^2 U^T, U unit upper triangular, D diagonal.
+struct UnitUpper {
+  at::Tensor U;  // (n, n) float32
+  at::Tensor D;  // (n) float32
+};
+// L: what cholesky_in_place makes of H with rows and columns in reverse. Consumed: U takes its memory.
+UnitUpper unit_upper(at::Tensor L);
+
+// B: (rows, n) float32. Returns B H^-1.
+at::Tensor divide(const at::Tensor& B, const UnitUpper& H);
 
 }  // namespace attar

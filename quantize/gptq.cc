@@ -19,7 +19,6 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "model/tensor.h"
-#include "quantize/cholesky.h"
 #include "quantize/rtn.h"
 
 namespace attar {
@@ -42,13 +41,12 @@ struct Rows {
 // original's or make up for what the residual stream has lost (with lambda pulling towards W). With a drift alone the same
 // as (W X_fp^T X_q + lambda W) (X_q^T X_q + lambda I)^-1. W: rows [begin, ...) of the matrix.
 at::Tensor corrected_target(const at::Tensor& W, const Curvature& c, std::int64_t begin) {
-  if (!c.L.defined()) return W;
-  const auto reversed = tensor_of(std::vector<std::int64_t>(c.order.rbegin(), c.order.rend()));
+  if (!c.drift.defined() && !c.residual.defined()) return W;
+  const at::Tensor order = tensor_of(c.order);
   at::Tensor moved = c.drift.defined() ? at::mm(W, c.drift) : at::zeros_like(W);
   if (c.residual.defined()) moved += c.residual.narrow(0, begin, W.size(0));
-  moved = cholesky_divide(moved.index_select(1, reversed), c.L);
   at::Tensor T = W.clone();
-  T.index_add_(1, reversed, moved);
+  T.index_add_(1, order, divide(moved.index_select(1, order), c.factor));
   return T;
 }
 
@@ -58,7 +56,7 @@ void visit_columns(Rows& rows, const Curvature& c) {
   const at::Tensor T = rows.T.index_select(1, tensor_of(c.order)).contiguous();
   const at::Tensor E = at::zeros_like(T);
   const float* target = T.data_ptr<float>();
-  const float* U = c.U.data_ptr<float>();
+  const float* U = c.factor.U.data_ptr<float>();
   const float* V = rows.across.defined() ? rows.across.data_ptr<float>() : nullptr;
   float* error = E.data_ptr<float>();
   float* quantized = rows.Q.data_ptr<float>();
@@ -67,7 +65,7 @@ void visit_columns(Rows& rows, const Curvature& c) {
     const std::int64_t width = std::min(kBlock, columns - begin);
     // What the columns before this block ask of it.
     at::Tensor pull = begin == 0 ? at::zeros({count, width})
-                                 : at::mm(E.narrow(1, 0, begin), c.U.narrow(0, 0, begin).narrow(1, begin, width));
+                                 : at::mm(E.narrow(1, 0, begin), c.factor.U.narrow(0, 0, begin).narrow(1, begin, width));
     float* asked = pull.data_ptr<float>();
     for (std::int64_t j = 0; j < width; ++j) {
       const std::int64_t k = begin + j, column = c.order[static_cast<std::size_t>(k)];
@@ -137,20 +135,6 @@ at::Tensor reversed_lower(const at::Tensor& H, const std::vector<std::int64_t>& 
   return A;
 }
 
-// U = V D^-1 in visiting order. L: float32.
-at::Tensor unit_upper(const at::Tensor& L) {
-  const std::int64_t n = L.size(0);
-  at::Tensor U = at::zeros({n, n});
-  const float* from = L.data_ptr<float>();
-  float* to = U.data_ptr<float>();
-  parallel_for(n, [&](std::int64_t i) {
-    const float* line = from + (n - 1 - i) * n;
-    for (std::int64_t j = i; j < n; ++j)
-      to[i * n + j] = line[n - 1 - j] / from[(n - 1 - j) * (n + 1)];
-  });
-  return U;
-}
-
 }  // namespace
 
 Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string_view name) {
@@ -184,10 +168,7 @@ Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string
       fail("gptq: the Hessian of ", name, " is not positive definite even with ", c.damping,
            " of its mean diagonal added; give more or other calibration text");
   }
-  L = L.to(at::kFloat);
-  c.pivot = L.diagonal().flip(0).contiguous();
-  c.U = unit_upper(L);
-  if (c.drift.defined() || c.residual.defined()) c.L = L;
+  c.factor = unit_upper(std::move(L));
   c.H.diagonal().add_(c.lambda);
   for (const float value : d) c.importance.push_back(static_cast<float>(value + c.lambda));
   return c;
@@ -225,7 +206,7 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
       part.A = A.narrow(0, begin, count).narrow(1, 0, count).contiguous();
       at::Tensor L = part.A.flip({0, 1}).to(at::kDouble);
       if (!cholesky_in_place(L)) fail("gptq: the output metric of ", name, " is not positive definite");
-      part.across = unit_upper(L.to(at::kFloat));
+      part.across = unit_upper(std::move(L)).U;
     }
     visit_columns(part, curvature);
     const at::Tensor gradient = descend(part, curvature, options.descent);

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "convert/tensor.h"
+#include "quantize/cholesky.h"
 #include "quantize/descent.h"
 
 namespace attar {
@@ -28,12 +29,10 @@ struct GptqOptions {
 // What the inputs of a matrix say about it. Prepared once, used for every matrix that sees the same inputs.
 struct Curvature {
   at::Tensor H;          // (columns, columns) float32, damped: X_q^T X_q + lambda I
-  at::Tensor U;          // (columns, columns) float32, in visiting order: unit upper triangular factor, H = U D^2 U^T
-  at::Tensor pivot;      // (columns) float32, in visiting order: D
+  UnitUpper factor;      // of H in visiting order
   // What moves the target away from W; both undefined: nothing does.
   at::Tensor drift;      // (columns, columns) float32: X_fp^T X_q - X_q^T X_q
   at::Tensor residual;   // (rows, columns) float32: as in InputSums
-  at::Tensor L;          // (columns, columns) float32, lower triangle: Cholesky factor of H in reversed visiting order; only with these
   std::vector<float> importance;       // mean square input by column; never zero
   std::vector<std::int64_t> order;     // order[k]: the column visited k-th
   double lambda = 0;                   // what was added to the diagonal

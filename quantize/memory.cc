@@ -17,16 +17,17 @@ std::uint64_t with_rows(const ModelConfig& c, std::int64_t length, int threads, 
                heads = static_cast<double>(c.heads * c.head_dim), kv = static_cast<double>(c.kv_heads * c.head_dim);
   const double wave = static_cast<double>(std::max(kWaveTokens, length)), tokens = static_cast<double>(length);
   const double qkv = h * (heads + 2 * kv), o = h * heads, gate_up = 2 * h * f, down = h * f;
-  // Weights of the half, then sums and inputs of a wave, then what solving takes: H, U and the factor, and what moves the target.
+  // Weights of the half, then sums and inputs of a wave, then what solving takes: H, its factor in float64 whose memory U takes, and
+  // what moves the target.
   const auto sums = [&](double weights, double in, double out) { return kFloat * (weights + in * in + out * in + wave * (in + out)); };
   const auto solve = [&](double weights, double in, double out) {
-    return kFloat * (weights + 2 * in * in + out * in) + kDouble * in * in + threads * kFloat * rows * in * 12;
+    return kFloat * (weights + in * in + out * in) + kDouble * in * in + threads * kFloat * rows * in * 12;
   };
   const double peak = std::max({
       sums(qkv + o, h, h), solve(2 * qkv + o, h, h),                     // into q, k, v: a cross product instead of outputs
-      sums(2 * qkv + o, heads, h), solve(qkv + 2 * o, heads, h),         // into o
+      sums(2 * qkv + o, heads, h), solve(2 * o, heads, h),               // into o
       sums(gate_up + down, h, h), solve(2 * gate_up + down, h, h),       // into gate, up
-      sums(2 * gate_up + down, f, h), solve(gate_up + 2 * down, f, h),   // into down
+      sums(2 * gate_up + down, f, h), solve(2 * down, f, h),             // into down
       kFloat * h * static_cast<double>(c.vocab_size) + solve(0, h, h),   // the head
   });
   // A thread that runs a chunk through half a layer: the wide inputs of the MLP, or scores of a block of queries, a few times over.
@@ -61,10 +62,11 @@ std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threa
 std::uint64_t autoround_memory(const ModelConfig& c, std::int64_t length, int threads) {
   const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size),
                heads = static_cast<double>(c.heads * c.head_dim), tokens = static_cast<double>(length);
-  // Of the larger half: where weights started, how far they moved, what they are, codes and gradients; and the training pass of a chunk.
+  // Of the larger half: all that the quantized stream runs on, where weights started, how far they moved, what they are, codes and
+  // gradients; and the training pass of a chunk.
   const double weights = std::max(3 * h * f, h * (2 * heads + 2 * static_cast<double>(c.kv_heads * c.head_dim)));
   const double chunk = tokens * (8 * (f + h) + 4 * heads) + 4 * static_cast<double>(c.heads) * tokens * tokens;
-  return static_cast<std::uint64_t>(kFloat * (weights * (4.5 + threads) + threads * chunk));
+  return static_cast<std::uint64_t>(kFloat * (weights * (5.5 + threads) + threads * chunk));
 }
 
 }  // namespace attar

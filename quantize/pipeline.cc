@@ -53,7 +53,7 @@ class Pipeline {
     const at::NoGradGuard no_grad;
     if (calibrated) {
       report_.calibration_tokens = length * static_cast<std::int64_t>(options_.calibration.size());
-      streams_.emplace(model_, options_.calibration, StreamsOptions{(gptq && options_.corrected_target) || options_.autoround, options_.folder});
+      streams_.emplace(model_, options_.calibration, StreamsOptions{(gptq && options_.corrected_target) || options_.autoround, options_.autoround, options_.folder});
     }
     if (options_.fisher) measure_outputs();
     Progress progress(name_of(options_.method), report_.tensors.size(), "tensors");

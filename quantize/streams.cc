@@ -234,6 +234,9 @@ InputSums Streams::input_sums(const std::string& linear) {
     original_ahead_ = true;
     std::erase_if(original_weights_, [&](const auto& entry) { return entry.first != linear; });
   }
+  // leave() goes on from these inputs.
+  if (last && !options_.again)
+    std::erase_if(weights_, [&](const auto& entry) { return entry.second.dim() == 2 && entry.first != linear; });
   return sums;
 }
 

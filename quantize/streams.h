@@ -25,10 +25,11 @@ namespace attar {
 enum class Half { kAttention, kMlp };
 
 // Inputs held in memory at a time; fixed, so that sums do not depend on the threads.
-constexpr std::int64_t kWaveTokens = 8192;
+constexpr std::int64_t kWaveTokens = 4096;
 
 struct StreamsOptions {
   bool with_original = false;  // keep the original's stream too
+  bool again = false;          // error() is asked for: halves run again after the inputs of their last linear are known
   fs::path folder;             // for hidden states; empty: nowhere to resume from
 };
 
