@@ -10,6 +10,7 @@ namespace {
 struct DistillOptions {
   Common common;
   DistillJob job;
+  std::string loss = "forward_kl", schedule = "cosine";
 };
 
 void print_summary(const nlohmann::json& result) {
@@ -29,6 +30,8 @@ void print_summary(const nlohmann::json& result) {
 
 int run_distill(DistillOptions& options) {
   options.job.seed = options.common.seed;
+  options.job.trainer.loss.divergence = parse_divergence(options.loss);
+  options.job.trainer.schedule.decay = parse_decay(options.schedule);
   const nlohmann::json result = run_distillation(options.job);
   print_summary(result);
   write_result(options.common, "distill", result);
@@ -51,7 +54,7 @@ void add_distill(CLI::App& app) {
       ->required();
   sub->add_option("--heldout", job.heldout, "Text to evaluate on while training");
   sub->add_option("-o,--output", job.output, "Folder for the trained student")->required();
-  const auto option = [sub](const char* name, auto& value, const char* help) {
+  const auto option = [sub](const char* name, auto& value, const std::string& help) {
     return sub->add_option(name, value, help)->capture_default_str();
   };
   option("--steps", trainer.steps, "Updates of the weights");
@@ -61,15 +64,24 @@ void add_distill(CLI::App& app) {
   option("--lr", trainer.schedule.peak, "Learning rate at its peak");
   option("--lr-floor", trainer.schedule.floor_share, "Learning rate at the end, as a share of the peak");
   option("--warmup", trainer.schedule.warmup, "Steps over which the learning rate rises");
+  option("--schedule", options->schedule, "How the learning rate falls after the warm-up: cosine, linear or constant");
+  option("--loss", options->loss, "How far the student is from its teacher; one of " + divergence_help());
   option("--temperature", trainer.loss.temperature, "Softens both distributions before they are compared");
   option("--alpha", trainer.loss.alpha, "Weight of the next-token loss; the rest is the teacher's");
   option("--weight-decay", trainer.adamw.weight_decay, "Pull of matrices towards zero");
   option("--beta1", trainer.adamw.beta1, "AdamW: memory of the first moment");
   option("--beta2", trainer.adamw.beta2, "AdamW: memory of the second moment");
   option("--clip", trainer.clip, "Largest gradient norm; 0: any");
+  option("--ema", trainer.ema, "Decay of an average of the weights, which is evaluated and written instead of them; 0: none");
+  sub->add_flag("--checkpoint-activations", trainer.checkpoint_activations,
+                "Keep only what enters each layer and compute the rest again: less memory, a third more work, the same result");
+  sub->add_option("--cache", job.cache,
+                  "Folder for the teacher's predictions, about 75 bytes a token: it runs once, and is not in memory while the student learns");
   option("--log-every", job.log_every, "Steps between lines of train.jsonl; 0: none");
   option("--eval-every", job.eval_every, "Steps between evaluations on --heldout");
   option("--eval-chunks", job.eval_chunks, "Held-out chunks to evaluate on");
+  option("--patience", job.patience,
+         "Evaluations in a row without a better one that end the training; the best weights are then the result. 0: never");
   option("--checkpoint-every", job.checkpoint_every, "Steps between checkpoints of the training; 0: only on Ctrl-C");
   sub->add_flag("--resume", job.resume, "Go on with an interrupted run, if there is one");
   option("--device", job.device, "cpu, cuda or cuda:N");

@@ -10,7 +10,11 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/memory.h"
+#include "base/text.h"
 #include "datasets/corpus.h"
+#include "distill/fill_cache.h"
+#include "distill/loss_watch.h"
 #include "distill/models.h"
 #include "distill/train_log.h"
 
@@ -18,12 +22,13 @@ namespace attar {
 namespace {
 
 constexpr const char* kStateFile = "state.safetensors";
+constexpr const char* kBestFile = "best.safetensors";  // weights of the best evaluation
 
 // What decides the result: a saved state is taken up only if all of it is the same.
-nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, const LoadedModel& student,
-                            const LoadedModel* teacher) {
+nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, const std::vector<Ids>& heldout,
+                            const LoadedModel& student, const LoadedModel* teacher) {
   const TrainerOptions& t = job.trainer;
-  return {{"student", student.identity},
+  nlohmann::json identity = {{"student", student.identity},
           {"teacher", teacher != nullptr ? teacher->identity : ""},
           {"data", data.identity},
           {"steps", t.steps},
@@ -33,13 +38,38 @@ nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, cons
           {"lr", t.schedule.peak},
           {"lr-floor", t.schedule.floor_share},
           {"warmup", t.schedule.warmup},
+          {"schedule", kDecayNames[static_cast<int>(t.schedule.decay)]},
+          {"loss", divergence_text(t.loss.divergence)},
           {"temperature", t.loss.temperature},
           {"alpha", t.loss.alpha},
           {"weight-decay", t.adamw.weight_decay},
           {"beta1", t.adamw.beta1},
           {"beta2", t.adamw.beta2},
           {"clip", t.clip},
+          {"ema", t.ema},
+          {"cache", !job.cache.empty()},
+          {"patience", job.patience},
           {"seed", job.seed}};
+  if (job.patience > 0) {  // then evaluations decide as well
+    ContentHash hash;
+    for (const Ids& chunk : heldout)
+      hash.add(ByteView(reinterpret_cast<const std::byte*>(chunk.data()), chunk.size() * sizeof(chunk[0])));
+    identity["heldout"] = hash.hex();
+    identity["eval-every"] = job.eval_every;
+  }
+  return identity;
+}
+
+void check_job(const DistillJob& job) {
+  if (job.dtype != "f32" && job.dtype != "f16" && job.dtype != "bf16")
+    fail("[distill] weights cannot be stored as '", job.dtype, "'; one of f32, f16, bf16");
+  check_options(job.trainer);
+  if (job.patience > 0 && (job.heldout.empty() || job.eval_every < 1))
+    fail("[distill] --patience waits for a better evaluation; it needs --heldout and --eval-every above 0");
+  if (!job.cache.empty() && job.teacher.empty()) fail("[distill] --cache keeps what a teacher says; it needs --teacher");
+  if (!job.cache.empty() && job.trainer.loss.divergence.measure != Measure::kForwardKl)
+    fail("[distill] --cache keeps a part of each distribution, from which only forward_kl can be computed; leave --cache or --loss ",
+         divergence_text(job.trainer.loss.divergence), " out");
 }
 
 fs::path training_folder(const fs::path& output) {
@@ -64,12 +94,12 @@ std::vector<Ids> held_out_chunks(const DistillJob& job, const Tokenizer& tokeniz
   return sample_chunks(read_token_documents(tokenizer, job.heldout), job.trainer.context + 1, job.eval_chunks, job.seed);
 }
 
-nlohmann::json report_values(const StepReport& report, bool teacher) {
+nlohmann::json report_values(const StepReport& report, bool teacher, const Divergence& loss) {
   nlohmann::json values = {{"loss", report.loss},
                            {"cross_entropy", report.cross_entropy},
                            {"gradient_norm", report.gradient_norm},
                            {"learning_rate", report.rate}};
-  if (teacher) values["kl"] = report.kl;
+  if (teacher) values[loss.measure == Measure::kForwardKl ? "kl" : "divergence"] = report.divergence;
   if (report.skipped) values = {{"learning_rate", report.rate}, {"skipped", 1}};
   return values;
 }
@@ -90,12 +120,22 @@ std::string fixed(double value) {
   return text;
 }
 
+// What a run remembers besides the trainer's state.
+struct Notes {
+  std::int64_t skipped = 0, spikes = 0;
+  LossWatch watch;
+  double best = 0;                    // held-out KL or loss
+  std::int64_t best_step = -1, evaluated = -1, waited = 0;  // steps; evaluations since the best
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Notes, skipped, spikes, watch, best, best_step, evaluated, waited)
+
 // One run from where the trainer stands to its last step.
 class Run {
  public:
-  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Ids> heldout, nlohmann::json identity)
+  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Ids> heldout, nlohmann::json identity,
+      const Notes& notes)
       : job_(job), trainer_(trainer), folder_(folder), heldout_(std::move(heldout)), identity_(std::move(identity)),
-        teacher_(!job.teacher.empty()), log_(folder, trainer.done()) {}
+        teacher_(!job.teacher.empty()), log_(folder, trainer.done()), notes_(notes) {}
 
   nlohmann::json train() {
     using Clock = std::chrono::steady_clock;
@@ -104,8 +144,8 @@ class Run {
     {
       Progress progress(teacher_ ? "distill" : "train", static_cast<std::uint64_t>((steps - first) * trainer_.step_tokens()),
                         "tokens");
-      if (first == 0 || first == steps) evaluate();
-      while (trainer_.done() < steps) {
+      if (first == 0 || over()) evaluate();
+      while (!over()) {
         const auto start = Clock::now();
         const StepReport report = trainer_.step();
         const double taken = std::chrono::duration<double>(Clock::now() - start).count();
@@ -114,43 +154,65 @@ class Run {
         progress.advance(static_cast<std::uint64_t>(trainer_.step_tokens()), progress_text(report));
       }
     }
-    nlohmann::json result = {{"steps", steps},
-                             {"tokens", steps * trainer_.step_tokens()},
-                             {"skipped_steps", skipped_}};
-    if (first < steps) result["train"] = report_values(last_, teacher_);
+    const std::int64_t done = trainer_.done();
+    nlohmann::json result = {{"steps", done},
+                             {"tokens", done * trainer_.step_tokens()},
+                             {"skipped_steps", notes_.skipped},
+                             {"loss_spikes", notes_.spikes}};
+    if (first < done) result["train"] = report_values(last_, teacher_, job_.trainer.loss.divergence);
     if (!heldout_.empty()) result["heldout"] = evaluation_values(evaluation_, teacher_);
-    if (seconds > 0)
-      result["tokens_per_second"] = static_cast<double>((steps - first) * trainer_.step_tokens()) / seconds;
+    if (job_.patience > 0) result["best"] = {{"step", notes_.best_step}, {teacher_ ? "kl" : "cross_entropy", notes_.best}};
+    if (seconds > 0) result["tokens_per_second"] = static_cast<double>((done - first) * trainer_.step_tokens()) / seconds;
     return result;
   }
 
-  void save() const { trainer_.save(folder_ / kStateFile, identity_); }
+  void save() const { trainer_.save(folder_ / kStateFile, identity_, notes_); }
 
  private:
+  bool stopped() const { return job_.patience > 0 && notes_.waited >= job_.patience; }
+  bool over() const { return trainer_.done() == job_.trainer.steps || stopped(); }
+
   void after_step(const StepReport& report, double seconds) {
     last_ = report;
+    const bool spike = !report.skipped && notes_.watch.spike(report.loss);
     if (report.skipped) {
-      ++skipped_;
+      ++notes_.skipped;
       warn(cat("[distill] step ", report.step, ": loss or gradient was not a finite number; the step is skipped"));
+    } else if (spike) {
+      ++notes_.spikes;
+      warn(cat("[distill] step ", report.step, ": the loss jumped to ", fixed(report.loss), ", lately it was ", fixed(notes_.watch.mean),
+               "; if it stays up, lower --lr or --clip"));
     }
     const bool end = report.step == job_.trainer.steps;
     const auto due = [&](std::int64_t every) { return every > 0 && (report.step % every == 0 || end); };
-    if (due(job_.log_every) || report.skipped) {
-      nlohmann::json values = report_values(report, teacher_);
+    if (due(job_.log_every) || report.skipped || spike) {
+      nlohmann::json values = report_values(report, teacher_, job_.trainer.loss.divergence);
       values["tokens"] = report.step * trainer_.step_tokens();
       values["tokens_per_second"] = static_cast<double>(trainer_.step_tokens()) / seconds;
+      if (spike) values["spike"] = 1;
       log_.add("train", report.step, values);
     }
     if (due(job_.eval_every) || end) evaluate();
-    if (due(job_.checkpoint_every) && !end) save();
+    if (due(job_.checkpoint_every) && !over()) save();
   }
 
   void evaluate() {
     if (heldout_.empty()) return;
     evaluation_ = trainer_.evaluate(heldout_);
-    log_.add("eval", trainer_.done(), evaluation_values(evaluation_, teacher_));
-    detail(cat("step ", trainer_.done(), ": held-out loss ", fixed(evaluation_.cross_entropy),
+    const std::int64_t step = trainer_.done();
+    log_.add("eval", step, evaluation_values(evaluation_, teacher_));
+    detail(cat("step ", step, ": held-out loss ", fixed(evaluation_.cross_entropy),
                teacher_ ? cat(", KL ", fixed(evaluation_.kl)) : std::string()));
+    if (job_.patience == 0 || step <= notes_.evaluated) return;
+    notes_.evaluated = step;
+    const double value = teacher_ ? evaluation_.kl : evaluation_.cross_entropy;
+    if (notes_.best_step >= 0 && !(value < notes_.best)) {
+      if (++notes_.waited >= job_.patience)
+        note(cat("stopping after step ", step, ": no evaluation was better than that after step ", notes_.best_step));
+      return;
+    }
+    notes_.best = value, notes_.best_step = step, notes_.waited = 0;
+    trainer_.save_weights(folder_ / kBestFile);
   }
 
   std::string progress_text(const StepReport& report) const {
@@ -168,14 +230,18 @@ class Run {
   TrainLog log_;
   StepReport last_;
   Evaluation evaluation_;
-  std::int64_t skipped_ = 0;
+  Notes notes_;
 };
 
-void write_student(const DistillJob& job, Decoder& student, const TokenizerData& tokenizer, const fs::path& folder) {
+void write_student(const DistillJob& job, Trainer& trainer, Decoder& student, const TokenizerData& tokenizer, const fs::path& folder) {
   OutputFolder output(job.output);
   HfOptions options;
   options.type = type_from_name(job.dtype);
-  write_hf(to_checkpoint(student, tokenizer), output.folder(), options);
+  trainer.finish();
+  const Checkpoint last = to_checkpoint(student, tokenizer);
+  if (job.patience > 0) trainer.load_weights(folder / kBestFile);
+  write_hf(job.patience > 0 ? to_checkpoint(student, tokenizer) : last, output.folder(), options);
+  if (job.patience > 0) write_hf(last, output.folder() / "last", options);
   for (const char* log : {kTrainLog, kEventFile}) {
     std::error_code error;
     fs::copy_file(folder / log, output.folder() / log, error);
@@ -187,9 +253,7 @@ void write_student(const DistillJob& job, Decoder& student, const TokenizerData&
 }  // namespace
 
 nlohmann::json run_distillation(const DistillJob& job) {
-  if (job.dtype != "f32" && job.dtype != "f16" && job.dtype != "bf16")
-    fail("[distill] weights cannot be stored as '", job.dtype, "'; one of f32, f16, bf16");
-  check_options(job.trainer);
+  check_job(job);
   const at::Device device = parse_device(job.device);
   if (device.is_cuda()) at::globalContext().setAllowTF32CuBLAS(job.tf32);
   const fs::path folder = training_folder(job.output);
@@ -200,22 +264,26 @@ nlohmann::json run_distillation(const DistillJob& job) {
   LoadedModel student = load_student(job.student, source ? &*source : nullptr, job.seed, device);
   std::optional<LoadedModel> teacher;
   if (source) {
-    teacher = load_teacher(*source, student, device);
+    teacher = job.cache.empty() ? load_teacher(*source, student, device) : describe_teacher(*source, student);
     check_pair(student, *teacher);
   }
   const Tokenizer tokenizer(student.tokenizer);
   const auto data = open_chunks(job.data, tokenizer, {job.trainer.context + 1, job.seed});
   auto heldout = held_out_chunks(job, tokenizer);
+  std::unique_ptr<LogitCache> cache;
+  if (!job.cache.empty()) cache = fill_cache(job, *source, student, *teacher, *data, heldout);
+  source.reset();
 
   DistillJob set = job;
   if (!teacher) set.trainer.loss.alpha = 1.0;
-  const nlohmann::json identity = run_identity(set, *data, student, teacher ? &*teacher : nullptr);
-  Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer);
+  const nlohmann::json identity = run_identity(set, *data, heldout, student, teacher ? &*teacher : nullptr);
+  Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer, cache.get());
+  Notes notes;
   if (job.resume && fs::exists(folder / kStateFile)) {
-    trainer.resume(folder / kStateFile, identity);
+    notes = trainer.resume(folder / kStateFile, identity).get<Notes>();
     note(cat("going on after step ", trainer.done(), " of ", job.trainer.steps));
   }
-  Run run(set, trainer, folder, std::move(heldout), identity);
+  Run run(set, trainer, folder, std::move(heldout), identity, notes);
   nlohmann::json result;
   try {
     result = run.train();
@@ -225,11 +293,13 @@ nlohmann::json run_distillation(const DistillJob& job) {
     throw Interrupted(cat("interrupted after step ", trainer.done(), " of ", job.trainer.steps, "; the state is kept in ",
                           folder.string(), ", the same command with --resume goes on"));
   }
-  write_student(job, *student.decoder, student.tokenizer, folder);
+  write_student(job, trainer, *student.decoder, student.tokenizer, folder);
   std::error_code ignored;
   fs::remove_all(folder, ignored);
   result["parameters"] = student.parameters;
   if (teacher) result["teacher_parameters"] = teacher->parameters;
+  if (cache) result["cache"] = {{"tokens", cache->tokens()}, {"bytes", cache->bytes()}};
+  result["peak_memory"] = peak_memory();
   result["output"] = job.output.string();
   return result;
 }

@@ -18,9 +18,13 @@ struct DistillJob {
   std::filesystem::path student;   // a model, or a folder with a config.json and no weights: those come from the seed
   std::string data, heldout;       // sources (datasets/corpus.h); heldout empty: no evaluation
   std::filesystem::path output;
+  std::filesystem::path cache;     // folder of the teacher's predictions (logit_cache.h), filled if need be; empty: the teacher runs along
   TrainerOptions trainer;
   std::int64_t log_every = 10, eval_every = 100, checkpoint_every = 200;  // steps; 0: never (but at the end or Ctrl-C)
   std::int64_t eval_chunks = 32;   // held-out chunks, chosen by the seed
+  // Evaluations in a row without a better held-out KL (without a teacher: loss) after which training ends; the best weights are then the
+  // result, the last ones lie in OUTPUT/last. 0: all steps, and the last weights.
+  std::int64_t patience = 0;
   bool resume = false;             // go on from OUTPUT.training if it is there
   std::string device = "cpu";
   bool tf32 = false;               // CUDA: matrix products with 10 bits of mantissa

@@ -1,7 +1,5 @@
 #include "distill/losses.h"
 
-#include <torch/csrc/autograd/custom_function.h>
-
 #include <algorithm>
 
 #include "base/error.h"
@@ -15,131 +13,134 @@ constexpr std::int64_t kBlockOnCpu = std::int64_t{1} << 18;
 // v with as many columns as the student; see distillation_loss.
 at::Tensor fit_vocabulary(const at::Tensor& v, std::int64_t columns) {
   if (v.size(1) >= columns) return v.narrow(1, 0, columns);
-  constexpr double kImpossible = -1e9;  // finite: 0 * log 0 must be 0, not NaN
-  return at::constant_pad_nd(v, {0, columns - v.size(1)}, kImpossible);
+  constexpr double kImpossible = 100;  // nats below the likeliest: finite, since 0 * ln 0 must be 0 and not NaN
+  const at::Tensor least = v.amax(-1, true).sub_(kImpossible).expand({v.size(0), columns - v.size(1)});
+  return at::cat({v, least}, 1);
 }
 
-struct Block {
-  at::Tensor total, cross_entropy, kl;  // float64 scalars
-};
+void check_shapes(const at::Tensor& student, const TeacherRows& teacher, const at::Tensor& targets) {
+  const at::Tensor& rows = teacher.logits.defined() ? teacher.logits : teacher.ids;
+  if (student.dim() != 2 || targets.dim() != 1 || targets.size(0) != student.size(0) ||
+      (rows.defined() && (rows.dim() != 2 || rows.size(0) != student.size(0))))
+    fail("[distillation loss] shapes do not fit: student ", student.sizes(), ", teacher ",
+         rows.defined() ? rows.sizes() : at::IntArrayRef{}, ", targets ", targets.sizes());
+}
 
-// One block of rows; see the symbols in losses.h. gradient: (rows, vocab) to be filled with dL/dz, or undefined.
-Block block_loss(const at::Tensor& z, const at::Tensor& v, const at::Tensor& y, const LossOptions& options,
-                 const at::Tensor& gradient) {
-  const double T = options.temperature;
-  const at::Tensor valid = y.ne(kIgnoredTarget).to(z.scalar_type());
-  const at::Tensor column = y.clamp_min(0).unsqueeze(1);
-  const at::Tensor log_softmax_z = at::log_softmax(z, -1);
-  Block sums;
-  sums.cross_entropy = -(log_softmax_z.gather(1, column).squeeze(1) * valid).sum(at::kDouble);
-  if (!v.defined()) {
-    sums.kl = at::zeros({}, sums.cross_entropy.options());
-    sums.total = sums.cross_entropy;
+// D of the rows; leaves S - q * sum S in `gradient` if it is defined. Overwrites log_q.
+at::Tensor measure(const TeacherRows& teacher, at::Tensor& log_q, const LossOptions& options, const at::Tensor& gradient) {
+  if (teacher.ids.defined()) {
+    if (options.divergence.measure != Measure::kForwardKl)
+      fail("[distillation loss] ", divergence_text(options.divergence), " needs all of the teacher's distribution; a cache holds a part");
+    const at::Tensor D = (teacher.weight * (teacher.log_p - log_q.gather(1, teacher.ids))).sum(-1);
     if (gradient.defined()) {
-      at::exp_out(const_cast<at::Tensor&>(gradient), log_softmax_z);
-      gradient.scatter_add_(1, column, at::full_like(column, -1, z.options()));
-      gradient.mul_(valid.unsqueeze(1));
+      at::exp_out(const_cast<at::Tensor&>(gradient), log_q);
+      gradient.mul_(teacher.weight.sum(-1, true)).scatter_add_(1, teacher.ids, -teacher.weight);
     }
-    return sums;
+    return D;
   }
-  at::Tensor difference = at::log_softmax(T == 1 ? v : v / T, -1);  // log p, below log p - log q
-  at::Tensor p = difference.exp();
-  const at::Tensor log_q = T == 1 ? log_softmax_z : at::log_softmax(z / T, -1);
-  difference.sub_(log_q);
-  sums.kl = ((p * difference).sum(-1) * valid).sum(at::kDouble);
-  sums.total = options.alpha * sums.cross_entropy + ((1 - options.alpha) * T * T) * sums.kl;
-  if (gradient.defined()) {
-    at::exp_out(const_cast<at::Tensor&>(gradient), log_q);
-    gradient.sub_(p);
-    if (options.alpha != 0) {
-      gradient.mul_((1 - options.alpha) * T);
-      gradient.add_(at::exp_out(p, log_softmax_z), options.alpha);
-      gradient.scatter_add_(1, column, at::full_like(column, -options.alpha, z.options()));
-    } else if (T != 1) {
-      gradient.mul_(T);
-    }
-    gradient.mul_(valid.unsqueeze(1));
+  const double T = options.temperature;
+  const at::Tensor v = fit_vocabulary(teacher.logits, log_q.size(1));
+  at::Tensor log_p = at::log_softmax(T == 1 ? v : v / T, -1);
+  if (gradient.defined()) at::exp_out(const_cast<at::Tensor&>(gradient), log_q);
+  const at::Tensor D = divergence_and_slope(options.divergence, log_p, log_q), &S = log_p;
+  if (gradient.defined()) gradient.mul_(S.sum(-1, true).neg_()).add_(S);
+  return D;
+}
+
+// One block of rows.
+LossSums block_loss(const at::Tensor& z, const TeacherRows& teacher, const at::Tensor& y, const LossOptions& options,
+                    const at::Tensor& gradient) {
+  const double T = options.temperature;
+  const at::Tensor valid = y.ne(kIgnoredTarget), column = y.clamp_min(0).unsqueeze(1);
+  const auto sum_valid = [&](const at::Tensor& rows) { return rows.masked_fill(valid.logical_not(), 0).sum(at::kDouble); };
+  const double alpha = teacher.defined() ? options.alpha : 1.0;
+  at::Tensor log_softmax_z = at::log_softmax(z, -1);
+  LossSums sums;
+  sums.cross_entropy = -sum_valid(log_softmax_z.gather(1, column).squeeze(1));
+  sums.divergence = at::zeros_like(sums.cross_entropy);
+  if (teacher.defined()) {
+    at::Tensor log_q = T != 1 ? at::log_softmax(z / T, -1) : alpha != 0 ? log_softmax_z.clone() : log_softmax_z;
+    sums.divergence = sum_valid(measure(teacher, log_q, options, gradient));
+    if (gradient.defined() && (1 - alpha) * T != 1) gradient.mul_((1 - alpha) * T);
+  } else if (gradient.defined()) {
+    gradient.zero_();
   }
+  sums.total = alpha * sums.cross_entropy + ((1 - alpha) * T * T) * sums.divergence;
+  if (!gradient.defined()) return sums;
+  if (alpha != 0) {
+    gradient.add_(log_softmax_z.exp_(), alpha);
+    gradient.scatter_add_(1, column, at::full_like(column, -alpha, z.options()));
+  }
+  gradient.masked_fill_(valid.logical_not().unsqueeze(1), 0);
   return sums;
 }
 
 std::int64_t block_rows(const at::Tensor& z) {
-  return z.is_cpu() ? std::clamp<std::int64_t>(kBlockOnCpu / z.size(1), 16, z.size(0)) : z.size(0);
+  if (!z.is_cpu()) return std::max<std::int64_t>(z.size(0), 1);
+  return std::max<std::int64_t>(kBlockOnCpu / z.size(1), 16);
 }
 
-// What the loss looks at besides the student's logits; a struct, since autograd cannot take an undefined tensor.
-struct Reference {
-  at::Tensor v, y;
-  LossOptions options;
-};
-
-// Loss and its gradient in one go: autograd's own chain of operations would keep five tensors of the logits' size.
-class DistillationLoss : public torch::autograd::Function<DistillationLoss> {
- public:
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& z,
-                                                const Reference& reference) {
-    const auto& [v, y, options] = reference;
-    const at::Tensor gradient = at::empty_like(z);
-    const std::int64_t step = std::max<std::int64_t>(block_rows(z), 1);
-    at::Tensor total = at::zeros({}, z.options().dtype(at::kDouble)), cross_entropy = total.clone(), kl = total.clone();
-    for (std::int64_t row = 0; row < z.size(0); row += step) {
-      const std::int64_t count = std::min(step, z.size(0) - row);
-      const Block sums = block_loss(z.narrow(0, row, count), v.defined() ? v.narrow(0, row, count) : v,
-                                    y.narrow(0, row, count), options, gradient.narrow(0, row, count));
-      total += sums.total;
-      cross_entropy += sums.cross_entropy;
-      kl += sums.kl;
-    }
-    context->save_for_backward({gradient});
-    context->mark_non_differentiable({cross_entropy, kl});
-    return {total, cross_entropy, kl};
-  }
-
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list grads) {
-    const at::Tensor gradient = context->get_saved_variables()[0];
-    return {gradient * grads[0].to(gradient.scalar_type()), {}};
-  }
-};
-
-void check_shapes(const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& targets) {
-  if (student.dim() != 2 || targets.dim() != 1 || targets.size(0) != student.size(0) ||
-      (teacher.defined() && (teacher.dim() != 2 || teacher.size(0) != student.size(0))))
-    fail("[distillation loss] shapes do not fit: student ", student.sizes(), ", teacher ",
-         teacher.defined() ? teacher.sizes() : at::IntArrayRef{}, ", targets ", targets.sizes());
+// Calls visit(first row, number of rows) for each block.
+template <class Visit>
+void for_blocks(const at::Tensor& z, const Visit& visit) {
+  const std::int64_t step = block_rows(z);
+  for (std::int64_t row = 0; row < z.size(0); row += step) visit(row, std::min(step, z.size(0) - row));
 }
 
 }  // namespace
 
-LossSums distillation_loss(const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& targets,
-                           const LossOptions& options) {
-  check_shapes(student, teacher, targets);
-  at::Tensor v;
-  if (teacher.defined()) v = fit_vocabulary(teacher.detach(), student.size(1));
-  const auto sums = DistillationLoss::apply(student, Reference{v, targets, options});
-  return {sums[0], sums[1], sums[2]};
+TeacherRows TeacherRows::narrow(std::int64_t begin, std::int64_t count) const {
+  const auto part = [&](const at::Tensor& rows) { return rows.defined() ? rows.narrow(0, begin, count) : rows; };
+  return {part(logits), part(ids), part(log_p), part(weight)};
 }
 
-AgreementSums agreement(const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& targets) {
+LossSums& LossSums::operator+=(const LossSums& other) {
+  total += other.total;
+  cross_entropy += other.cross_entropy;
+  divergence += other.divergence;
+  return *this;
+}
+
+AgreementSums& AgreementSums::operator+=(const AgreementSums& other) {
+  cross_entropy += other.cross_entropy;
+  kl += other.kl;
+  same_top += other.same_top;
+  return *this;
+}
+
+LossSums zero_sums(const at::TensorOptions& on) {
+  const auto zero = [&] { return at::zeros({}, on.dtype(at::kDouble)); };
+  return {zero(), zero(), zero()};
+}
+
+LossSums distillation_loss(const at::Tensor& student, const TeacherRows& teacher, const at::Tensor& targets,
+                           const LossOptions& options, const at::Tensor& gradient) {
   check_shapes(student, teacher, targets);
   const at::NoGradGuard no_grad;
-  at::Tensor v;
-  if (teacher.defined()) v = fit_vocabulary(teacher, student.size(1));
-  const std::int64_t step = std::max<std::int64_t>(block_rows(student), 1);
-  AgreementSums sums;
-  sums.cross_entropy = at::zeros({}, student.options().dtype(at::kDouble));
-  sums.kl = sums.cross_entropy.clone();
-  sums.same_top = sums.cross_entropy.clone();
-  for (std::int64_t row = 0; row < student.size(0); row += step) {
-    const std::int64_t count = std::min(step, student.size(0) - row);
+  LossSums sums = zero_sums(at::device(student.device()));
+  for_blocks(student, [&](std::int64_t row, std::int64_t count) {
+    sums += block_loss(student.narrow(0, row, count), teacher.narrow(row, count), targets.narrow(0, row, count), options,
+                       gradient.defined() ? gradient.narrow(0, row, count) : gradient);
+  });
+  return sums;
+}
+
+AgreementSums agreement(const at::Tensor& student, const TeacherRows& teacher, const at::Tensor& targets) {
+  check_shapes(student, teacher, targets);
+  const at::NoGradGuard no_grad;
+  const LossSums zero = zero_sums(at::device(student.device()));
+  AgreementSums sums{zero.total, zero.cross_entropy, zero.divergence};
+  for_blocks(student, [&](std::int64_t row, std::int64_t count) {
     const at::Tensor z = student.narrow(0, row, count), y = targets.narrow(0, row, count);
-    const at::Tensor block_v = v.defined() ? v.narrow(0, row, count) : v;
-    const Block block = block_loss(z, block_v, y, {1.0, 0.0}, {});
+    const TeacherRows rows = teacher.narrow(row, count);
+    const LossSums block = block_loss(z, rows, y, {}, {});
     sums.cross_entropy += block.cross_entropy;
-    if (!v.defined()) continue;
-    sums.kl += block.kl;
-    sums.same_top += z.argmax(-1).eq(block_v.argmax(-1)).logical_and(y.ne(kIgnoredTarget)).sum().to(at::kDouble);
-  }
+    if (!teacher.defined()) return;
+    sums.kl += block.divergence;
+    // A cache keeps the likeliest token first.
+    const at::Tensor top = rows.ids.defined() ? rows.ids.select(1, 0) : rows.logits.narrow(1, 0, std::min(rows.logits.size(1), z.size(1))).argmax(-1);
+    sums.same_top += z.argmax(-1).eq(top).logical_and(y.ne(kIgnoredTarget)).sum().to(at::kDouble);
+  });
   return sums;
 }
 

@@ -25,9 +25,8 @@ void check_tokenizer(const LoadedModel& model, const fs::path& path) {
   if (model.tokenizer.kind == TokenizerKind::kNone)
     fail("[distill] ", path.string(), " has no tokenizer (tokenizer.json or tokenizer.model), and no teacher gives one");
   const auto tokens = static_cast<std::int64_t>(model.tokenizer.size());
-  if (tokens > model.decoder->config().vocab_size)
-    fail("[distill] ", path.string(), ": the tokenizer has ", tokens, " tokens, but vocab_size is ",
-         model.decoder->config().vocab_size);
+  if (tokens > model.config.vocab_size)
+    fail("[distill] ", path.string(), ": the tokenizer has ", tokens, " tokens, but vocab_size is ", model.config.vocab_size);
 }
 
 bool is_bare_config(const fs::path& path) {
@@ -37,6 +36,12 @@ bool is_bare_config(const fs::path& path) {
     return extension == ".safetensors" || extension == ".gguf" || extension == ".bin" || extension == ".pt" ||
            extension == ".pth";
   });
+}
+
+// The teacher over the student's vocabulary, where that is a part of its own.
+Checkpoint fitted(const Checkpoint& teacher, const LoadedModel& student) {
+  const auto kept = student.config.vocab_size < teacher.config.vocab_size ? ids_within(student.tokenizer, teacher.tokenizer) : std::nullopt;
+  return kept ? select_tokens(teacher, *kept) : teacher;
 }
 
 }  // namespace
@@ -58,20 +63,24 @@ LoadedModel load_student(const fs::path& path, const Checkpoint* teacher, std::u
     model.tokenizer = checkpoint.tokenizer;
     if (model.tokenizer.kind == TokenizerKind::kNone && teacher != nullptr) model.tokenizer = teacher->tokenizer;
   }
+  model.config = model.decoder->config();
   check_tokenizer(model, path);
   model.identity = checkpoint_hash(to_checkpoint(*model.decoder, model.tokenizer));
   model.parameters = parameter_count(*model.decoder);
   return model;
 }
 
-LoadedModel load_teacher(const Checkpoint& checkpoint, const LoadedModel& student, const at::Device& device) {
-  const auto kept = student.decoder->config().vocab_size < checkpoint.config.vocab_size
-                        ? ids_within(student.tokenizer, checkpoint.tokenizer)
-                        : std::nullopt;
-  const Checkpoint fitted = kept ? select_tokens(checkpoint, *kept) : checkpoint;
-  LoadedModel model{load_decoder(fitted, device), fitted.tokenizer, checkpoint_hash(checkpoint), checkpoint.parameter_count()};
-  for (auto& parameter : model.decoder->parameters()) parameter.set_requires_grad(false);
+LoadedModel describe_teacher(const Checkpoint& checkpoint, const LoadedModel& student) {
+  const Checkpoint seen = fitted(checkpoint, student);
+  LoadedModel model{nullptr, seen.config, seen.tokenizer, checkpoint_hash(checkpoint), checkpoint.parameter_count()};
   check_tokenizer(model, checkpoint.path);
+  return model;
+}
+
+LoadedModel load_teacher(const Checkpoint& checkpoint, const LoadedModel& student, const at::Device& device) {
+  LoadedModel model = describe_teacher(checkpoint, student);
+  model.decoder = load_decoder(fitted(checkpoint, student), device);
+  for (auto& parameter : model.decoder->parameters()) parameter.set_requires_grad(false);
   return model;
 }
 

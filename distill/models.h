@@ -12,6 +12,7 @@ namespace attar {
 
 struct LoadedModel {
   std::shared_ptr<Decoder> decoder;
+  ModelConfig config;
   TokenizerData tokenizer;
   std::string identity;            // equal identities are equal weights, config and tokenizer
   std::uint64_t parameters = 0;
@@ -25,6 +26,9 @@ LoadedModel load_student(const std::filesystem::path& path, const Checkpoint* te
 // In inference mode: no parameter wants a gradient. Where the student's vocabulary is a part of the teacher's, the teacher is
 // loaded with the student's tokens only: it then gives its own distribution, given that the token is one of them.
 LoadedModel load_teacher(const Checkpoint& checkpoint, const LoadedModel& student, const at::Device& device);
+
+// The same without its weights: decoder is empty.
+LoadedModel describe_teacher(const Checkpoint& checkpoint, const LoadedModel& student);
 
 // Throws Error if they do not share a tokenizer, naming the first difference; warns if the student is the larger one.
 void check_pair(const LoadedModel& student, const LoadedModel& teacher);

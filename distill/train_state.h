@@ -14,12 +14,18 @@ struct TrainProgress {
   std::int64_t done = 0, bad = 0;  // steps; bad steps in a row
   nlohmann::json position;         // in the data
   nlohmann::json run;              // what the run was asked to do: an object of plain values
+  nlohmann::json notes;            // what else the run remembers
 };
 
+// average: of the weights, or undefined.
 void write_train_state(const std::filesystem::path& file, const FlatParameters& parameters, const AdamW& optimizer,
-                       const TrainProgress& progress);
-// Fills parameters and optimizer. Throws Error if the state is damaged or `run` asks for something else (names what).
+                       const at::Tensor& average, const TrainProgress& progress);
+// Fills parameters, optimizer and average. Throws Error if the state is damaged or `run` asks for something else (names what).
 TrainProgress read_train_state(const std::filesystem::path& file, FlatParameters& parameters, AdamW& optimizer,
-                               const nlohmann::json& run);
+                               const at::Tensor& average, const nlohmann::json& run);
+
+// One set of weights in the parameters' layout.
+void write_weights(const std::filesystem::path& file, const FlatParameters& parameters, const at::Tensor& flat);
+void read_weights(const std::filesystem::path& file, const FlatParameters& parameters, const at::Tensor& flat);
 
 }  // namespace attar

@@ -13,8 +13,10 @@
 
 #include "distill/adamw.h"
 #include "distill/data.h"
+#include "distill/logit_cache.h"
 #include "distill/losses.h"
 #include "distill/schedule.h"
+#include "distill/vocabulary_loss.h"
 #include "model/decoder.h"
 
 namespace attar {
@@ -29,6 +31,8 @@ struct TrainerOptions {
   Schedule schedule;               // its steps are set by the trainer
   double clip = 1.0;               // largest L2 norm of the whole gradient; 0: any
   std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
+  double ema = 0;                  // decay of an average of the weights that is evaluated and kept in their place; 0: none
+  bool checkpoint_activations = false;  // keep only the inputs of layers and compute them again on the way back
 };
 
 // Throws Error for options that make no sense, whatever the models.
@@ -37,7 +41,7 @@ void check_options(const TrainerOptions& options);
 // Means over the tokens of a step.
 struct StepReport {
   std::int64_t step = 0;           // counted from 1
-  double loss = 0, cross_entropy = 0, kl = 0;  // nats
+  double loss = 0, cross_entropy = 0, divergence = 0;  // nats
   double gradient_norm = 0;        // before clipping
   double rate = 0;                 // learning rate
   bool skipped = false;            // the gradient was not finite: nothing was changed
@@ -50,21 +54,26 @@ struct Evaluation {
 
 class Trainer {
  public:
-  // teacher: nullptr to train on the text alone. data gives chunks of context + 1 tokens. All live longer than this.
-  // Throws Error for options that make no sense or a context that is too long for a model.
-  Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options);
+  // teacher: nullptr to train on the text alone, or on what a cache holds of one. data gives chunks of context + 1 tokens. All live
+  // longer than this. Throws Error for options that make no sense or a context that is too long for a model.
+  Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options, const LogitCache* cache = nullptr);
 
   StepReport step();                 // throws Error after too many bad steps; Interrupted leaves the last step's state
   std::int64_t done() const { return done_; }
   std::int64_t step_tokens() const { return options_.batch * options_.context; }
 
-  // Means over held-out chunks of context + 1 tokens.
+  // Means over held-out chunks of context + 1 tokens; of the averaged weights if there are any.
   Evaluation evaluate(const std::vector<Ids>& chunks);
 
   // The state after the last whole step: weights, moments, place in the data. run: what the run was asked to do; a state is
-  // taken up only by a run that asks for the same.
-  void save(const std::filesystem::path& file, const nlohmann::json& run) const;
-  void resume(const std::filesystem::path& file, const nlohmann::json& run);
+  // taken up only by a run that asks for the same. notes: what its owner wants to remember; resume() returns them.
+  void save(const std::filesystem::path& file, const nlohmann::json& run, const nlohmann::json& notes = {}) const;
+  nlohmann::json resume(const std::filesystem::path& file, const nlohmann::json& run);
+
+  // The weights that evaluate() looks at, alone. load_weights() and finish() put such weights into the student; no step may follow.
+  void save_weights(const std::filesystem::path& file) const;
+  void load_weights(const std::filesystem::path& file);
+  void finish();
 
   // Forward and backward of one batch: adds the gradient of the mean loss to the parameters' gradients. Returns sums over
   // `batch`. total_targets: the number of targets the loss is a mean of.
@@ -72,12 +81,22 @@ class Trainer {
   FlatParameters& parameters() { return parameters_; }
 
  private:
+  struct Batch;
+  Batch make_batch(const std::vector<Ids>& chunks) const;
+  TeacherOfRows teacher_rows(const std::vector<Ids>& chunks, const Batch& batch, double temperature) const;
+  bool has_teacher() const { return teacher_ != nullptr || cache_ != nullptr; }
+  void update_average();
+  Evaluation evaluate_weights(const std::vector<Ids>& chunks);
+  void exchange();  // the weights and their average
+
   Decoder& student_;
   Decoder* teacher_;
+  const LogitCache* cache_;
   ChunkSource& data_;
   TrainerOptions options_;
   FlatParameters parameters_;
   AdamW optimizer_;
+  at::Tensor average_;               // of the parameters' layout, undefined without ema
   nlohmann::json position_;          // in the data, after the last whole step
   std::int64_t done_ = 0, bad_ = 0;
 };

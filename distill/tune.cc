@@ -177,7 +177,7 @@ Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const st
     std::vector<Ids> batch;
     for (std::int64_t i = 0; i < options.batch; ++i) batch.push_back(source->next());
     const LossSums sums = trainer.accumulate(batch, targets);
-    const double kl = sums.kl.item<double>() / static_cast<double>(targets);
+    const double kl = sums.divergence.item<double>() / static_cast<double>(targets);
     if (!std::isfinite(kl)) fail("tune: step ", step + 1, ": the loss is not a finite number; lower --tune-rate");
     if (step < tenth) report.kl_before += kl / static_cast<double>(tenth);
     if (step >= options.steps - tenth) report.kl_after += kl / static_cast<double>(tenth);

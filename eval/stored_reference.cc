@@ -1,109 +1,32 @@
 // The file: 8 bytes "ATTARREF", u32 version, u64 length of the header, the header (JSON), then for each sequence u32 its number of
 // tokens and the tokens (u32), then for each position u16 its length and its bytes:
 //
-//   f32 ln p(target)   f32 T   u8 number of drawn tokens m   u8 number of top tokens less one
-//   top tokens, most probable first: id, and by how much ln p is below the one before (varint; the first: below 0)
-//   drawn tokens: id, and -ln p (varint)
-//
-// An id is u16 for vocabularies up to 65536 entries, else u16 and u8 (the high bits). ln p counts in steps of 1/1024 nat.
+//   f32 ln p(target)   and what sparse_row.cc writes of the distribution
 #include "eval/stored_reference.h"
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <numeric>
 
 #include "base/error.h"
-#include "base/random.h"
 #include "base/text.h"
 #include "convert/json.h"
+#include "eval/sparse_row.h"
 
 namespace attar {
 namespace {
 
 constexpr std::string_view kMagic = "ATTARREF";
 constexpr std::uint32_t kVersion = 1;
-constexpr double kStep = 1.0 / 1024;
-constexpr std::int64_t kNarrow = 65536;
-
-void write_varint(ByteWriter& out, std::uint32_t value) {
-  for (; value >= 0x80; value >>= 7) out.write(static_cast<std::uint8_t>(value | 0x80));
-  out.write(static_cast<std::uint8_t>(value));
-}
-
-std::uint32_t read_varint(ByteReader& in) {
-  std::uint32_t value = 0;
-  for (int shift = 0; shift < 32; shift += 7) {
-    const auto byte = in.read<std::uint8_t>("number");
-    value |= std::uint32_t{byte & 0x7fu} << shift;
-    if (byte < 0x80) return value;
-  }
-  fail(in.what(), ": a number at byte ", in.offset(), " does not end; the file is damaged");
-}
-
-void write_id(ByteWriter& out, std::int64_t id, std::int64_t vocab) {
-  out.write(static_cast<std::uint16_t>(id));
-  if (vocab > kNarrow) out.write(static_cast<std::uint8_t>(id >> 16));
-}
-
-std::size_t read_id(ByteReader& in, std::int64_t vocab) {
-  std::size_t id = in.read<std::uint16_t>("id");
-  if (vocab > kNarrow) id |= std::size_t{in.read<std::uint8_t>("id")} << 16;
-  if (id >= static_cast<std::size_t>(vocab)) fail(in.what(), ": token id ", id, " is outside the vocabulary of ", vocab);
-  return id;
-}
-
-std::uint32_t steps(double log_p) { return static_cast<std::uint32_t>(std::lround(std::min(-log_p, 1e6) / kStep)); }
 
 }  // namespace
 
 Bytes encode_position(std::span<const float> logits, std::int64_t target, std::size_t slot) {
   const RowNorm norm = row_norm(logits);
   if (!norm.finite) fail("eval: the model's logits at scored position ", slot, " are not finite; its weights are damaged");
-  const auto vocab = static_cast<std::int64_t>(logits.size());
-  const auto log_p = [&](std::size_t i) { return std::min(0.0, static_cast<double>(logits[i]) - norm.log_Z); };
-
-  // Equal logits are ordered by id, so that the first is the row's top token.
-  thread_local std::vector<std::uint32_t> order;
-  order.resize(logits.size());
-  std::iota(order.begin(), order.end(), 0u);
-  const auto better = [&](std::uint32_t a, std::uint32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
-  const std::size_t most = std::min(kTop, logits.size());
-  if (most < order.size()) std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(most), order.end(), better);
-  std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(most), better);
-  std::size_t top = 0;
-  double mass = 0;
-  while (top < most && (top == 0 || 1 - mass > kTailMass)) mass += std::exp(log_p(order[top++]));
-  const auto begin = order.begin() + static_cast<std::ptrdiff_t>(top);
-  std::sort(begin, order.end());  // the tail in the order of ids: sums do not depend on how nth_element left it
-  double tail = 0;
-  for (auto i = begin; i != order.end(); ++i) tail += std::exp(log_p(*i));
-
   ByteWriter out;
-  out.write(static_cast<float>(log_p(static_cast<std::size_t>(target))));
-  out.write(static_cast<float>(tail));
-  const std::size_t draws = tail > kTailMass ? kTailSamples : 0;
-  out.write(static_cast<std::uint8_t>(draws));
-  out.write(static_cast<std::uint8_t>(top - 1));
-  std::uint32_t above = 0;
-  for (std::size_t i = 0; i < top; ++i) {
-    const std::uint32_t below = std::max(above, steps(log_p(order[i])));
-    write_id(out, order[i], vocab);
-    write_varint(out, below - above);
-    above = below;
-  }
-  // One draw in each of `draws` equal parts of the tail's mass.
-  Random random(slot);
-  double sum = 0, next = tail * random.uniform() / static_cast<double>(draws);
-  std::size_t drawn = 0;
-  for (auto i = begin; i != order.end() && drawn < draws; ++i) {
-    sum += std::exp(log_p(*i));
-    for (; drawn < draws && (sum > next || i + 1 == order.end()); ++drawn) {
-      write_id(out, *i, vocab);
-      write_varint(out, steps(log_p(*i)));
-      next = tail * (static_cast<double>(drawn) + 1 + random.uniform()) / static_cast<double>(draws);
-    }
-  }
+  out.write(static_cast<float>(std::min(0.0, static_cast<double>(logits[static_cast<std::size_t>(target)]) - norm.log_Z)));
+  write_sparse(out, logits, norm, {}, slot);
   return out.bytes();
 }
 
@@ -113,31 +36,25 @@ PairScore StoredReference::score(std::size_t slot, std::span<const float> logits
   result.model = {norm.finite ? norm.log_Z - logits[static_cast<std::size_t>(target)] : std::nan(""), norm.top};
   ByteReader in(positions_[slot], cat(file_.path().string(), ", position ", slot));
   result.reference.nll = -in.read<float>("ln p");
-  const double tail = in.read<float>("tail");
-  const std::size_t draws = in.read<std::uint8_t>("draws"), top = in.read<std::uint8_t>("top") + std::size_t{1};
+  const SparseRow p = read_sparse(in, model_.vocab_size);
   const auto log_q = [&](std::size_t i) { return static_cast<double>(logits[i]) - norm.log_Z; };
 
+  result.reference.top = static_cast<std::int64_t>(p.top.front().id);
   double kl = 0, accepted = 0, mass = 0, top_q = 0;
-  std::uint32_t below = 0;
-  for (std::size_t i = 0; i < top; ++i) {
-    const std::size_t id = read_id(in, model_.vocab_size);
-    below += read_varint(in);
-    if (i == 0) result.reference.top = static_cast<std::int64_t>(id);
-    const double log_p = -kStep * below, p = std::exp(log_p), q = std::exp(log_q(id));
-    kl += p * (log_p - log_q(id));
-    accepted += std::min(p, q);
-    mass += p, top_q += q;
+  for (const auto& [id, log_p] : p.top) {
+    kl += std::exp(log_p) * (log_p - log_q(id));
+    accepted += std::min(std::exp(log_p), std::exp(log_q(id)));
+    mass += std::exp(log_p), top_q += std::exp(log_q(id));
   }
   double drawn_kl = 0, drawn_accepted = 0;
-  for (std::size_t i = 0; i < draws; ++i) {
-    const std::size_t id = read_id(in, model_.vocab_size);
-    const double log_p = -kStep * read_varint(in);
+  for (const auto& [id, log_p] : p.drawn) {
     drawn_kl += log_p - log_q(id);
     drawn_accepted += std::min(1.0, std::exp(log_q(id) - log_p));
   }
-  if (draws > 0) {
-    kl += tail * drawn_kl / static_cast<double>(draws);
-    accepted += tail * drawn_accepted / static_cast<double>(draws);
+  const double tail = p.tail;
+  if (!p.drawn.empty()) {
+    kl += tail * drawn_kl / static_cast<double>(p.drawn.size());
+    accepted += tail * drawn_accepted / static_cast<double>(p.drawn.size());
   } else if (tail > 0) {  // too little to matter: as if it were one token
     const double rest = std::max(1 - top_q, 1e-30);
     kl += tail * std::log(tail / rest);

@@ -1,12 +1,6 @@
 // A reference model's predictions in a file: what a divergence needs of them, hundreds of times smaller than the logits.
 //
-// Of each scored position it holds ln p(target), the most probable tokens until what is left, the tail, has less than kTailMass
-// (at most kTop of them), the tail's mass T, and if that is not small kTailSamples tokens drawn from the tail in proportion to p.
-// With the model's q over the whole vocabulary
-//
-//   KL = sum_top p ln(p / q) + T * mean over the drawn tokens of ln(p / q)
-//
-// whose expectation is the exact divergence: cutting the tail off would make every divergence too small. The layout stands in
+// Of each scored position it holds ln p(target) and the distribution as sparse_row.h writes it. The layout stands in
 // stored_reference.cc.
 #pragma once
 
@@ -21,9 +15,6 @@
 #include "eval/scores.h"
 
 namespace attar {
-
-inline constexpr std::size_t kTop = 256, kTailSamples = 16;
-inline constexpr double kTailMass = 1e-4;
 
 // One position, encoded. Throws Error for logits that are not finite. slot: its number, which seeds the draw.
 Bytes encode_position(std::span<const float> logits, std::int64_t target, std::size_t slot);

@@ -1,10 +1,12 @@
 // attar distill as a user meets it.
 
+#include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/files.h"
+#include "base/random.h"
 #include "convert/checkpoint.h"
 #include "tests/cli/interrupt.h"
 #include "tests/cli/tiny_model.h"
@@ -116,6 +118,99 @@ TEST_F(DistillCommand, InterruptAloneKeepsTheState) {
 
 INSTANTIATE_TEST_SUITE_P(Signals, InterruptedDistill, ::testing::Values(SIGINT, SIGKILL));
 
+// Killed again and again, wherever it is: in a step, while it evaluates, while it saves.
+TEST_F(DistillCommand, FiveKillsLeaveTheSameBytes) {
+  test::write_tiny_folder(folder_ / "teacher", 3);
+  const std::string common = "--teacher " + path("teacher") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
+                             " --steps 300 --log-every 1 --eval-every 7 --eval-chunks 4 --checkpoint-every 3 --ema 0.9 --loss jsd "
+                             "--schedule linear --patience 100 --resume -o ";
+  ASSERT_EQ(run_attar(with(common + path("whole"))).code, 0);
+  Random random(5);
+  int killed = 0;
+  for (std::uintmax_t bytes = 0; killed < 5; ++killed) {
+    bytes += 2000 + random.below(6000);
+    ASSERT_NE(test::interrupt(with(common + path("cut")), folder_ / "cut.training/train.jsonl", bytes, SIGKILL), 0) << "over before kill " << killed;
+  }
+  const auto resumed = run_attar(with(common + path("cut")));
+  ASSERT_EQ(resumed.code, 0) << resumed.output;
+  for (const char* file : {"model.safetensors", "last/model.safetensors"})
+    EXPECT_EQ(read_text_file(folder_ / "cut" / file), read_text_file(folder_ / "whole" / file)) << file;
+}
+
+// A limit on the size of files makes writing fail as a full disk does.
+TEST_F(DistillCommand, AFullDiskKeepsTheCheckpointBefore) {
+  const std::string common = "--student " + path("fresh") + " --steps 60 --log-every 0 --checkpoint-every 10 -o ";
+  ASSERT_EQ(run_attar(with(common + path("whole"))).code, 0);
+  // The first checkpoint is written, then the run is killed.
+  ASSERT_NE(test::interrupt(with(common + path("cut")), folder_ / "cut.training/state.safetensors", 1, SIGKILL), 0);
+  const std::string before = read_text_file(folder_ / "cut.training/state.safetensors");
+  const char* program = std::getenv("ATTAR_PROGRAM");
+  const std::string limited = "trap \"\" XFSZ; ulimit -f 64; exec " + std::string(program != nullptr ? program : "./attar") + " " + with(common + path("cut") + " --resume");
+  const int status = std::system(("bash -c '" + limited + "' >" + path("log") + " 2>&1").c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 2) << read_text_file(folder_ / "log");
+  EXPECT_EQ(read_text_file(folder_ / "cut.training/state.safetensors"), before);
+  ASSERT_EQ(run_attar(with(common + path("cut") + " --resume")).code, 0);
+  EXPECT_EQ(read_text_file(folder_ / "cut/model.safetensors"), read_text_file(folder_ / "whole/model.safetensors"));
+}
+
+// Text that contradicts the held-out text makes the student worse at it from some step on.
+TEST_F(DistillCommand, PatienceEndsTheRunAndKeepsTheBestWeights) {
+  write_text_file(folder_ / "other.txt", std::string(20000, 'x') + "\n");
+  const auto run = run_attar("distill --data " + path("other.txt") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
+                             " --batch 4 --context 32 --threads 1 --steps 500 --lr 1e-2 --eval-every 5 --eval-chunks 4 --patience 3 -o " +
+                             path("out") + " --json " + path("r.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto result = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+  const auto best = result["best"]["step"].get<int>();
+  EXPECT_LT(result["steps"].get<int>(), 500);
+  EXPECT_EQ(result["steps"].get<int>(), best + 15);
+  double least = 1e9;
+  for (const auto& line : lines_of(folder_ / "out/train.jsonl"))
+    if (line["kind"] == "eval") least = std::min(least, line["cross_entropy"].get<double>());
+  EXPECT_EQ(result["best"]["cross_entropy"].get<double>(), least);
+  EXPECT_NE(read_text_file(folder_ / "out/model.safetensors"), read_text_file(folder_ / "out/last/model.safetensors"));
+  EXPECT_NE(run.output.find("stopping after step"), std::string::npos) << run.output;
+}
+
+TEST_F(DistillCommand, CheckpointedActivationsGiveTheSameBytes) {
+  const std::string common = "--student " + path("fresh") + " --steps 5 -o ";
+  ASSERT_EQ(run_attar(with(common + path("a"))).code, 0);
+  ASSERT_EQ(run_attar(with(common + path("b") + " --checkpoint-activations")).code, 0);
+  EXPECT_EQ(read_text_file(folder_ / "a/model.safetensors"), read_text_file(folder_ / "b/model.safetensors"));
+}
+
+TEST_F(DistillCommand, CacheIsFilledOnceThenReadAndGuarded) {
+  test::write_tiny_folder(folder_ / "teacher", 3);
+  const std::string common = "--teacher " + path("teacher") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
+                             " --eval-chunks 4 --steps 20 --lr 1e-2 --cache " + path("cache") + " -o ";
+  const auto first = run_attar(with(common + path("a") + " --json " + path("a.json")));
+  ASSERT_EQ(first.code, 0) << first.output;
+  const auto result = nlohmann::json::parse(read_text_file(folder_ / "a.json"));
+  EXPECT_GT(result["cache"]["tokens"].get<int>(), 20 * 32);
+  const auto shards = [&] {
+    std::vector<fs::path> files(fs::directory_iterator(folder_ / "cache"), fs::directory_iterator{});
+    return files;
+  };
+  ASSERT_EQ(shards().size(), 1u);
+  ASSERT_EQ(run_attar(with(common + path("b"))).code, 0);
+  EXPECT_EQ(shards().size(), 1u);  // nothing was missing
+  EXPECT_EQ(read_text_file(folder_ / "a/model.safetensors"), read_text_file(folder_ / "b/model.safetensors"));
+  ASSERT_EQ(run_attar(with(common + path("c") + " --temperature 2")).code, 0);
+  EXPECT_EQ(shards().size(), 2u);  // another distribution, in the same folder
+
+  const auto skewed = run_attar(with(common + path("d") + " --loss tvd"));
+  EXPECT_EQ(skewed.code, 2);
+  EXPECT_NE(skewed.output.find("only forward_kl"), std::string::npos) << skewed.output;
+  // One bit of one weight.
+  std::string weights = read_text_file(folder_ / "teacher/model.safetensors");
+  weights[weights.size() - 4] ^= 1;
+  write_text_file(folder_ / "teacher/model.safetensors", weights);
+  const auto other = run_attar(with(common + path("e")));
+  EXPECT_EQ(other.code, 2);
+  EXPECT_NE(other.output.find("another teacher"), std::string::npos) << other.output;
+  EXPECT_FALSE(exists("e"));
+}
+
 struct BadCase {
   const char* name;
   std::string arguments;  // @NAME is a path in the test's folder
@@ -167,6 +262,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"Unwritable", "--student @fresh --data @train.txt -o /proc/out --context 32", "/proc/out"},
         BadCase{"NotAModelFolder", "--student @fresh --data @train.txt -o @precious --context 32", "something else"},
         BadCase{"Warmup", kGood + "--warmup 2", "warm-up"},
+        BadCase{"Loss", kGood + "--loss reverse_lk", "did you mean 'reverse_kl'"},
+        BadCase{"LossParameter", kGood + "--loss jsd:1.5", "between 0 and 1"},
+        BadCase{"Schedule", kGood + "--schedule step", "cosine, linear and constant"},
+        BadCase{"Ema", kGood + "--ema 1", "ema"},
+        BadCase{"PatienceAlone", kGood + "--patience 3", "--heldout"},
+        BadCase{"CacheAlone", kGood + "--cache @cache", "--teacher"},
         BadCase{"Alpha", kGood + "--alpha 2", "alpha"},
         BadCase{"Dtype", kGood + "--dtype q4_0", "f32, f16, bf16"},
         BadCase{"Device", kGood + "--device tpu", "tpu"}),

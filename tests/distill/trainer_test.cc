@@ -123,6 +123,38 @@ TEST(Trainer, ResumesExactly) {
   EXPECT_TRUE(at::equal(whole, pieces));
 }
 
+// The average lags behind the weights, is what an evaluation sees, and is resumed like everything else.
+TEST(Trainer, AveragesWeights) {
+  const test::TempFolder folder;
+  const auto heldout = test::tiny_chunks(5, kContext + 1, 99);
+  TrainerOptions options = tiny_options(20);
+  options.ema = 0.5;
+  const auto student = test::tiny_decoder(2), again = test::tiny_decoder(3);
+  const auto data = tiny_data(), more = tiny_data();
+  Trainer trainer(*student, nullptr, *data, options);
+  at::Tensor average = weights(trainer);
+  for (int i = 1; i <= 12; ++i) {
+    trainer.step();
+    const double decay = std::min(0.5, (1.0 + i) / (10.0 + i));
+    average = decay * average + (1 - decay) * weights(trainer);
+  }
+  const at::Tensor now = weights(trainer);
+  const double by_average = trainer.evaluate(heldout).cross_entropy;
+  EXPECT_TRUE(at::equal(now, weights(trainer)));  // evaluation has put everything back
+  trainer.save(folder / "state.safetensors", {});
+  trainer.save_weights(folder / "average.safetensors");
+  Trainer resumed(*again, nullptr, *more, options);
+  resumed.resume(folder / "state.safetensors", {});
+  trainer.step(), resumed.step();
+  EXPECT_TRUE(at::equal(weights(trainer), weights(resumed)));
+  trainer.load_weights(folder / "average.safetensors");
+  EXPECT_LT((weights(trainer) - average).abs().max().item<float>(), 1e-6f);
+  const auto plain = test::tiny_decoder(4);
+  Trainer without(*plain, nullptr, *data, tiny_options(20));
+  without.load_weights(folder / "average.safetensors");
+  EXPECT_EQ(without.evaluate(heldout).cross_entropy, by_average);
+}
+
 TEST(Trainer, RefusesAStateOfAnotherRun) {
   const test::TempFolder folder;
   const auto student = test::tiny_decoder(2);
@@ -180,6 +212,7 @@ TEST(Trainer, RefusesOptionsThatMakeNoSense) {
   refused([](TrainerOptions& o) { o.schedule.peak = std::numeric_limits<double>::quiet_NaN(); });
   refused([](TrainerOptions& o) { o.schedule.warmup = 10; });
   refused([](TrainerOptions& o) { o.clip = -1; });
+  refused([](TrainerOptions& o) { o.ema = 1; });
   refused([](TrainerOptions& o) { o.context = 65; });  // the model sees 64
 }
 
