@@ -1,4 +1,6 @@
 // Golden vectors for a runtime's own tests, and someone's kernels against them.
+#include "cli/golden.h"
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
@@ -8,7 +10,6 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "cli/command.h"
-#include "cli/golden.h"
 #include "cli/ids.h"
 #include "convert/json.h"
 
@@ -104,13 +105,16 @@ int make(const GoldenOptions& options) {
   add("layers", golden_layers(checkpoint, ids));
   write_text_file(out.folder() / "config.json", config_json(checkpoint.config).dump(2) + "\n");
   write_text_file(out.folder() / "README.md", kReadme);
-  for (const char* file : {"kernels.safetensors", "attention.safetensors", "layers.safetensors", "config.json", "README.md"})
+  for (const char* file :
+       {"kernels.safetensors", "attention.safetensors", "layers.safetensors", "config.json", "README.md"})
     index["files"][file] = hash_of(out.folder() / file);
   write_text_file(out.folder() / kIndex, index.dump(1) + "\n");
   write_text_file(out.folder() / kIndexHash, cat(hash_of(out.folder() / kIndex), "  ", kIndex, "\n"));
   out.commit();
-  note(cat("golden vectors of ", index["kernels"]["cases"].size(), " cases and ", ids.size(), " tokens written to ", options.output));
-  write_result(options.common, "golden", {{"output", options.output}, {"files", index["files"]}, {"cases", index["kernels"]["cases"].size()}});
+  note(cat("golden vectors of ", index["kernels"]["cases"].size(), " cases and ", ids.size(), " tokens written to ",
+           options.output));
+  write_result(options.common, "golden",
+               {{"output", options.output}, {"files", index["files"]}, {"cases", index["kernels"]["cases"].size()}});
   return kDone;
 }
 
@@ -118,33 +122,38 @@ int make(const GoldenOptions& options) {
 nlohmann::json read_index(const fs::path& folder) {
   const auto expect = [&](const std::string& name, const std::string& wanted, const char* where) {
     if (const std::string found = hash_of(folder / name); found != wanted)
-      fail("golden: ", (folder / name).string(), " has the hash ", found, ", ", where, " says ", wanted, "; the folder has been altered, make it anew");
+      fail("golden: ", (folder / name).string(), " has the hash ", found, ", ", where, " says ", wanted,
+           "; the folder has been altered, make it anew");
   };
   const std::string line = read_text_file(folder / kIndexHash), end = cat("  ", kIndex, "\n");
   if (line.size() != 32 + end.size() || line.substr(32) != end)
-    fail("golden: ", (folder / kIndexHash).string(), " is not a hash and '", kIndex, "'; the folder has been altered, make it anew");
+    fail("golden: ", (folder / kIndexHash).string(), " is not a hash and '", kIndex,
+         "'; the folder has been altered, make it anew");
   expect(kIndex, line.substr(0, 32), kIndexHash);
   nlohmann::json index = parse_json(read_text_file(folder / kIndex), (folder / kIndex).string());
   if (index.value("schema", "") != kSchema)
-    fail("golden: ", (folder / kIndex).string(), " has the schema '", index.value("schema", ""), "', expected '", kSchema, "'; make the folder anew");
+    fail("golden: ", (folder / kIndex).string(), " has the schema '", index.value("schema", ""), "', expected '",
+         kSchema, "'; make the folder anew");
   for (const auto& [name, hash] : index.at("files").items()) expect(name, hash, kIndex);
   return index;
 }
 
 std::string describe(const Difference& d) {
-  const std::string what = cat(d.function, d.type.empty() ? "" : ", type " + d.type, d.activations.empty() ? "" : ", activations " + d.activations,
-                               ": tensor ", d.tensor);
+  const std::string what = cat(d.function, d.type.empty() ? "" : ", type " + d.type,
+                               d.activations.empty() ? "" : ", activations " + d.activations, ": tensor ", d.tensor);
   if (!d.error.empty()) return cat(what, ": ", d.error);
   return cat(what, ", row ", d.row, ", column ", d.column, ": expected ", exact(d.expected), ", got ", exact(d.got),
              d.tolerance > 0 ? cat(" (tolerance ", exact(d.tolerance), ")") : "");
 }
 
 nlohmann::json to_json(const Difference& d) {
-  nlohmann::json json = {{"function", d.function}, {"tensor", d.tensor}, {"type", d.type}, {"activations", d.activations}};
+  nlohmann::json json = {
+      {"function", d.function}, {"tensor", d.tensor}, {"type", d.type}, {"activations", d.activations}};
   if (!d.error.empty()) {
     json["error"] = d.error;
   } else {
-    json.update({{"row", d.row}, {"column", d.column}, {"expected", d.expected}, {"got", d.got}, {"tolerance", d.tolerance}});
+    json.update(
+        {{"row", d.row}, {"column", d.column}, {"expected", d.expected}, {"got", d.got}, {"tolerance", d.tolerance}});
   }
   return json;
 }
@@ -154,8 +163,10 @@ int check(const GoldenOptions& options) {
   const nlohmann::json index = read_index(folder);
   const KernelFunctions kernels = options.library.empty() ? own_kernels() : load_kernels(options.library);
   const std::string who = options.library.empty() ? "attar's own kernels" : options.library;
-  const KernelCheck result = check_kernels(kernels, read_safetensors(folder / "kernels.safetensors"), index.at("kernels"));
-  if (result.values == 0 && result.differences.empty()) fail("golden: ", who, " knows none of the types; nothing was checked");
+  const KernelCheck result =
+      check_kernels(kernels, read_safetensors(folder / "kernels.safetensors"), index.at("kernels"));
+  if (result.values == 0 && result.differences.empty())
+    fail("golden: ", who, " knows none of the types; nothing was checked");
   std::string lacking;
   for (const std::string& name : result.not_checked) lacking += (lacking.empty() ? "" : ", ") + name;
   if (!lacking.empty()) {
@@ -167,16 +178,22 @@ int check(const GoldenOptions& options) {
   if (result.differences.empty()) {
     std::cout << who << ": " << result.values << " values as they should be\n";
   } else {
-    std::cout << who << ": " << result.differences.size() << " functions and tensors differ; the first is\n" << describe(result.differences[0]) << "\n";
+    std::cout << who << ": " << result.differences.size() << " functions and tensors differ; the first is\n"
+              << describe(result.differences[0]) << "\n";
     for (std::size_t i = 1; i < result.differences.size(); ++i) detail(describe(result.differences[i]));
   }
-  write_result(options.common, "golden", {{"folder", options.check}, {"library", options.library}, {"values", result.values},
-                                          {"differences", std::move(differences)}, {"not_checked", result.not_checked}});
+  write_result(options.common, "golden",
+               {{"folder", options.check},
+                {"library", options.library},
+                {"values", result.values},
+                {"differences", std::move(differences)},
+                {"not_checked", result.not_checked}});
   return result.differences.empty() ? kDone : kGateFailed;
 }
 
 int run_golden(const GoldenOptions& options) {
-  if (options.model.empty() == options.check.empty()) fail("golden: give either MODEL and -o to make a folder, or --check FOLDER");
+  if (options.model.empty() == options.check.empty())
+    fail("golden: give either MODEL and -o to make a folder, or --check FOLDER");
   if (!options.check.empty()) {
     if (!options.output.empty() || !options.ids.empty()) fail("golden: -o and --ids go with MODEL, not with --check");
     return check(options);
@@ -190,13 +207,15 @@ int run_golden(const GoldenOptions& options) {
 
 void add_golden(CLI::App& app) {
   auto options = std::make_shared<GoldenOptions>();
-  CLI::App* sub = add_command(app, "golden", "Golden vectors for a runtime's own tests; other kernels against them", options->common,
-                              [options] { return run_golden(*options); });
+  CLI::App* sub = add_command(app, "golden", "Golden vectors for a runtime's own tests; other kernels against them",
+                              options->common, [options] { return run_golden(*options); });
   sub->add_option("MODEL", options->model, "Folder or .gguf");
   sub->add_option("-o,--output", options->output, "Folder to write");
-  sub->add_option("--ids", options->ids, "safetensors file with input_ids (1, time) int64; else 16 tokens drawn from the seed");
+  sub->add_option("--ids", options->ids,
+                  "safetensors file with input_ids (1, time) int64; else 16 tokens drawn from the seed");
   sub->add_option("--check", options->check, "Folder that this command wrote: check it, and kernels against it");
-  sub->add_option("--with", options->library, "Shared library with functions of attar_kernels.h; else Attar's own are checked");
+  sub->add_option("--with", options->library,
+                  "Shared library with functions of attar_kernels.h; else Attar's own are checked");
 }
 
 }  // namespace attar::cli

@@ -1,5 +1,5 @@
-// Golden vectors: what a runtime's own tests compare with. A folder of safetensors files and an index (golden.json), which
-// docs/kernels.md describes.
+// Golden vectors: what a runtime's own tests compare with. A folder of safetensors files and an index (golden.json),
+// which docs/kernels.md describes.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -52,9 +52,9 @@ struct Difference {
   std::string error;  // instead of the numbers: what the function answered
 };
 struct KernelCheck {
-  std::uint64_t values = 0;               // compared
-  std::vector<Difference> differences;    // the first of each function and tensor
-  std::vector<std::string> not_checked;   // types and functions that the library lacks
+  std::uint64_t values = 0;              // compared
+  std::vector<Difference> differences;   // the first of each function and tensor
+  std::vector<std::string> not_checked;  // types and functions that the library lacks
 };
 KernelCheck check_kernels(const KernelFunctions& kernels, const SafetensorsFile& file, const nlohmann::json& index);
 

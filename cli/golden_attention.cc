@@ -22,11 +22,14 @@ Tensor i64_tensor(std::string name, const std::vector<std::int64_t>& values) {
   return make_tensor(std::move(name), std::move(data));
 }
 
-// The pair (j, j + n/2) of the first n dimensions turns by position * theta[j], the product rounded to float as in transformers.
-void add_rope(const std::string& name, const Rope& rope, const ModelConfig& config, std::int64_t tokens, Random& random, GoldenPart& part) {
+// The pair (j, j + n/2) of the first n dimensions turns by position * theta[j], the product rounded to float as in
+// transformers.
+void add_rope(const std::string& name, const Rope& rope, const ModelConfig& config, std::int64_t tokens, Random& random,
+              GoldenPart& part) {
   std::vector<std::int64_t> positions;
   for (std::int64_t p = 0; p < tokens; ++p) positions.push_back(p);
-  if (!depends_on_length(rope) && config.max_positions > tokens) positions.insert(positions.end(), {config.max_positions / 2, config.max_positions - 1});
+  if (!depends_on_length(rope) && config.max_positions > tokens)
+    positions.insert(positions.end(), {config.max_positions / 2, config.max_positions - 1});
   const RopeFrequencies frequencies = rope_frequencies(rope, config.head_dim, config.max_positions, tokens);
   const std::size_t half = frequencies.theta.size(), width = static_cast<std::size_t>(config.head_dim);
   const std::vector<float> input = draw(positions.size() * width, random);
@@ -49,7 +52,10 @@ void add_rope(const std::string& name, const Rope& rope, const ModelConfig& conf
   part.tensors.push_back(make_tensor(name + ".sin", {rows, pairs}, std::move(sine)));
   part.tensors.push_back(make_tensor(name + ".input", {rows, config.head_dim}, input));
   part.tensors.push_back(make_tensor(name + ".output", {rows, config.head_dim}, std::move(output)));
-  part.index[name] = {{"rotated_dims", 2 * half}, {"sequence_length", tokens}, {"attention_factor", frequencies.attention_factor}, {"tolerance", 2e-6}};
+  part.index[name] = {{"rotated_dims", 2 * half},
+                      {"sequence_length", tokens},
+                      {"attention_factor", frequencies.attention_factor},
+                      {"tolerance", 2e-6}};
 }
 
 struct Heads {
@@ -58,9 +64,11 @@ struct Heads {
 };
 
 // weights: softmax of the scores that token t gives tokens [first, t]; 0 elsewhere.
-void add_attention(const std::string& name, const Heads& x, const ModelConfig& c, std::int64_t window, GoldenPart& part) {
+void add_attention(const std::string& name, const Heads& x, const ModelConfig& c, std::int64_t window,
+                   GoldenPart& part) {
   const std::int64_t T = x.tokens, D = c.head_dim;
-  std::vector<float> weights(static_cast<std::size_t>(c.heads * T * T)), output(static_cast<std::size_t>(T * c.heads * D));
+  std::vector<float> weights(static_cast<std::size_t>(c.heads * T * T)),
+      output(static_cast<std::size_t>(T * c.heads * D));
   for (std::int64_t h = 0; h < c.heads; ++h) {
     const std::int64_t from = h / (c.heads / c.kv_heads);
     for (std::int64_t t = 0; t < T; ++t) {
@@ -69,9 +77,11 @@ void add_attention(const std::string& name, const Heads& x, const ModelConfig& c
       for (std::int64_t u = first; u <= t; ++u) {
         double sum = 0;
         for (std::int64_t d = 0; d < D; ++d)
-          sum += static_cast<double>(x.q[static_cast<std::size_t>((h * T + t) * D + d)]) * x.k[static_cast<std::size_t>((from * T + u) * D + d)];
+          sum += static_cast<double>(x.q[static_cast<std::size_t>((h * T + t) * D + d)]) *
+                 x.k[static_cast<std::size_t>((from * T + u) * D + d)];
         sum *= c.attention_scale;
-        score[static_cast<std::size_t>(u - first)] = c.attention_softcap > 0 ? c.attention_softcap * std::tanh(sum / c.attention_softcap) : sum;
+        score[static_cast<std::size_t>(u - first)] =
+            c.attention_softcap > 0 ? c.attention_softcap * std::tanh(sum / c.attention_softcap) : sum;
       }
       const double most = *std::max_element(score.begin(), score.end());
       double total = 0;
@@ -79,16 +89,19 @@ void add_attention(const std::string& name, const Heads& x, const ModelConfig& c
       for (std::int64_t d = 0; d < D; ++d) {
         double sum = 0;
         for (std::int64_t u = first; u <= t; ++u)
-          sum += score[static_cast<std::size_t>(u - first)] / total * x.v[static_cast<std::size_t>((from * T + u) * D + d)];
+          sum += score[static_cast<std::size_t>(u - first)] / total *
+                 x.v[static_cast<std::size_t>((from * T + u) * D + d)];
         output[static_cast<std::size_t>((t * c.heads + h) * D + d)] = static_cast<float>(sum);
       }
       for (std::int64_t u = first; u <= t; ++u)
-        weights[static_cast<std::size_t>((h * T + t) * T + u)] = static_cast<float>(score[static_cast<std::size_t>(u - first)] / total);
+        weights[static_cast<std::size_t>((h * T + t) * T + u)] =
+            static_cast<float>(score[static_cast<std::size_t>(u - first)] / total);
     }
   }
   part.tensors.push_back(make_tensor(name + ".weights", {c.heads, T, T}, std::move(weights)));
   part.tensors.push_back(make_tensor(name + ".output", {T, c.heads, D}, std::move(output)));
-  part.index[name] = {{"scale", c.attention_scale}, {"softcap", c.attention_softcap}, {"window", window}, {"tolerance", 1e-5}};
+  part.index[name] = {
+      {"scale", c.attention_scale}, {"softcap", c.attention_softcap}, {"window", window}, {"tolerance", 1e-5}};
 }
 
 }  // namespace
@@ -99,7 +112,9 @@ GoldenPart golden_attention(const ModelConfig& config, std::int64_t tokens, std:
   const bool slides = config.sliding_window > 0;
   add_rope("rope", config.rope, config, tokens, random, part);
   if (slides) add_rope("rope.sliding", config.local_rope, config, tokens, random, part);
-  const auto of = [&](std::int64_t heads) { return draw(static_cast<std::size_t>(heads * tokens * config.head_dim), random); };
+  const auto of = [&](std::int64_t heads) {
+    return draw(static_cast<std::size_t>(heads * tokens * config.head_dim), random);
+  };
   const Heads x{tokens, of(config.heads), of(config.kv_heads), of(config.kv_heads)};
   part.tensors.push_back(make_tensor("attention.q", {config.heads, tokens, config.head_dim}, x.q));
   part.tensors.push_back(make_tensor("attention.k", {config.kv_heads, tokens, config.head_dim}, x.k));

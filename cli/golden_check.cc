@@ -22,11 +22,13 @@ class Golden {
   // columns: -1 for any number.
   QuantizedTensor read(const std::string& name, Type type, std::int64_t rows, std::int64_t columns) const {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end()) fail("golden: kernels.safetensors lacks the tensor ", name, " that golden.json asks for");
+    if (found == tensors_.end())
+      fail("golden: kernels.safetensors lacks the tensor ", name, " that golden.json asks for");
     const Tensor& tensor = *found->second;
-    if (tensor.type != type || tensor.shape.size() != 2 || tensor.shape[0] != rows || (columns >= 0 && tensor.shape[1] != columns))
-      fail("golden: ", name, " is ", info(tensor.type).name, " ", shape_text(tensor.shape), ", expected ", info(type).name, " (", rows, ", ",
-           columns < 0 ? "any" : cat(columns), ")");
+    if (tensor.type != type || tensor.shape.size() != 2 || tensor.shape[0] != rows ||
+        (columns >= 0 && tensor.shape[1] != columns))
+      fail("golden: ", name, " is ", info(tensor.type).name, " ", shape_text(tensor.shape), ", expected ",
+           info(type).name, " (", rows, ", ", columns < 0 ? "any" : cat(columns), ")");
     return read_packed(tensor);
   }
   std::vector<float> floats(const std::string& name, std::int64_t rows, std::int64_t columns) const {
@@ -55,7 +57,7 @@ class Checker {
   }
 
   void check(const nlohmann::json& entry) {
-    Case c{entry.at("name"), entry.at("type"), kernels_.type_by_name(entry.at("type").get<std::string>().c_str()),
+    Case c{entry.at("name"), entry.at("type"),    kernels_.type_by_name(entry.at("type").get<std::string>().c_str()),
            entry.at("rows"), entry.at("columns"), {}};
     if (c.type < 0) {
       if (std::find(result_.not_checked.begin(), result_.not_checked.end(), c.type_name) == result_.not_checked.end())
@@ -69,7 +71,8 @@ class Checker {
     const std::vector<float> X = golden_.floats(activations, tokens, c.columns);
     for (const std::string kind : entry.at("activations")) {
       const auto found = std::find(std::begin(kActivationNames), std::end(kActivationNames), kind);
-      if (found == std::end(kActivationNames)) fail("golden: golden.json names activations '", kind, "' that do not exist");
+      if (found == std::end(kActivationNames))
+        fail("golden: golden.json names activations '", kind, "' that do not exist");
       check_products(c, static_cast<attar_activations>(found - std::begin(kActivationNames)), X, tokens);
     }
   }
@@ -91,14 +94,15 @@ class Checker {
     if (status == ATTAR_OK) return true;
     Difference difference = about;
     const std::string said = kernels_.last_error != nullptr ? kernels_.last_error() : "";
-    difference.error = cat("answered ", static_cast<int>(status), " (", attar_kernels_strerror(status), said.empty() ? "" : ": ", said, ")");
+    difference.error = cat("answered ", static_cast<int>(status), " (", attar_kernels_strerror(status),
+                           said.empty() ? "" : ": ", said, ")");
     result_.differences.push_back(difference);
     return false;
   }
 
   // got, expected: (rows, columns) of the tensor. Only the first difference is kept. tolerance: per value; empty: none.
-  void compare(Difference about, const std::vector<float>& got, const std::vector<float>& expected, const std::vector<float>& tolerance,
-               std::int64_t columns) {
+  void compare(Difference about, const std::vector<float>& got, const std::vector<float>& expected,
+               const std::vector<float>& tolerance, std::int64_t columns) {
     result_.values += expected.size();
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const double allowed = tolerance.empty() ? 0 : tolerance[i];
@@ -115,21 +119,27 @@ class Checker {
     const auto columns = static_cast<std::size_t>(c.columns);
     std::vector<float> got(static_cast<std::size_t>(c.rows) * columns, std::numeric_limits<float>::quiet_NaN());
     for (std::int64_t r = 0; r < c.rows; ++r)
-      if (!answered(kernels_.decode_row(c.type, c.row(r), c.stride(), got.data() + static_cast<std::size_t>(r) * columns, columns), about)) return;
+      if (!answered(kernels_.decode_row(c.type, c.row(r), c.stride(),
+                                        got.data() + static_cast<std::size_t>(r) * columns, columns),
+                    about))
+        return;
     compare(about, got, golden_.floats(about.tensor, c.rows, c.columns), {}, c.columns);
   }
 
   // Each vector's bytes must be those of the golden file, which has no value near a tie.
-  void check_rounding(attar_activations kind, const std::string& name, const std::vector<float>& X, const QuantizedTensor& expected,
-                      std::int64_t columns) {
-    if (kernels_.encode_activations == nullptr || std::find(rounded_.begin(), rounded_.end(), name) != rounded_.end()) return;
+  void check_rounding(attar_activations kind, const std::string& name, const std::vector<float>& X,
+                      const QuantizedTensor& expected, std::int64_t columns) {
+    if (kernels_.encode_activations == nullptr || std::find(rounded_.begin(), rounded_.end(), name) != rounded_.end())
+      return;
     rounded_.push_back(name);
     const Difference about{"attar_encode_activations", name, "", kActivationNames[kind], 0, 0, 0, 0, 0, ""};
     const auto width = static_cast<std::size_t>(expected.columns());
     Bytes got(expected.bytes.size());
     for (std::int64_t t = 0; t < expected.rows(); ++t)
       if (!answered(kernels_.encode_activations(kind, X.data() + t * columns, static_cast<std::size_t>(columns),
-                                                got.data() + static_cast<std::size_t>(t) * width, width), about)) return;
+                                                got.data() + static_cast<std::size_t>(t) * width, width),
+                    about))
+        return;
     const auto numbers = [](const Bytes& bytes) {
       std::vector<float> values;
       for (const std::byte b : bytes) values.push_back(static_cast<float>(b));
@@ -162,8 +172,9 @@ class Checker {
       bool whole = true;
       for (std::size_t t = 0; whole && t < count; ++t)
         for (std::size_t r = 0; whole && r < rows; ++r)
-          whole = answered(kernels_.dot(c.type, c.row(static_cast<std::int64_t>(r)), c.stride(), kind, rounded.bytes.data() + t * width, width,
-                                        columns, &got[t * rows + r]), about);
+          whole = answered(kernels_.dot(c.type, c.row(static_cast<std::int64_t>(r)), c.stride(), kind,
+                                        rounded.bytes.data() + t * width, width, columns, &got[t * rows + r]),
+                           about);
       if (whole) compare(about, got, expected, tolerance, c.rows);
     }
     if (kernels_.gemv != nullptr) {
@@ -171,14 +182,17 @@ class Checker {
       std::vector<float> got = nothing;
       bool whole = true;
       for (std::size_t t = 0; whole && t < count; ++t)
-        whole = answered(kernels_.gemv(c.type, c.packed.bytes.data(), c.packed.bytes.size(), rows, columns, kind, X.data() + t * columns,
-                                       got.data() + t * rows), about);
+        whole = answered(kernels_.gemv(c.type, c.packed.bytes.data(), c.packed.bytes.size(), rows, columns, kind,
+                                       X.data() + t * columns, got.data() + t * rows),
+                         about);
       if (whole) compare(about, got, expected, tolerance, c.rows);
     }
     if (kernels_.gemm != nullptr) {
       about.function = "attar_gemm";
       std::vector<float> got = nothing;
-      if (answered(kernels_.gemm(c.type, c.packed.bytes.data(), c.packed.bytes.size(), rows, columns, kind, X.data(), count, got.data()), about))
+      if (answered(kernels_.gemm(c.type, c.packed.bytes.data(), c.packed.bytes.size(), rows, columns, kind, X.data(),
+                                 count, got.data()),
+                   about))
         compare(about, got, expected, tolerance, c.rows);
     }
   }
@@ -192,7 +206,8 @@ class Checker {
 }  // namespace
 
 KernelFunctions own_kernels() {
-  return {attar_type_by_name, attar_decode_row, attar_encode_activations, attar_dot, attar_gemv, attar_gemm, attar_kernels_last_error};
+  return {attar_type_by_name, attar_decode_row, attar_encode_activations, attar_dot,
+          attar_gemv,         attar_gemm,       attar_kernels_last_error};
 }
 
 KernelFunctions load_kernels(const std::string& library) {
@@ -202,11 +217,16 @@ KernelFunctions load_kernels(const std::string& library) {
   const auto find = [&](auto& function, const char* name) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(handle, name));
   };
-  find(k.type_by_name, "attar_type_by_name"), find(k.decode_row, "attar_decode_row"), find(k.encode_activations, "attar_encode_activations");
-  find(k.dot, "attar_dot"), find(k.gemv, "attar_gemv"), find(k.gemm, "attar_gemm"), find(k.last_error, "attar_kernels_last_error");
-  if (k.type_by_name == nullptr) fail("golden: ", library, " has no function attar_type_by_name; attar_kernels.h declares what is looked for");
+  find(k.type_by_name, "attar_type_by_name"), find(k.decode_row, "attar_decode_row"),
+      find(k.encode_activations, "attar_encode_activations");
+  find(k.dot, "attar_dot"), find(k.gemv, "attar_gemv"), find(k.gemm, "attar_gemm"),
+      find(k.last_error, "attar_kernels_last_error");
+  if (k.type_by_name == nullptr)
+    fail("golden: ", library, " has no function attar_type_by_name; attar_kernels.h declares what is looked for");
   if (!k.decode_row && !k.encode_activations && !k.dot && !k.gemv && !k.gemm)
-    fail("golden: ", library, " has none of attar_decode_row, attar_encode_activations, attar_dot, attar_gemv and attar_gemm; there is nothing to check");
+    fail("golden: ", library,
+         " has none of attar_decode_row, attar_encode_activations, attar_dot, attar_gemv and attar_gemm; there is "
+         "nothing to check");
   return k;
 }
 

@@ -14,8 +14,8 @@ namespace {
 constexpr std::int64_t kEncodedRows = 4, kRandomRows = 4, kModelRows = 4;
 constexpr std::size_t kColumns = 512;
 constexpr std::int64_t kTokens = 5;
-// Of the sum of all terms' magnitudes, including what is added and taken away again by kernels whose codes are unsigned: room for
-// adding floats in any order, too little for a wrong code.
+// Of the sum of all terms' magnitudes, including what is added and taken away again by kernels whose codes are
+// unsigned: room for adding floats in any order, too little for a wrong code.
 constexpr double kTolerance = 1e-6;
 
 struct Case {
@@ -25,21 +25,28 @@ struct Case {
   std::size_t columns;
   Bytes packed;
   std::size_t stride() const { return row_bytes(type, columns); }
-  ByteView row(std::int64_t r) const { return ByteView(packed).subspan(static_cast<std::size_t>(r) * stride(), stride()); }
+  ByteView row(std::int64_t r) const {
+    return ByteView(packed).subspan(static_cast<std::size_t>(r) * stride(), stride());
+  }
 };
 
 bool is_float(Type type) { return type == Type::kF32 || type == Type::kF16 || type == Type::kBF16; }
 bool can_encode(Type type) { return is_float(type) || info(type).grid.group != 0; }
 
-// Any bits, block by block; drawn again where scales make numbers that are not finite or too large to be multiplied.
-void draw_row(Type type, Span<std::byte> row, std::size_t columns, Random& random) {
+// Any bits, block by block, drawn again until the largest weight of the block is within bounds.
+void draw_row(Type type, Span<std::byte> row, std::size_t columns, float least, float most, Random& random) {
   const std::size_t block = block_weights(type, columns), bytes = row_bytes(type, block);
   std::vector<float> w(block);
+  const auto fits = [&] {
+    float largest = 0;
+    for (const float v : w) largest = std::isfinite(v) ? std::max(largest, std::fabs(v)) : INFINITY;
+    return largest >= least && largest <= most;
+  };
   for (std::size_t at = 0; at < row.size(); at += bytes) {
     do {
       for (std::byte& byte : row.subspan(at, bytes)) byte = static_cast<std::byte>(random.below(256));
       decode_row(type, row.subspan(at, bytes), w);
-    } while (!std::all_of(w.begin(), w.end(), [](float v) { return std::fabs(v) <= 1000.0f; }));
+    } while (!fits());
   }
 }
 
@@ -62,8 +69,14 @@ std::vector<Case> all_cases(const Checkpoint& checkpoint, Random& random) {
   for (const TypeInfo& entry : all_types()) {
     if (!entry.quantized && !is_float(entry.type)) continue;
     const bool encoded = can_encode(entry.type);
-    Case c{entry.name, encoded ? cat("rows 0 to ", kEncodedRows - 1, ": ", from, " read as rows of ", kColumns, "; then random bits") : "random bits",
-           entry.type, (encoded ? kEncodedRows : 0) + kRandomRows, kColumns, {}};
+    Case c{entry.name,
+           encoded
+               ? cat("rows 0 to ", kEncodedRows - 1, ": ", from, " read as rows of ", kColumns, "; then random bits")
+               : "random bits",
+           entry.type,
+           (encoded ? kEncodedRows : 0) + kRandomRows,
+           kColumns,
+           {}};
     c.packed.resize(static_cast<std::size_t>(c.rows) * c.stride());
     for (std::int64_t r = 0; r < c.rows; ++r) {
       const auto at = static_cast<std::size_t>(r);
@@ -71,7 +84,9 @@ std::vector<Case> all_cases(const Checkpoint& checkpoint, Random& random) {
       if (encoded && r < kEncodedRows) {
         encode_row(c.type, Span<const float>(weights).subspan(at * kColumns, kColumns), {}, row);
       } else {
-        draw_row(c.type, row, kColumns, random);
+        // Blocks of like size, so that a wrong code shows in a product; the last row has all that its scales can be.
+        const bool last = r == c.rows - 1;
+        draw_row(c.type, row, kColumns, last || is_float(c.type) ? 0.0f : 1.0f, last ? 1000.0f : 4.0f, random);
       }
     }
     cases.push_back(std::move(c));
@@ -81,8 +96,8 @@ std::vector<Case> all_cases(const Checkpoint& checkpoint, Random& random) {
   for (const Tensor& tensor : checkpoint.tensors)
     if (info(tensor.type).quantized && tensor.shape.size() == 2) first.emplace(tensor.type, &tensor);
   for (const auto& [type, tensor] : first) {
-    Case c{cat("model.", info(type).name), cat("the first rows of ", tensor->name), type, std::min(tensor->rows(), kModelRows),
-           static_cast<std::size_t>(tensor->columns()), {}};
+    Case c{cat("model.", info(type).name),       cat("the first rows of ", tensor->name),     type,
+           std::min(tensor->rows(), kModelRows), static_cast<std::size_t>(tensor->columns()), {}};
     c.packed.resize(static_cast<std::size_t>(c.rows) * c.stride());
     tensor->read_rows(0, c.rows, c.packed.data());
     cases.push_back(std::move(c));
@@ -94,9 +109,12 @@ std::vector<Case> all_cases(const Checkpoint& checkpoint, Random& random) {
 
 constexpr attar_activations kRoundings[] = {ATTAR_ACTIVATIONS_Q8_0, ATTAR_ACTIVATIONS_Q8_K, ATTAR_ACTIVATIONS_INT8_ROW};
 
-bool divides(attar_activations kind, std::size_t columns) { return columns % (kind == ATTAR_ACTIVATIONS_Q8_K ? 256 : 32) == 0; }
+bool divides(attar_activations kind, std::size_t columns) {
+  return columns % (kind == ATTAR_ACTIVATIONS_Q8_K ? 256 : 32) == 0;
+}
 
-// Makes values that lie within a thousandth of a step of a tie a little smaller, so that every correct rounding gives the same bytes.
+// Makes values that lie within a thousandth of a step of a tie a little smaller, so that every correct rounding gives
+// the same bytes.
 void avoid_ties(std::vector<float>& X, std::size_t columns) {
   for (bool moved = true; moved;) {
     moved = false;
@@ -149,27 +167,37 @@ void add_activations(const std::vector<float>& X, std::size_t columns, GoldenPar
 
 // --- products --------------------------------------------------------------------------------------------------------
 
-// What an element counts for in the tolerance.
+// What an element counts for in the tolerance: with integers, a code above zero times the scale, and what takes it down again.
 std::vector<float> magnitudes(const Case& c, std::int64_t r, const std::vector<float>& w, bool integers) {
   std::vector<float> result(w.size());
   for (std::size_t i = 0; i < w.size(); ++i) result[i] = std::fabs(w[i]);
   if (!integers) return result;
-  const RowGrid grid = read_grid(c.type, c.row(r), c.columns);
-  for (std::size_t i = 0; i < w.size(); ++i) result[i] += 128 * std::fabs(grid.scale[i / static_cast<std::size_t>(info(c.type).grid.group)]);
+  const GridInfo& grid = info(c.type).grid;
+  const float below_zero = grid.codebook != nullptr ? 128.0f : std::fabs(static_cast<float>(grid.level_min));
+  const RowGrid row = read_grid(c.type, c.row(r), c.columns);
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    const std::size_t g = i / static_cast<std::size_t>(grid.group);
+    result[i] += 2 * (below_zero * std::fabs(row.scale[g]) + std::fabs(row.offset[g]));
+  }
   return result;
 }
 
 // Products with float activations are sums in double over decoded weights; with rounded ones the reference's.
-void add_products(const Case& c, const std::vector<float>& values, const std::vector<float>& X, Rounding rounding, GoldenPart& part) {
+void add_products(const Case& c, const std::vector<float>& values, const std::vector<float>& X, Rounding rounding,
+                  GoldenPart& part) {
   const bool integers = rounding != Rounding::kNone;
   Activations x;
   x.round(rounding, X, kTokens);
-  const auto rows = static_cast<std::size_t>(c.rows), block = static_cast<std::size_t>(info(c.type).block_weights), blocks = c.columns / block;
+  const auto rows = static_cast<std::size_t>(c.rows), block = static_cast<std::size_t>(info(c.type).block_weights),
+             blocks = c.columns / block;
   std::vector<float> products(kTokens * rows), tolerance(products.size());
   std::vector<BlockSums> sums;
   std::vector<std::vector<float>> counts;
   for (std::int64_t r = 0; r < c.rows; ++r)
-    counts.push_back(magnitudes(c, r, {values.begin() + r * static_cast<std::ptrdiff_t>(c.columns), values.begin() + (r + 1) * static_cast<std::ptrdiff_t>(c.columns)}, integers));
+    counts.push_back(magnitudes(c, r,
+                                {values.begin() + r * static_cast<std::ptrdiff_t>(c.columns),
+                                 values.begin() + (r + 1) * static_cast<std::ptrdiff_t>(c.columns)},
+                                integers));
   for (std::size_t t = 0; t < kTokens; ++t) {
     const RoundedVector v = x.token(t);
     for (std::size_t r = 0; r < rows; ++r) {
@@ -183,7 +211,8 @@ void add_products(const Case& c, const std::vector<float>& values, const std::ve
       products[t * rows + r] = integers ? dot_integers(c.type, row.data(), v, c.columns) : static_cast<float>(sum);
       tolerance[t * rows + r] = static_cast<float>(kTolerance * terms);
       const std::size_t bytes = row.size() / blocks;
-      for (std::size_t b = 0; integers && b < blocks; ++b) sums.push_back(block_sums(c.type, row.subspan(b * bytes, bytes), {v.q + b * block, block}));
+      for (std::size_t b = 0; integers && b < blocks; ++b)
+        sums.push_back(block_sums(c.type, row.subspan(b * bytes, bytes), {v.q + b * block, block}));
     }
   }
   const std::string name = cat(c.name, ".", kActivationNames[static_cast<int>(rounding)]);
@@ -192,8 +221,10 @@ void add_products(const Case& c, const std::vector<float>& values, const std::ve
   if (!integers) return;
   static_assert(sizeof(BlockSums) == 8);
   const ByteView bytes{reinterpret_cast<const std::byte*>(sums.data()), sums.size() * sizeof(BlockSums)};
-  part.tensors.push_back(make_tensor(name + ".integers", QuantizedTensor{Type::kI32, {kTokens, c.rows, static_cast<std::int64_t>(blocks), 2},
-                                                                         Bytes(bytes.begin(), bytes.end())}));
+  part.tensors.push_back(make_tensor(
+      name + ".integers",
+      QuantizedTensor{
+          Type::kI32, {kTokens, c.rows, static_cast<std::int64_t>(blocks), 2}, Bytes(bytes.begin(), bytes.end())}));
 }
 
 }  // namespace
@@ -220,8 +251,12 @@ GoldenPart golden_kernels(const Checkpoint& checkpoint, std::uint64_t seed) {
       kinds.push_back(kActivationNames[static_cast<int>(rounding)]);
       add_products(c, values, X, rounding, part);
     }
-    part.index["cases"].push_back({{"name", c.name}, {"type", info(c.type).name}, {"rows", c.rows}, {"columns", c.columns},
-                                   {"source", c.source}, {"activations", std::move(kinds)}});
+    part.index["cases"].push_back({{"name", c.name},
+                                   {"type", info(c.type).name},
+                                   {"rows", c.rows},
+                                   {"columns", c.columns},
+                                   {"source", c.source},
+                                   {"activations", std::move(kinds)}});
   }
   return part;
 }

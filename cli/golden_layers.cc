@@ -24,7 +24,8 @@ GoldenPart golden_layers(const Checkpoint& checkpoint, const std::vector<std::in
   part.index["tolerances"] = nlohmann::json::object();
   const auto add = [&](const std::string& name, const at::Tensor& x) {
     const at::Tensor dense = x.contiguous();
-    part.tensors.push_back(make_tensor(name, dense.sizes().vec(), {dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel()}));
+    part.tensors.push_back(
+        make_tensor(name, dense.sizes().vec(), {dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel()}));
     part.index["tolerances"][name] = kTolerance * dense.abs().max().item<double>();
   };
   at::Tensor hidden = decoder->embed(tensor_of(ids).unsqueeze(0));

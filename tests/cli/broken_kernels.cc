@@ -1,5 +1,5 @@
-// attar_kernels.h with one mistake, which the environment variable ATTAR_BREAK chooses. kernels_ref/attar_kernels.cc is compiled into
-// the same library with these functions renamed.
+// attar_kernels.h with one mistake, which the environment variable ATTAR_BREAK chooses. kernels_ref/attar_kernels.cc is
+// compiled into the same library with these functions renamed.
 #include <cstdlib>
 #include <cstring>
 
@@ -10,8 +10,8 @@ extern "C" {
 attar_status honest_decode_row(int type, const void* row, size_t row_bytes, float* weights, size_t count);
 attar_status honest_dot(int type, const void* row, size_t row_bytes, attar_activations kind, const void* activations,
                         size_t activations_bytes, size_t count, float* result);
-attar_status honest_gemm(int type, const void* W, size_t W_bytes, size_t rows, size_t columns, attar_activations kind, const float* X,
-                         size_t tokens, float* Y);
+attar_status honest_gemm(int type, const void* W, size_t W_bytes, size_t rows, size_t columns, attar_activations kind,
+                         const float* X, size_t tokens, float* Y);
 
 static bool broken(const char* what) {
   const char* chosen = std::getenv("ATTAR_BREAK");
@@ -31,13 +31,14 @@ attar_status attar_dot(int type, const void* row, size_t row_bytes, attar_activa
   return honest_dot(type, row, row_bytes, kind, activations, activations_bytes, count, result);
 }
 
-// The code of the first weight of the last row of q4_k is off by one.
-attar_status attar_gemm(int type, const void* W, size_t W_bytes, size_t rows, size_t columns, attar_activations kind, const float* X,
-                        size_t tokens, float* Y) {
-  if (!broken("gemm") || type != attar_type_by_name("q4_k")) return honest_gemm(type, W, W_bytes, rows, columns, kind, X, tokens, Y);
+// The code of the first weight of the last row but one of q4_k is off by one.
+attar_status attar_gemm(int type, const void* W, size_t W_bytes, size_t rows, size_t columns, attar_activations kind,
+                        const float* X, size_t tokens, float* Y) {
+  if (!broken("gemm") || type != attar_type_by_name("q4_k"))
+    return honest_gemm(type, W, W_bytes, rows, columns, kind, X, tokens, Y);
   auto* const copy = static_cast<unsigned char*>(std::malloc(W_bytes));
   std::memcpy(copy, W, W_bytes);
-  copy[(rows - 1) * (W_bytes / rows) + 16] ^= 1;
+  copy[(rows - 2) * (W_bytes / rows) + 16] ^= 1;
   const attar_status status = honest_gemm(type, copy, W_bytes, rows, columns, kind, X, tokens, Y);
   std::free(copy);
   return status;
