@@ -15,6 +15,9 @@ std::atomic<int> g_threads{0};
 void set_thread_count(int count) { g_threads = count; }
 
 int thread_count() {
+#if defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
+  return 1;  // WebAssembly without threads: none can be started
+#endif
   const int wanted = g_threads;
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }

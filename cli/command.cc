@@ -17,6 +17,7 @@ namespace {
 constexpr void (*kCommands[])(CLI::App&) = {
     add_run,     add_init,    add_prune,   add_distill,  add_calibrate, add_quantize, add_eval,  add_compare,
     add_report,  add_convert, add_inspect, add_tokenize, add_logits,    add_generate, add_bench,
+    add_golden,
 };
 
 void apply(const Common& common) {

@@ -43,6 +43,7 @@ void add_prune(CLI::App& app);
 void add_distill(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_golden(CLI::App& app);
 void add_report(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_run(CLI::App& app);

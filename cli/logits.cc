@@ -3,6 +3,7 @@
 
 #include "base/console.h"
 #include "cli/command.h"
+#include "cli/ids.h"
 #include "convert/safetensors.h"
 #include "model/decoder.h"
 
@@ -14,29 +15,9 @@ struct LogitsOptions {
   std::string model, ids, output, device = "cpu";
 };
 
-const Tensor& input_ids(const SafetensorsFile& file, const std::string& path) {
-  std::string names;
-  for (const Tensor& tensor : file.tensors) {
-    if (tensor.name == "input_ids") return tensor;
-    names += (names.empty() ? "" : ", ") + tensor.name;
-  }
-  fail("logits: ", path, " holds ", names.empty() ? "no tensors" : names, ", expected a tensor 'input_ids'");
-}
-
-at::Tensor read_ids(const std::string& path) {
-  const SafetensorsFile file = read_safetensors(path);
-  const Tensor& tensor = input_ids(file, path);
-  if (tensor.type != Type::kI64 || tensor.shape.size() != 2 || element_count(tensor.shape) == 0)
-    fail("logits: ", path, ": input_ids is ", info(tensor.type).name, " ", shape_text(tensor.shape),
-         ", expected i64 (batch, time)");
-  at::Tensor ids = at::empty(tensor.shape, at::kLong);
-  tensor.read_rows(0, tensor.rows(), static_cast<std::byte*>(ids.data_ptr()));
-  return ids;
-}
-
 int run_logits(const LogitsOptions& options) {
   const at::Device device = parse_device(options.device);
-  const at::Tensor ids = read_ids(options.ids);
+  const at::Tensor ids = read_ids("logits", options.ids);
   const auto decoder = load_decoder(open_checkpoint(options.model), device);
   const at::NoGradGuard no_grad;
   std::vector<float> values;

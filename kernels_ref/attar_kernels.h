@@ -80,7 +80,7 @@ attar_status attar_gemm(int type, const void* W, size_t W_bytes, size_t rows, si
 
 /* The variant that products run on: the fastest of the processor, or what the environment variable ATTAR_KERNELS names. */
 attar_status attar_kernels_variant(const char** name);
-attar_status attar_kernels_select(const char* name); /* "reference", "avx2", "avx512", "avx512_vnni" */
+attar_status attar_kernels_select(const char* name); /* "reference", "avx2", "neon", ...: docs/kernels.md lists them */
 void attar_kernels_set_threads(int threads);         /* 0: as many as the machine has */
 
 #ifdef __cplusplus

@@ -27,7 +27,7 @@ void multiply(const Matrix& W, const Activations& x, Span<float> Y);
 void matvec(Type type, ByteView weights, std::int64_t rows, Span<const float> x, Span<float> y);
 
 // What the products above run on: the first of the table that this processor can, or the one that the environment names
-// (ATTAR_KERNELS=reference, avx2, avx512 or avx512_vnni). Throws Error for a name that does not exist or does not run here.
+// (ATTAR_KERNELS=reference, avx2, neon, ...). Throws Error for a name that does not exist or does not run here.
 const char* kernel_variant();
 void select_kernel_variant(std::string_view name);
 std::vector<std::string> kernel_variants();  // those that run here, best first

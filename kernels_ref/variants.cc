@@ -5,6 +5,10 @@
 #include <cstdlib>
 #include <string>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "kernels_ref/dot.h"
 #include "kernels_ref/multiply.h"
 
@@ -20,6 +24,22 @@ bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512dq");
 }
+#elif defined(__aarch64__) && defined(__linux__)
+// Bits of Linux's arch/arm64/include/uapi/asm/hwcap.h, which is not everywhere new enough to name them.
+bool has_dotprod() { return (getauxval(AT_HWCAP) >> 20 & 1) != 0; }
+bool has_i8mm() { return (getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
+#elif defined(__aarch64__)
+// Elsewhere the system does not say it in a common way: what the compiler was told that all machines have.
+#if defined(__ARM_FEATURE_DOTPROD)
+bool has_dotprod() { return true; }
+#else
+bool has_dotprod() { return false; }
+#endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+bool has_i8mm() { return true; }
+#else
+bool has_i8mm() { return false; }
+#endif
 #endif
 
 const Entry kVariants[] = {
@@ -27,6 +47,12 @@ const Entry kVariants[] = {
     {&kAvx512Vnni, [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }},
     {&kAvx512, [] { return has_avx512(); }},
     {&kAvx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+#elif defined(__aarch64__)
+    {&kNeonI8mm, [] { return has_i8mm(); }},
+    {&kNeonDotprod, [] { return has_dotprod(); }},
+    {&kNeon, [] { return true; }},
+#elif defined(__wasm__)
+    {&kWasmSimd, [] { return true; }},  // a module with vectors does not load where there are none
 #endif
     {&kReference, [] { return true; }},
 };

@@ -51,6 +51,10 @@ struct Variant {
 extern const Variant kReference;
 #if defined(__x86_64__)
 extern const Variant kAvx2, kAvx512, kAvx512Vnni;
+#elif defined(__aarch64__)
+extern const Variant kNeon, kNeonDotprod, kNeonI8mm;
+#elif defined(__wasm__)
+extern const Variant kWasmSimd;
 #endif
 
 const Variant& active_variant();
