@@ -1,10 +1,11 @@
-// encode_row: checks, importance, then block by block the scale search, the nearest levels and packing.
+// encode_row: checks, importance, then sixteen groups at a time the scale search, the nearest levels and packing.
 #include "kernels_ref/encode.h"
 
 #include <array>
 #include <cstring>
 
 #include "kernels_ref/rows.h"
+#include "kernels_ref/searches.h"
 
 namespace attar {
 namespace {
@@ -19,23 +20,6 @@ constexpr float max_magnitude() {
   return most;
 }
 
-// Levels the weight of largest magnitude is tried at: from well inside the range of levels to beyond its end (clipped).
-template <class Block>
-constexpr auto make_targets() {
-  constexpr int kSteps = 24;
-  std::array<float, 2 * kSteps> targets{};
-  const float low = Block::kHasCodebook ? -127.0f : static_cast<float>(Block::kLevelMin);
-  const float high = Block::kHasCodebook ? 113.0f : static_cast<float>(Block::kLevels + Block::kLevelMin - 1);
-  // The fewer the levels, the more clipping pays.
-  const float first = Block::kLevels > 32 ? 0.97f : 0.75f, last = Block::kLevels > 32 ? 1.06f : 1.55f;
-  for (int i = 0; i < kSteps; ++i) {
-    const float share = first + (last - first) * static_cast<float>(i) / (kSteps - 1);
-    targets[static_cast<std::size_t>(2 * i)] = low * share;
-    targets[static_cast<std::size_t>(2 * i + 1)] = high * share;
-  }
-  return targets;
-}
-
 template <class Block>
 constexpr auto levels_of() {
   if constexpr (Block::kHasCodebook) {
@@ -46,25 +30,13 @@ constexpr auto levels_of() {
 }
 
 template <class Block>
-BlockScales search_block(const float* x, const float* w) {
-  static constexpr auto kTargets = make_targets<Block>();
-  constexpr float kTop = Block::kLevels - 1;
-  BlockTask task{x, w, Block::kWeights, Block::kGroup};
-  if constexpr (Block::kWeights == kSuperBlock) {
-    task.scale_min = Block::kScaleMin;
-    task.scale_max = Block::kScaleMax;
-    if constexpr (Block::kHasOffset) return search_affines(kTop, task);
-    else return search_scales(levels_of<Block>(), task, kTargets);
-  } else {
-    if constexpr (Block::kHasOffset) return search_affine(kTop, task);
-    else return search_scale(levels_of<Block>(), task, kTargets);
-  }
+constexpr SearchKind kind_of() {
+  if (Block::kWeights == kSuperBlock) return Block::kHasOffset ? SearchKind::kAffines : SearchKind::kScales;
+  return Block::kHasOffset ? SearchKind::kAffine : SearchKind::kScale;
 }
 
-// x: Block::kWeights weights; w: their importance.
 template <class Block>
-Block encode_block(const float* x, const float* w) {
-  const BlockScales s = all_nothing(x, Block::kWeights) ? BlockScales{} : search_block<Block>(x, w);
+Block pack_block(const float* x, const BlockScales& s) {
   std::uint8_t codes[Block::kWeights];
   for (int g = 0; g < Block::kWeights / Block::kGroup; ++g)
     nearest_codes(levels_of<Block>(), x + g * Block::kGroup, Block::kGroup, s.d * static_cast<float>(s.sc[g]),
@@ -75,13 +47,61 @@ Block encode_block(const float* x, const float* w) {
   return block;
 }
 
+template <class Block>
+void encode_blocks(Span<const float> weights, Span<const float> importance, std::byte* row) {
+  constexpr int kPerBlock = Block::kWeights / Block::kGroup, kBatch = kSearchGroups * Block::kGroup;
+  constexpr std::size_t kBlocks = kSearchGroups / kPerBlock;
+  alignas(64) float x[kBatch], w[kBatch];
+  std::fill(w, w + kBatch, 1.0f);
+  SearchTask task{kind_of<Block>(), x, importance.empty() ? nullptr : w, Block::kGroup, kPerBlock, Block::kHasOffset ? 0.0f : static_cast<float>(Block::kLevelMin),
+                  static_cast<float>(Block::kLevels + (Block::kHasOffset ? 0 : Block::kLevelMin) - 1), Block::kHasCodebook, 0, 0};
+  if constexpr (Block::kHasCodebook) task.low = kIq4Levels[0], task.high = kIq4Levels[15];
+  if constexpr (Block::kWeights == kSuperBlock) task.scale_min = Block::kScaleMin, task.scale_max = Block::kScaleMax;
+  const BlockSearch search = active_search();
+  BlockScales scales[kBlocks];
+  for (std::size_t begin = 0; begin < weights.size(); begin += kBatch) {
+    const std::size_t count = std::min<std::size_t>(kBatch, weights.size() - begin);
+    task.x = weights.data() + begin;
+    if (count < kBatch) {
+      std::fill(std::copy_n(task.x, count, x), x + kBatch, 0.0f);
+      task.x = x;
+    }
+    for (std::size_t i = 0; i < count && !importance.empty(); i += Block::kWeights)
+      normalize(importance.data() + begin + i, Block::kWeights, w + i);
+    search(task, scales);
+    for (std::size_t b = 0; b < count / Block::kWeights; ++b) {
+      const float* own = task.x + b * Block::kWeights;
+      const Block block = pack_block<Block>(own, all_nothing(own, Block::kWeights) ? BlockScales{} : scales[b]);
+      std::memcpy(row + (begin / Block::kWeights + b) * sizeof(Block), &block, sizeof(Block));
+    }
+  }
+}
+
+constexpr std::int32_t kInfinite = 0x7f800000;
+
+// As the bits of a float, which order like the magnitudes; NaN is above all. One loop without branches.
+std::int32_t largest_magnitude(Span<const float> x) {
+  std::int32_t most = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) most = std::max(most, bits_as<std::int32_t>(x[i]) & 0x7fffffff);
+  return most;
+}
+
+// Throws for the first weight above what the type holds.
+void check_magnitudes(Type type, Span<const float> weights, float most) {
+  if (largest_magnitude(weights) <= bits_as<std::int32_t>(most)) return;
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    if (std::fabs(weights[i]) > most)
+      fail("[encode] weight ", i, " of the row is ", weights[i], ": ", info(type).name, " holds at most ", most);
+}
+
 void check_input(Type type, Span<const float> weights, Span<const float> importance,
                  Span<std::byte> row) {
   const char* name = info(type).name;
   if (const std::uint64_t wanted = row_bytes(type, weights.size()); row.size() != wanted)
     fail("[encode] a row of ", weights.size(), " weights in ", name, " is ", wanted, " bytes, not ", row.size());
-  for (std::size_t i = 0; i < weights.size(); ++i)
-    if (!std::isfinite(weights[i])) fail("[encode] weight ", i, " of the row is ", weights[i], ", not a finite number");
+  if (!(largest_magnitude(weights) < kInfinite))
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      if (!std::isfinite(weights[i])) fail("[encode] weight ", i, " of the row is ", weights[i], ", not a finite number");
   if (importance.empty()) return;
   if (importance.size() != weights.size())
     fail("[encode] ", importance.size(), " importances for ", weights.size(), " weights");
@@ -112,25 +132,13 @@ void encode_row(Type type, Span<const float> weights, Span<const float> importan
   check_input(type, weights, importance, row);
   if (!info(type).quantized) return encode_plain_row(type, weights, row.data());
   if (group_format(type)) {
-    constexpr float kMost = 65504.0f;  // with a scale, and an offset, of f16, at the smallest level
-    for (std::size_t i = 0; i < weights.size(); ++i)
-      if (std::fabs(weights[i]) > kMost)
-        fail("[encode] weight ", i, " of the row is ", weights[i], ": ", info(type).name, " holds at most ", kMost);
+    check_magnitudes(type, weights, 65504.0f);  // with a scale, and an offset, of f16, at the smallest level
     return encode_group_row(type, weights, importance, row.data());
   }
   const bool known = with_block(type, [&](auto tag) {
     using Block = typename decltype(tag)::type;
-    for (std::size_t i = 0; i < weights.size(); ++i)
-      if (std::fabs(weights[i]) > max_magnitude<Block>())
-        fail("[encode] weight ", i, " of the row is ", weights[i], ": ", info(type).name, " holds at most ",
-             max_magnitude<Block>());
-    float w[Block::kWeights];
-    std::fill(w, w + Block::kWeights, 1.0f);
-    for (std::size_t b = 0; b * Block::kWeights < weights.size(); ++b) {
-      if (!importance.empty()) normalize(importance.data() + b * Block::kWeights, Block::kWeights, w);
-      const Block block = encode_block<Block>(weights.data() + b * Block::kWeights, w);
-      std::memcpy(row.data() + b * sizeof(Block), &block, sizeof(Block));
-    }
+    check_magnitudes(type, weights, max_magnitude<Block>());
+    encode_blocks<Block>(weights, importance, row.data());
   });
   if (!known) fail("[encode] ", info(type).name, " can only be decoded; try one of q4_0, q4_k, q5_k, q6_k, q8_0");
 }

@@ -7,6 +7,7 @@
 #include "base/half.h"
 #include "kernels_ref/encode.h"
 #include "kernels_ref/rows.h"
+#include "kernels_ref/search_group.h"
 
 namespace attar {
 namespace {
@@ -107,9 +108,10 @@ void encode_group_row(Type type, Span<const float> weights, Span<const float> im
   for (std::size_t g = 0; g < layout.groups; ++g) {
     const float* x = weights.data() + g * layout.group;
     if (!importance.empty()) normalize(importance.data() + g * layout.group, n, w.data());
-    const BlockTask task{x, w.data(), n, n};
+    const search::BlockTask task{x, w.data(), n};
     BlockScales s;
-    if (!all_nothing(x, n)) s = layout.grid.has_offset ? search_affine(levels.high, task, reach.affine) : search_scale(levels, task, targets);
+    if (!all_nothing(x, n))
+      s = layout.grid.has_offset ? search::search_affine(levels.high, task, reach.affine) : search::search_scale(levels, task, targets);
     nearest_codes(levels, x, n, s.d, layout.grid.has_offset ? -s.dmin : 0.0f, codes.data());
     store_group_scale(layout, s, row + layout.scales(g));
     store_stream(codes.data(), layout.bits, layout.group, row + layout.codes(g));

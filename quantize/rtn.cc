@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/checked.h"
@@ -13,7 +14,25 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kRowsAtOnce = 16;                 // per parallel step: rows are short, threads cost something
-constexpr std::int64_t kSliceWeights = std::int64_t{1} << 23;  // held as floats at a time when read from a file
+constexpr std::int64_t kSliceWeights = std::int64_t{1} << 23;  // between two looks for an interrupt
+
+struct Squares {
+  double error, energy;  // |q - w|^2, |w|^2
+};
+Squares squares(const float* q, const float* w, std::size_t n) {
+  constexpr std::size_t kLanes = 8;  // of fixed order, so that the loop vectorises
+  float error[kLanes] = {}, energy[kLanes] = {};
+  const auto add = [&](std::size_t i, std::size_t k) {
+    const float d = q[i] - w[i];
+    error[k] += d * d;
+    energy[k] += w[i] * w[i];
+  };
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (std::size_t k = 0; k < kLanes; ++k) add(i + k, k);
+  for (; i < n; ++i) add(i, i % kLanes);
+  return {std::accumulate(error, error + kLanes, 0.0), std::accumulate(energy, energy + kLanes, 0.0)};
+}
 
 QuantizedTensor empty_like(Type type, std::int64_t rows, std::int64_t columns) {
   QuantizedTensor result{type, {rows, columns}, {}};
@@ -25,8 +44,10 @@ QuantizedTensor empty_like(Type type, std::int64_t rows, std::int64_t columns) {
 }  // namespace
 
 void check_finite(std::span<const float> W, std::int64_t columns, std::string_view name, std::int64_t first_row) {
+  bool finite = true;
+  for (const float w : W) finite = finite & (std::fabs(w) <= std::numeric_limits<float>::max());  // without branches: it vectorises
+  if (finite) return;
   const auto bad = std::find_if(W.begin(), W.end(), [](float w) { return !std::isfinite(w); });
-  if (bad == W.end()) return;
   const std::int64_t at = bad - W.begin();
   fail("quantize: ", name, " holds ", std::isnan(*bad) ? "NaN" : "Inf", " at row ", first_row + at / columns, ", column ",
        at % columns, "; the checkpoint is damaged or overflowed its type");
@@ -61,16 +82,20 @@ RtnResult rtn(Type type, const Tensor& W, std::span<const float> importance) {
   for (std::int64_t begin = 0; begin < W.rows(); begin += step) {
     check_interrupt();
     const std::int64_t end = std::min(W.rows(), begin + step);
-    const std::vector<float> slice = read_floats(W, begin, end);
-    rtn_rows(type, slice, W.columns(), importance, W.name, begin, result.Q.bytes);
-    parallel_for(end - begin, [&](std::int64_t r) {
+    // Read, encoded and compared in parts that caches hold.
+    parallel_for((end - begin + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::int64_t part) {
+      const std::int64_t first = begin + part * kRowsAtOnce, last = std::min(end, first + kRowsAtOnce);
+      const std::vector<float> values = read_floats(W, first, last);
+      check_finite(values, W.columns(), W.name, first);
       std::vector<float> q(columns);
-      const auto row = static_cast<std::size_t>(begin + r);
-      decode_row(type, ByteView(result.Q.bytes).subspan(row * stride, stride), q);
-      const float* w = slice.data() + static_cast<std::size_t>(r) * columns;
-      for (std::size_t j = 0; j < columns; ++j) {
-        error[row] += (static_cast<double>(q[j]) - w[j]) * (static_cast<double>(q[j]) - w[j]);
-        energy[row] += static_cast<double>(w[j]) * w[j];
+      for (std::int64_t r = first; r < last; ++r) {
+        const auto row = static_cast<std::size_t>(r);
+        const auto w = std::span(values).subspan(static_cast<std::size_t>(r - first) * columns, columns);
+        const auto packed = std::span(result.Q.bytes).subspan(row * stride, stride);
+        encode_row(type, w, importance, packed);
+        decode_row(type, packed, q);
+        const Squares sums = squares(q.data(), w.data(), columns);
+        error[row] = sums.error, energy[row] = sums.energy;
       }
     });
   }

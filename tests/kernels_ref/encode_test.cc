@@ -4,6 +4,8 @@
 
 #include "base/half.h"
 #include "base/random.h"
+#include "kernels_ref/multiply.h"
+#include "kernels_ref/searches.h"
 #include "kernels_ref/types.h"
 #include "tests/kernels_ref/golden.h"
 #include "tests/kernels_ref/gridded_types.h"
@@ -155,6 +157,38 @@ TEST_P(Encode, SameBytesEveryTime) {
   encode_row(GetParam(), x, {}, first);
   encode_row(GetParam(), x, {}, second);
   EXPECT_EQ(first, second);
+}
+
+// The searches on vectors find what the plain one finds, bit for bit: with importance and without, whole batches and the rest.
+TEST_P(Encode, SameBytesOnEveryVariant) {
+  const std::size_t n = info(GetParam()).grid.whole_row ? 96 : 35 * weights();
+  std::vector<float> x = gaussian(n, 0.02f, 14), importance = gaussian(n, 1.0f, 15);
+  for (float& v : importance) v *= v;
+  if (!info(GetParam()).grid.whole_row) {
+    std::fill_n(x.begin(), weights(), 0.0f);
+    std::fill_n(x.begin() + static_cast<std::ptrdiff_t>(weights()), weights(), 0.25f);
+    for (std::size_t i = 2 * weights(); i < 3 * weights(); ++i) x[i] *= 1e-6f;
+    for (std::size_t i = 3 * weights(); i < 4 * weights(); ++i) x[i] *= 1e4f;
+    x[4 * weights()] = -900.0f;
+  }
+  const std::string usual = kernel_variant();
+  Bytes expected(row_bytes(GetParam(), n)), row(expected.size());
+  for (const std::vector<float>& w : {std::vector<float>{}, importance}) {
+    select_kernel_variant("reference");
+    encode_row(GetParam(), x, w, expected);
+    for (const std::string& variant : kernel_variants()) {
+      select_kernel_variant(variant);
+      encode_row(GetParam(), x, w, row);
+      EXPECT_EQ(row, expected) << variant;
+    }
+  }
+  if (!group_format(GetParam())) {  // and without the instructions of any
+    SearchTask task{SearchKind::kScale, x.data(), nullptr, 32, 1, -8, 7, false, 0, 0};
+    BlockScales plain[kSearchGroups], vectors[kSearchGroups];
+    search_reference(task, plain), search_portable(task, vectors);
+    for (int b = 0; b < kSearchGroups; ++b) EXPECT_EQ(plain[b].d, vectors[b].d);
+  }
+  select_kernel_variant(usual);
 }
 
 // Blocks do not depend on their neighbours.

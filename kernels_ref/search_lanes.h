@@ -1,0 +1,247 @@
+// The searches of search.h for many groups at once, one in each lane of a vector. F: float, one group, or Floats, sixteen; the
+// operations are the same, so the bits are. Internal.
+//
+// To rank starting points the sums over weights suffice (x l, l l): that of x x is the same for all. What is kept is measured by
+// residuals.
+#pragma once
+
+#include <cstring>
+
+#include "kernels_ref/search.h"
+
+namespace attar::search {
+namespace {
+
+template <class F>
+inline constexpr int kWidth = static_cast<int>(sizeof(F) / sizeof(float));
+
+template <class F>
+F load(const float* p) {
+  F v;
+  std::memcpy(&v, p, sizeof(F));
+  return v;
+}
+template <class F>
+void store(F v, float* p) {
+  std::memcpy(p, &v, sizeof(F));
+}
+template <class F>
+F magnitude(F v) {
+  return v < F{} ? -v : v;
+}
+template <class F>
+F least(F a, F b) {
+  return b < a ? b : a;
+}
+template <class F>
+F most(F a, F b) {
+  return a < b ? b : a;
+}
+template <class F>
+F to_f16_lanes(F v) {
+  float lanes[kWidth<F>];
+  store(v, lanes);
+  for (float& lane : lanes) lane = to_f16(lane);
+  return load<F>(lanes);
+}
+
+template <class F>
+struct Groups {
+  int n;
+  F x[32], w[32];
+
+  // x, w: (kWidth, n); no w: all ones
+  void fill(const float* x_rows, const float* w_rows, int count) {
+    n = count;
+    turn(x_rows, x);
+    if (w_rows != nullptr) return turn(w_rows, w);
+    for (int i = 0; i < n; ++i) w[i] = F{} + 1.0f;
+  }
+
+ private:
+  void turn(const float* rows, F* columns) const {
+    for (int k = 0; k < kWidth<F>; ++k)
+      for (int i = 0; i < n; ++i)
+        std::memcpy(reinterpret_cast<char*>(columns + i) + sizeof(float) * static_cast<std::size_t>(k), rows + k * n + i, sizeof(float));
+  }
+};
+
+// --- symmetric -------------------------------------------------------------------------------------------------------
+
+template <class F, class Levels>
+ScaleSumsOf<F> measure(const Levels& levels, const Groups<F>& g, F scale) {
+  const F inverse = scale != F{} ? 1.0f / scale : F{};
+  ScaleSumsOf<F> sums;
+  for (int i = 0; i < g.n; ++i) {
+    const F l = levels.nearest(g.x[i] * inverse);
+    const F r = g.x[i] - scale * l, wr = g.w[i] * r;
+    sums.rr += wr * r;
+    sums.rl += wr * l;
+    sums.ll += g.w[i] * l * l;
+  }
+  return sums;
+}
+
+template <class F>
+struct ScaleFitOf {
+  F scale{}, error{}, curvature{};
+};
+
+// The least-squares scale for the levels that the best of the starting points leads to: see fit_scale.
+template <class F, class Levels>
+F start_scale(const Levels& levels, const Groups<F>& g, Span<const float> targets) {
+  F extreme{}, heavy{}, cost{}, wx[32];
+  for (int i = 0; i < g.n; ++i) {
+    wx[i] = g.w[i] * g.x[i];
+    const F own = wx[i] * g.x[i];
+    extreme = magnitude(g.x[i]) > magnitude(extreme) ? g.x[i] : extreme;
+    heavy = own > cost ? g.x[i] : heavy;
+    cost = most(cost, own);
+  }
+  F start{}, gain{};
+  const auto consider = [&](F value, Span<const float> levels_of_value) {
+    const F per_level = magnitude(value) >= F{} + 0x1p-30f ? 1.0f / value : F{};
+    for (const float target : levels_of_value) {
+      const F inverse = per_level * target;
+      F xl{}, ll{};
+      for (int i = 0; i < g.n; ++i) {
+        const F l = levels.nearest(g.x[i] * inverse);
+        xl += wx[i] * l;
+        ll += g.w[i] * l * l;
+      }
+      const F scale = ll > F{} ? xl / ll : F{}, own = per_level != F{} ? scale * xl : F{};
+      start = own > gain ? scale : start;
+      gain = most(gain, own);
+    }
+  };
+  consider(extreme, targets);
+  float other[kWidth<F>];
+  store(magnitude(heavy - extreme), other);
+  float any = 0;
+  for (const float lane : other) any += lane;
+  if (any > 0) consider(heavy != extreme ? heavy : F{}, kHeavyTargets);
+  return start;
+}
+
+// From `start` by turns: the nearest levels, the least-squares scale. stored: what becomes of a scale where it is kept.
+template <class F, class Levels, class Stored>
+ScaleFitOf<F> refine(const Levels& levels, const Groups<F>& g, F start, int turns, Stored stored) {
+  const ScaleSumsOf<F> zero = measure(levels, g, F{});
+  ScaleFitOf<F> best{F{}, zero.rr, zero.ll};
+  for (int turn = 0; turn < turns; ++turn) {
+    start = stored(start);
+    const ScaleSumsOf<F> sums = measure(levels, g, start);
+    const auto better = sums.rr < best.error;
+    best.scale = better ? start : best.scale;
+    best.error = better ? sums.rr : best.error;
+    best.curvature = better ? sums.ll : best.curvature;
+    start = better ? start + sums.correction() : start;
+  }
+  return best;
+}
+
+// --- affine ----------------------------------------------------------------------------------------------------------
+
+template <class F>
+AffineSumsOf<F> measure_affine(float top, const Groups<F>& g, F scale, F offset) {
+  const Uniform levels{0, top};
+  const F inverse = scale != F{} ? 1.0f / scale : F{};
+  AffineSumsOf<F> sums;
+  for (int i = 0; i < g.n; ++i) {
+    const F q = levels.nearest((g.x[i] - offset) * inverse);
+    const F r = g.x[i] - (scale * q + offset);
+    const F wr = g.w[i] * r, wq = g.w[i] * q;
+    sums.rr += wr * r;
+    sums.r += wr;
+    sums.rq += wr * q;
+    sums.q += wq;
+    sums.qq += wq * q;
+    sums.w += g.w[i];
+  }
+  return sums;
+}
+
+template <class M, class F>
+void take(M better, const AffineSumsOf<F>& from, AffineSumsOf<F>& to) {
+  to.rr = better ? from.rr : to.rr;
+  to.r = better ? from.r : to.r;
+  to.rq = better ? from.rq : to.rq;
+  to.q = better ? from.q : to.q;
+  to.qq = better ? from.qq : to.qq;
+  to.w = better ? from.w : to.w;
+}
+
+template <class F>
+struct AffineFitOf {
+  F scale{}, offset{}, error{};
+  AffineSumsOf<F> sums;
+};
+
+// As fit_affine, with starting points ranked over weights less the smallest, where nothing cancels.
+template <class F>
+AffineFitOf<F> fit_affine(float top, const Groups<F>& g, float max_offset) {
+  constexpr int kCuts = 2;
+  const int shares = top > 15 ? 16 : 8;  // the more levels, the finer
+  F low = F{} + 0x1p127f, high = -low;
+  for (int i = 0; i < g.n; ++i) low = least(low, g.x[i]), high = most(high, g.x[i]);
+  const F bound = F{} + max_offset;
+  low = least(low, bound), high = most(high, low);
+  const F range = high - low;
+  F y[32], sw{}, sy{};
+  for (int i = 0; i < g.n; ++i) {
+    y[i] = g.x[i] - low;
+    sw += g.w[i];
+    sy += g.w[i] * y[i];
+  }
+  const F room = bound - low;  // for the offset, from low
+  AffineFitOf<F> best;
+  best.offset = least(sw > F{} ? low + sy / sw : low, bound);  // one value for all: the weighted mean
+  best.sums = measure_affine(top, g, F{}, best.offset);
+  best.error = best.sums.rr;
+
+  F start_scale{}, start_offset{}, gain = F{} - 1.0f;
+  const Uniform levels{0, top};
+  const F per_range = range >= F{} + 0x1p-30f ? top / range : F{};
+  for (int step = 0; step < shares; ++step) {
+    const float share = 1.06f - 0.48f * static_cast<float>(step) / static_cast<float>(shares);
+    const F inverse = per_range * (1.0f / share);
+    for (int cut = 0; cut <= kCuts; ++cut) {
+      const F offset = least(range * ((1 - share) * static_cast<float>(cut) / kCuts), room);
+      F sq{}, sqq{}, syq{};
+      for (int i = 0; i < g.n; ++i) {
+        const F q = levels.nearest((y[i] - offset) * inverse), wq = g.w[i] * q;
+        sq += wq;
+        sqq += wq * q;
+        syq += wq * y[i];
+      }
+      const F determinant = sqq * sw - sq * sq;
+      const auto solvable = determinant > 1e-6f * sqq * sw;
+      // Where all are on one level the offset stays; where it would pass its bound it stops there. Then the scale alone.
+      const F wanted = solvable ? (sqq * sy - sq * syq) / determinant : offset;
+      const F own = least(wanted, room), alone = sqq > F{} ? (syq - own * sq) / sqq : F{};
+      const F scale = solvable ? (wanted <= room ? (syq * sw - sy * sq) / determinant : alone) : alone;
+      const F won = 2.0f * (scale * syq + own * sy) - scale * scale * sqq - 2.0f * scale * own * sq - own * own * sw;
+      const F ranked = scale > F{} ? won : F{} - 1.0f;
+      const auto better = ranked > gain;
+      start_scale = better ? scale : start_scale;
+      start_offset = better ? low + own : start_offset;
+      gain = most(gain, ranked);
+    }
+  }
+  for (int turn = 0; turn < 4; ++turn) {
+    const AffineSumsOf<F> sums = measure_affine(top, g, start_scale, start_offset);
+    const auto better = sums.rr < best.error;
+    take(better, sums, best.sums);
+    best.scale = better ? start_scale : best.scale;
+    best.offset = better ? start_offset : best.offset;
+    best.error = better ? sums.rr : best.error;
+    const AffineStepOf<F> next = refit_affine(sums, start_scale, start_offset, max_offset);
+    const auto goes_on = better ? next.scale : F{};
+    start_scale = goes_on > F{} ? next.scale : start_scale;
+    start_offset = goes_on > F{} ? next.offset : start_offset;
+  }
+  return best;
+}
+
+}  // namespace
+}  // namespace attar::search

@@ -1,0 +1,10 @@
+// The searches of scales, compiled for AVX2.
+#if defined(__x86_64__)
+#include "kernels_ref/search_batch.h"
+
+namespace attar {
+
+void search_avx2(const SearchTask& task, BlockScales* out) { search::search_batch<search::Floats>(task, out); }
+
+}  // namespace attar
+#endif

@@ -1,0 +1,10 @@
+// The searches of scales, compiled for AVX-512.
+#if defined(__x86_64__)
+#include "kernels_ref/search_batch.h"
+
+namespace attar {
+
+void search_avx512(const SearchTask& task, BlockScales* out) { search::search_batch<search::Floats>(task, out); }
+
+}  // namespace attar
+#endif
