@@ -10,7 +10,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
-#include "datasets/corpus.h"
+#include "base/text.h"
 #include "distill/models.h"
 #include "distill/train_log.h"
 
@@ -39,6 +39,7 @@ nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, cons
           {"beta1", t.adamw.beta1},
           {"beta2", t.adamw.beta2},
           {"clip", t.clip},
+          {"on-policy", t.on_policy.lambda},
           {"seed", job.seed}};
 }
 
@@ -57,11 +58,6 @@ void prepare_folder(const DistillJob& job, const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) fail("[distill] cannot make folder ", folder.string(), ": ", error.message());
-}
-
-std::vector<Ids> held_out_chunks(const DistillJob& job, const Tokenizer& tokenizer) {
-  if (job.heldout.empty()) return {};
-  return sample_chunks(read_token_documents(tokenizer, job.heldout), job.trainer.context + 1, job.eval_chunks, job.seed);
 }
 
 nlohmann::json report_values(const StepReport& report, bool teacher) {
@@ -84,6 +80,32 @@ nlohmann::json evaluation_values(const Evaluation& evaluation, bool teacher) {
   return values;
 }
 
+// All processes must do the same work: from a few numbers of each it shows whether they do.
+void check_same_run(ProcessGroup& group, const nlohmann::json& identity, std::int64_t done) {
+  ContentHash hash;
+  hash.add(identity.dump());
+  constexpr std::size_t kDigits = 12;  // a double holds them exactly
+  const auto number = static_cast<double>(std::stoull(hash.hex().substr(0, kDigits), nullptr, 16));
+  at::Tensor first = at::full({2}, number, at::kDouble);
+  first[1] = static_cast<double>(done);
+  group.broadcast(first, 0);
+  const bool same = first[0].item<double>() == number, together = first[1].item<double>() == static_cast<double>(done);
+  at::Tensor wrong = at::full({1}, same && together ? 0.0 : 1.0, at::kDouble);
+  group.sum(wrong);
+  if (!same) fail("[distill] process ", group.rank(), " was asked for something else than process 0: models, data or options differ");
+  if (!together)
+    fail("[distill] process ", group.rank(), " stands at step ", done, ", process 0 at ", first[1].item<double>(),
+         "; OUTPUT.training must be in a folder that all processes see");
+  if (wrong.item<double>() > 0) fail("[distill] process ", group.rank(), ": another process does not fit, see what it said");
+}
+
+void report_skips(const SkipCounts& skips) {
+  if (skips.skipped() > 0)
+    warn(cat("[distill] ", skips.skipped(), " documents taught nothing: ", skips.empty, " empty, ", skips.one_token,
+             " of one token, ", skips.masked, " in which the assistant says nothing"));
+  if (skips.cut > 0) warn(cat("[distill] ", skips.cut, " documents are longer than --context and were cut"));
+}
+
 std::string fixed(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.4f", value);
@@ -93,9 +115,13 @@ std::string fixed(double value) {
 // One run from where the trainer stands to its last step.
 class Run {
  public:
-  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Ids> heldout, nlohmann::json identity)
+  // writes: whether this process keeps the logs.
+  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Chunk> heldout, nlohmann::json identity,
+      bool writes)
       : job_(job), trainer_(trainer), folder_(folder), heldout_(std::move(heldout)), identity_(std::move(identity)),
-        teacher_(!job.teacher.empty()), log_(folder, trainer.done()) {}
+        teacher_(!job.teacher.empty()) {
+    if (writes) log_.emplace(folder, trainer.done());
+  }
 
   nlohmann::json train() {
     using Clock = std::chrono::steady_clock;
@@ -111,7 +137,7 @@ class Run {
         const double taken = std::chrono::duration<double>(Clock::now() - start).count();
         seconds += taken;
         after_step(report, taken);
-        progress.advance(static_cast<std::uint64_t>(trainer_.step_tokens()), progress_text(report));
+        show(progress, report);
       }
     }
     nlohmann::json result = {{"steps", steps},
@@ -127,6 +153,14 @@ class Run {
   void save() const { trainer_.save(folder_ / kStateFile, identity_); }
 
  private:
+  void show(Progress& progress, const StepReport& report) const {
+    try {
+      progress.advance(static_cast<std::uint64_t>(trainer_.step_tokens()), progress_text(report));
+    } catch (const Interrupted&) {
+      if (!trainer_.has_group()) throw;  // else all stop together, in the next step
+    }
+  }
+
   void after_step(const StepReport& report, double seconds) {
     last_ = report;
     if (report.skipped) {
@@ -139,7 +173,7 @@ class Run {
       nlohmann::json values = report_values(report, teacher_);
       values["tokens"] = report.step * trainer_.step_tokens();
       values["tokens_per_second"] = static_cast<double>(trainer_.step_tokens()) / seconds;
-      log_.add("train", report.step, values);
+      if (log_) log_->add("train", report.step, values);
     }
     if (due(job_.eval_every) || end) evaluate();
     if (due(job_.checkpoint_every) && !end) save();
@@ -148,7 +182,7 @@ class Run {
   void evaluate() {
     if (heldout_.empty()) return;
     evaluation_ = trainer_.evaluate(heldout_);
-    log_.add("eval", trainer_.done(), evaluation_values(evaluation_, teacher_));
+    if (log_) log_->add("eval", trainer_.done(), evaluation_values(evaluation_, teacher_));
     detail(cat("step ", trainer_.done(), ": held-out loss ", fixed(evaluation_.cross_entropy),
                teacher_ ? cat(", KL ", fixed(evaluation_.kl)) : std::string()));
   }
@@ -162,10 +196,10 @@ class Run {
   const DistillJob& job_;
   Trainer& trainer_;
   fs::path folder_;
-  std::vector<Ids> heldout_;
+  std::vector<Chunk> heldout_;
   nlohmann::json identity_;
   bool teacher_;
-  TrainLog log_;
+  std::optional<TrainLog> log_;
   StepReport last_;
   Evaluation evaluation_;
   std::int64_t skipped_ = 0;
@@ -190,10 +224,18 @@ nlohmann::json run_distillation(const DistillJob& job) {
   if (job.dtype != "f32" && job.dtype != "f16" && job.dtype != "bf16")
     fail("[distill] weights cannot be stored as '", job.dtype, "'; one of f32, f16, bf16");
   check_options(job.trainer);
-  const at::Device device = parse_device(job.device);
+  const Launch launch = launch_from_environment();
+  const at::Device device =
+      parse_device(job.device == "cuda" && launch.size > 1 ? cat("cuda:", launch.local_rank) : job.device);
+  const auto group = join_process_group(launch, device);
+  const bool writes = launch.rank == 0;
   if (device.is_cuda()) at::globalContext().setAllowTF32CuBLAS(job.tf32);
   const fs::path folder = training_folder(job.output);
-  prepare_folder(job, folder);
+  if (writes)
+    prepare_folder(job, folder);
+  else
+    set_verbosity(Verbosity::kQuiet);  // what all would say, the first one says
+  if (group) group->wait_for_all();
 
   std::optional<Checkpoint> source;
   if (!job.teacher.empty()) source = open_checkpoint(job.teacher);
@@ -204,18 +246,24 @@ nlohmann::json run_distillation(const DistillJob& job) {
     check_pair(student, *teacher);
   }
   const Tokenizer tokenizer(student.tokenizer);
-  const auto data = open_chunks(job.data, tokenizer, {job.trainer.context + 1, job.seed});
-  auto heldout = held_out_chunks(job, tokenizer);
+  const ChunkOptions chunk_options{job.trainer.context + 1, job.seed, pack_mode_from_name(job.packing)};
+  const auto data = open_mixture(job.data, tokenizer, chunk_options);
+  std::vector<Chunk> heldout;
+  if (!job.heldout.empty()) heldout = held_out_chunks(job.heldout, tokenizer, job.eval_chunks, chunk_options);
 
   DistillJob set = job;
   if (!teacher) set.trainer.loss.alpha = 1.0;
+  set.trainer.on_policy.seed = job.seed;
+  set.trainer.on_policy.end_ids = student.decoder->config().eos_ids;
+  set.trainer.on_policy.end_ids.push_back(student.tokenizer.eos_id);
   const nlohmann::json identity = run_identity(set, *data, student, teacher ? &*teacher : nullptr);
-  Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer);
+  Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer, group.get());
   if (job.resume && fs::exists(folder / kStateFile)) {
     trainer.resume(folder / kStateFile, identity);
     note(cat("going on after step ", trainer.done(), " of ", job.trainer.steps));
   }
-  Run run(set, trainer, folder, std::move(heldout), identity);
+  if (group) check_same_run(*group, identity, trainer.done());
+  Run run(set, trainer, folder, std::move(heldout), identity, writes);
   nlohmann::json result;
   try {
     result = run.train();
@@ -225,11 +273,14 @@ nlohmann::json run_distillation(const DistillJob& job) {
     throw Interrupted(cat("interrupted after step ", trainer.done(), " of ", job.trainer.steps, "; the state is kept in ",
                           folder.string(), ", the same command with --resume goes on"));
   }
+  if (!writes) return nullptr;
   write_student(job, *student.decoder, student.tokenizer, folder);
   std::error_code ignored;
   fs::remove_all(folder, ignored);
   result["parameters"] = student.parameters;
   if (teacher) result["teacher_parameters"] = teacher->parameters;
+  report_skips(data->skips);
+  result["skipped_documents"] = data->skips;
   result["output"] = job.output.string();
   return result;
 }

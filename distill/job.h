@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "distill/trainer.h"
 
@@ -16,7 +17,9 @@ namespace attar {
 struct DistillJob {
   std::filesystem::path teacher;   // empty: train on the text alone
   std::filesystem::path student;   // a model, or a folder with a config.json and no weights: those come from the seed
-  std::string data, heldout;       // sources (datasets/corpus.h); heldout empty: no evaluation
+  std::vector<std::string> data;   // sources with weights, see open_mixture
+  std::string heldout;             // a source (datasets/corpus.h); empty: no evaluation
+  std::string packing = "joined";  // of documents into chunks, both of data and heldout
   std::filesystem::path output;
   TrainerOptions trainer;
   std::int64_t log_every = 10, eval_every = 100, checkpoint_every = 200;  // steps; 0: never (but at the end or Ctrl-C)
@@ -29,7 +32,8 @@ struct DistillJob {
 };
 
 // Returns what was reached: steps, parameters, loss, held-out figures, tokens per second. Throws Error; Interrupted after it
-// has saved the state.
+// has saved the state. Started several times by a launcher (process_group.h) it is one run of all these processes; only the first
+// one writes and returns something, the others null.
 nlohmann::json run_distillation(const DistillJob& job);
 
 }  // namespace attar

@@ -14,6 +14,8 @@
 #include "distill/adamw.h"
 #include "distill/data.h"
 #include "distill/losses.h"
+#include "distill/on_policy.h"
+#include "distill/process_group.h"
 #include "distill/schedule.h"
 #include "model/decoder.h"
 
@@ -21,13 +23,14 @@ namespace attar {
 
 struct TrainerOptions {
   std::int64_t steps = 1000;
-  std::int64_t batch = 16;         // chunks a step
+  std::int64_t batch = 16;         // chunks a step, of all processes together
   std::int64_t micro_batch = 0;    // chunks at a time; 0: the whole batch
   std::int64_t context = 128;      // tokens the model sees of a chunk; a chunk holds one more, the last one's target
   LossOptions loss;
   AdamWOptions adamw;
   Schedule schedule;               // its steps are set by the trainer
   double clip = 1.0;               // largest L2 norm of the whole gradient; 0: any
+  OnPolicy on_policy;              // needs a teacher and an alpha of 0
   std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
 };
 
@@ -52,14 +55,18 @@ class Trainer {
  public:
   // teacher: nullptr to train on the text alone. data gives chunks of context + 1 tokens. All live longer than this.
   // Throws Error for options that make no sense or a context that is too long for a model.
-  Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options);
+  // group: null for one process; else all have the same student, data and options, each takes its share of a step's chunks, and
+  // keeps its slice of the optimizer's state.
+  Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options, ProcessGroup* group = nullptr);
 
   StepReport step();                 // throws Error after too many bad steps; Interrupted leaves the last step's state
   std::int64_t done() const { return done_; }
+  bool has_group() const { return group_ != nullptr; }
   std::int64_t step_tokens() const { return options_.batch * options_.context; }
 
-  // Means over held-out chunks of context + 1 tokens.
-  Evaluation evaluate(const std::vector<Ids>& chunks);
+  // With a group, evaluate, save and resume are done by all processes together; the first one writes.
+  // Means over the targets of held-out chunks of context + 1 tokens.
+  Evaluation evaluate(const std::vector<Chunk>& chunks);
 
   // The state after the last whole step: weights, moments, place in the data. run: what the run was asked to do; a state is
   // taken up only by a run that asks for the same.
@@ -68,14 +75,23 @@ class Trainer {
 
   // Forward and backward of one batch: adds the gradient of the mean loss to the parameters' gradients. Returns sums over
   // `batch`. total_targets: the number of targets the loss is a mean of.
-  LossSums accumulate(const std::vector<Ids>& batch, std::int64_t total_targets);
+  LossSums accumulate(const std::vector<Chunk>& batch, std::int64_t total_targets);
   FlatParameters& parameters() { return parameters_; }
 
  private:
+  std::vector<Chunk> own_share();    // of the next step's chunks
+  void write_own(std::vector<Chunk>& share, std::int64_t first);
+  void add_up(at::Tensor& values) const;  // over the group
+  void share_slices(const at::Tensor& flat) const;
+  AdamW whole_optimizer() const;
+  void check_interrupt_here() const;
+  void check_interrupt_of_all() const;
+
   Decoder& student_;
   Decoder* teacher_;
   ChunkSource& data_;
   TrainerOptions options_;
+  ProcessGroup* group_;
   FlatParameters parameters_;
   AdamW optimizer_;
   nlohmann::json position_;          // in the data, after the last whole step
