@@ -33,6 +33,7 @@ int run_distill(DistillOptions& options) {
   options.job.trainer.loss.divergence = parse_divergence(options.loss);
   options.job.trainer.schedule.decay = parse_decay(options.schedule);
   const nlohmann::json result = run_distillation(options.job);
+  if (result.is_null()) return kDone;  // one of several processes, not the one that reports
   print_summary(result);
   write_result(options.common, "distill", result);
   return kDone;
@@ -50,15 +51,20 @@ void add_distill(CLI::App& app) {
   sub->add_option("--student", job.student,
                   "Model to train; a folder with only config.json (and tokenizer) starts from random weights")
       ->required();
-  sub->add_option("--data", job.data, "Text to train on: .txt, .jsonl or builtin:train (a stream of new stories)")
-      ->required();
+  sub->add_option("--data", job.data,
+                  "Text to train on: .txt, .jsonl (text, messages or input_ids) or builtin:train (a stream of new stories); "
+                  "repeated as SOURCE:WEIGHT for a mixture")
+      ->required()
+      ->allow_extra_args(false);
   sub->add_option("--heldout", job.heldout, "Text to evaluate on while training");
   sub->add_option("-o,--output", job.output, "Folder for the trained student")->required();
   const auto option = [sub](const char* name, auto& value, const std::string& help) {
     return sub->add_option(name, value, help)->capture_default_str();
   };
+  option("--packing", job.packing,
+         "joined: texts behind each other, cut where a chunk is full; documents: each whole and blind to the others");
   option("--steps", trainer.steps, "Updates of the weights");
-  option("--batch", trainer.batch, "Chunks of text per update");
+  option("--batch", trainer.batch, "Chunks of text per update, of all processes together");
   option("--micro-batch", trainer.micro_batch, "Chunks at a time, to save memory; 0: the whole batch");
   option("--context", trainer.context, "Tokens per chunk");
   option("--lr", trainer.schedule.peak, "Learning rate at its peak");
@@ -68,6 +74,8 @@ void add_distill(CLI::App& app) {
   option("--loss", options->loss, "How far the student is from its teacher; one of " + divergence_help());
   option("--temperature", trainer.loss.temperature, "Softens both distributions before they are compared");
   option("--alpha", trainer.loss.alpha, "Weight of the next-token loss; the rest is the teacher's");
+  option("--on-policy", trainer.on_policy.lambda, "Share of chunks whose text the student writes itself, for the teacher to judge")
+      ->check(CLI::Range(0.0, 1.0));
   option("--weight-decay", trainer.adamw.weight_decay, "Pull of matrices towards zero");
   option("--beta1", trainer.adamw.beta1, "AdamW: memory of the first moment");
   option("--beta2", trainer.adamw.beta2, "AdamW: memory of the second moment");

@@ -7,6 +7,7 @@
 #include "base/console.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "cli/batch.h"
 #include "cli/command.h"
 
 namespace attar::cli {
@@ -17,6 +18,7 @@ struct TextOptions {
   std::string model, prompt, prompt_file, device = "cpu";
   GenerateOptions generate;
   bool ids = false, floats = false;
+  TextBatch batch;
 };
 
 // JSON holds text only: bytes that never became a character are shown as U+FFFD.
@@ -25,7 +27,24 @@ std::string as_utf8(std::string text) {
   return text;
 }
 
+int run_batch(TextOptions& options) {
+  if (!options.prompt.empty() || !options.prompt_file.empty()) fail("generate: --batch brings its own prompts; leave --prompt out");
+  if (options.batch.output.empty()) fail("generate: --batch needs -o FILE.jsonl to write to");
+  const Checkpoint checkpoint = open_checkpoint(options.model);
+  const Tokenizer tokenizer(checkpoint.tokenizer);
+  const auto decoder = load_decoder(checkpoint, parse_device(options.device));
+  options.batch.options.generate = options.generate;
+  options.batch.options.generate.seed = options.common.seed;
+  const nlohmann::json result = write_text_batch(options.batch, checkpoint, *decoder, tokenizer);
+  std::cout << result.at("kept") << " of " << result.at("texts") << " texts kept";
+  for (const auto& [reason, count] : result.at("dropped").items()) std::cout << ", " << count << " " << reason;
+  std::cout << "\n" << options.batch.output << std::endl;
+  write_result(options.common, "generate", result);
+  return kDone;
+}
+
 int run_generate(TextOptions& options) {
+  if (!options.batch.prompts.empty()) return run_batch(options);
   if (options.prompt.empty() == options.prompt_file.empty()) fail("generate: give either --prompt or --prompt-file");
   const std::string text = options.prompt.empty() ? read_text_file(options.prompt_file) : options.prompt;
   const Checkpoint checkpoint = open_checkpoint(options.model);
@@ -76,6 +95,21 @@ void add_generate(CLI::App& app) {
   sub->add_option("--stop", g.stop, "Text that ends the answer; may be repeated")->allow_extra_args(false);
   sub->add_flag("--ids", options->ids, "Print the new token ids as one JSON array instead of text");
   sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
+  TextBatch& batch = options->batch;
+  sub->add_option("--batch", batch.prompts,
+                  "Write many texts to learn from: lines with \"prompt\" or \"messages\", or texts to be continued from their beginning "
+                  "(.txt, .jsonl, builtin:train); computed in float32")
+      ->type_name("SOURCE");
+  sub->add_option("-o,--output", batch.output, "--batch: the .jsonl file, as distill --data takes it");
+  sub->add_option("--samples", batch.options.samples, "--batch: texts for each prompt")->capture_default_str();
+  sub->add_option("--prompts", batch.limit, "--batch: use only so many prompts; 0: all")->check(CLI::NonNegativeNumber);
+  sub->add_option("--prompt-tokens", batch.prompt_tokens, "--batch: tokens taken from the beginning of a text")->capture_default_str();
+  sub->add_option("--min-tokens", batch.filter.min_tokens, "--batch: shorter texts are dropped")->capture_default_str();
+  sub->add_option("--max-repetition", batch.filter.max_repetition,
+                  "--batch: texts are dropped of whose runs of four tokens a larger share was there before")
+      ->capture_default_str();
+  sub->add_flag("--keep-unfinished", batch.filter.keep_unfinished, "--batch: keep texts that --max-tokens ended");
+  sub->add_flag("--resume", batch.resume, "--batch: go on with a run that was ended");
   sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
 }
 

@@ -154,7 +154,7 @@ ChatForm chat_form(const TokenizerData& tokenizer, std::string_view subject) {
        "with \"text\", with its special tokens spelt out, instead");
 }
 
-std::string render_chat(const ChatForm& form, std::span<const Message> messages) {
+std::vector<ChatPart> render_chat_parts(const ChatForm& form, std::span<const Message> messages) {
   if (messages.empty()) fail("no messages");
   std::string system = messages.front().role == "system" ? messages.front().content : form.default_system;
   const auto rest = messages.subspan(messages.front().role == "system" ? 1 : 0);
@@ -166,9 +166,13 @@ std::string render_chat(const ChatForm& form, std::span<const Message> messages)
   std::size_t system_user = rest.size();  // the message that begins with the system's
   for (std::size_t i = 0; i < rest.size(); ++i)
     if (rest[i].role == "user" && (system_user == rest.size() || form.system_place == SystemPlace::kLastUser)) system_user = i;
-  std::string text;
+  std::vector<ChatPart> parts;
+  const auto say = [&](const std::string& text, bool learn) {
+    if (parts.empty() || parts.back().learn != learn) parts.push_back({"", learn});
+    parts.back().text += text;
+  };
   if (form.system_place == SystemPlace::kOwnTurn && (!system.empty() || rest.size() != messages.size()))
-    text += form.system.before + system + form.system.after;
+    say(form.system.before + system + form.system.after, false);
   for (std::size_t i = 0; i < rest.size(); ++i) {
     const Message& message = rest[i];
     const bool user = message.role == "user";
@@ -182,9 +186,17 @@ std::string render_chat(const ChatForm& form, std::span<const Message> messages)
     if (!user && form.think) content = with_thoughts(content, last);
     if (form.system_place != SystemPlace::kOwnTurn && i == system_user && !system.empty()) content = system + "\n\n" + content;
     const Around& around = user ? form.user : form.assistant;
-    text += around.before + content + around.after;
+    say(around.before, false);
+    say(content + around.after, !user);
+    if (last && !form.end.empty()) say(form.end, !user);
   }
-  return text + form.end;
+  return parts;
+}
+
+std::string render_chat(const ChatForm& form, std::span<const Message> messages) {
+  std::string text;
+  for (const ChatPart& part : render_chat_parts(form, messages)) text += part.text;
+  return text;
 }
 
 }  // namespace attar

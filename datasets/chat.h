@@ -42,8 +42,15 @@ struct ChatForm {
 // Of the tokenizer's chat template. Throws Error: there is none, or one of a family that is not known.
 ChatForm chat_form(const TokenizerData& tokenizer, std::string_view subject);
 
+// A piece of a conversation; learn: what the assistant says, up to the marker that ends it.
+struct ChatPart {
+  std::string text;
+  bool learn = false;
+};
+
 // The conversation as text with special tokens spelt out, without BOS. Throws Error: no message, a role that is not known or not
 // at its place, a system message where the family has none.
+std::vector<ChatPart> render_chat_parts(const ChatForm& form, std::span<const Message> messages);
 std::string render_chat(const ChatForm& form, std::span<const Message> messages);
 
 }  // namespace attar

@@ -14,6 +14,8 @@
 
 namespace attar {
 
+bool is_builtin_source(const std::string& source);
+
 // The source as documents. Throws Error: missing, empty, not UTF-8 (names the byte), a jsonl line without "text".
 std::vector<std::string> read_documents(const std::string& source);
 // The source as one text: a text file's bytes as they are; the documents of others joined by a newline.
@@ -24,10 +26,7 @@ std::string read_source(const std::string& source);
 // llama-perplexity does. Throws Error if not one chunk is full.
 std::vector<Ids> chunk_text(const Tokenizer& tokenizer, std::string_view text, std::int64_t length, bool first_bos);
 
-// The source as the tokens a model meets, one sequence for each document. Text: BOS before it if the tokenizer adds one, EOS after it
-// if there is one. {"messages": [{"role": ..., "content": ...}, ...]}: as the tokenizer's chat template has it, BOS before it if either
-// adds one. {"input_ids": [...]}: as they are. Throws Error as read_documents does, and naming the line: messages that the template
-// does not take or whose markers are no tokens, an id that the tokenizer does not know.
+// The source as the tokens a model meets, one sequence for each document that is not empty; see datasets/documents.h.
 std::vector<Ids> read_token_documents(const Tokenizer& tokenizer, const std::string& source);
 
 // Documents concatenated, cut into chunks of `length`; then `count` of them (0: all) picked and ordered by seed. Throws Error if there

@@ -42,25 +42,29 @@ at::Tensor FlatParameters::view(const at::Tensor& flat, const Slot& slot) const 
 }
 
 AdamW::AdamW(FlatParameters& parameters, const AdamWOptions& options)
-    : m(at::zeros_like(parameters.values())), v(at::zeros_like(parameters.values())), parameters_(parameters),
-      options_(options) {}
+    : AdamW(parameters, options, 0, parameters.values().numel()) {}
+
+AdamW::AdamW(FlatParameters& parameters, const AdamWOptions& options, std::int64_t begin, std::int64_t end)
+    : m(at::zeros({end - begin}, parameters.values().options())), v(at::zeros_like(m)), parameters_(parameters),
+      options_(options), begin_(begin), end_(end) {}
 
 void AdamW::step(double learning_rate, double gradient_scale) {
   const at::NoGradGuard no_grad;
   ++steps;
-  const std::int64_t total = parameters_.values().numel(), decayed = parameters_.decayed();
-  const std::int64_t block = parameters_.values().is_cpu() ? kBlockOnCpu : total;
-  for (std::int64_t begin = 0; begin < decayed; begin += block)
+  const std::int64_t decayed = std::clamp(parameters_.decayed(), begin_, end_);
+  const std::int64_t block = parameters_.values().is_cpu() ? kBlockOnCpu : std::max<std::int64_t>(1, end_ - begin_);
+  for (std::int64_t begin = begin_; begin < decayed; begin += block)
     update(begin, std::min(begin + block, decayed), options_.weight_decay, learning_rate, gradient_scale);
-  for (std::int64_t begin = decayed; begin < total; begin += block)
-    update(begin, std::min(begin + block, total), 0.0, learning_rate, gradient_scale);
+  for (std::int64_t begin = decayed; begin < end_; begin += block)
+    update(begin, std::min(begin + block, end_), 0.0, learning_rate, gradient_scale);
 }
 
 void AdamW::update(std::int64_t begin, std::int64_t end, double weight_decay, double alpha, double gradient_scale) {
   const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, begin, end - begin); };
   const auto count = static_cast<double>(steps);
   const double correction1 = 1 - std::pow(options_.beta1, count), correction2 = 1 - std::pow(options_.beta2, count);
-  at::Tensor theta = part(parameters_.values()), g = part(parameters_.gradients()), m_t = part(m), v_t = part(v);
+  const auto moment = [&](const at::Tensor& own) { return own.narrow(0, begin - begin_, end - begin); };
+  at::Tensor theta = part(parameters_.values()), g = part(parameters_.gradients()), m_t = moment(m), v_t = moment(v);
   if (gradient_scale != 1.0) g.mul_(gradient_scale);
   if (weight_decay != 0.0) theta.mul_(1 - alpha * weight_decay);
   m_t.lerp_(g, 1 - options_.beta1);                                         // line 7

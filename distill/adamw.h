@@ -48,17 +48,23 @@ struct AdamWOptions {
 class AdamW {
  public:
   AdamW(FlatParameters& parameters, const AdamWOptions& options);
+  // Of elements [begin, end) only, so that m and v are as long: several processes share the work and the memory (ZeRO stage 1:
+  // S. Rajbhandari et al., 2020, https://arxiv.org/abs/1910.02054, section 5.1).
+  AdamW(FlatParameters& parameters, const AdamWOptions& options, std::int64_t begin, std::int64_t end);
 
   // One update with the gradients times gradient_scale (what clipping asks for).
   void step(double learning_rate, double gradient_scale);
 
   std::int64_t steps = 0;  // updates done; with m and v all of the state
-  at::Tensor m, v;         // of the parameters' layout
+  at::Tensor m, v;         // of the parameters' layout, from begin() to end()
+  std::int64_t begin() const { return begin_; }
+  std::int64_t end() const { return end_; }
 
  private:
   void update(std::int64_t begin, std::int64_t end, double weight_decay, double alpha, double gradient_scale);
   FlatParameters& parameters_;
   AdamWOptions options_;
+  std::int64_t begin_, end_;
 };
 
 }  // namespace attar

@@ -12,11 +12,13 @@ namespace {
 // Gathers what is missing and asks the teacher for a batch at a time.
 class Filler {
  public:
-  Filler(LogitCache& cache, const DistillJob& job, const Checkpoint& source, const LoadedModel& student)
-      : cache_(cache), job_(job), source_(source), student_(student),
+  Filler(LogitCache& cache, const DistillJob& job, const Checkpoint& source, const LoadedModel& student, const ProcessGroup* group)
+      : cache_(cache), job_(job), source_(source), student_(student), rank_(group != nullptr ? group->rank() : 0),
+        size_(group != nullptr ? group->size() : 1),
         batch_(static_cast<std::size_t>(job.trainer.micro_batch > 0 ? job.trainer.micro_batch : job.trainer.batch)) {}
 
-  void want(const Ids& chunk, double temperature) {
+  void want(const Chunk& chunk, double temperature) {
+    if (count_++ % size_ != rank_) return;
     if (cache_.contains(chunk, temperature) || std::find(missing_.begin(), missing_.end(), chunk) != missing_.end()) return;
     missing_.push_back(chunk);
     if (missing_.size() == batch_) ask(temperature);
@@ -34,25 +36,26 @@ class Filler {
   const DistillJob& job_;
   const Checkpoint& source_;
   const LoadedModel& student_;
+  std::int64_t rank_, size_, count_ = 0;
   std::size_t batch_;
-  std::vector<Ids> missing_;
+  std::vector<Chunk> missing_;
   std::shared_ptr<Decoder> teacher_;
 };
 
 }  // namespace
 
 std::unique_ptr<LogitCache> fill_cache(const DistillJob& job, const Checkpoint& source, const LoadedModel& student,
-                                       const LoadedModel& teacher, ChunkSource& data, const std::vector<Ids>& heldout) {
+                                       const LoadedModel& teacher, ChunkSource& data, const std::vector<Chunk>& heldout, ProcessGroup* group) {
   if (job.trainer.context > teacher.config.max_positions)
     fail("[distill] context ", job.trainer.context, ": the teacher can see only ", teacher.config.max_positions,
          " tokens (max_position_embeddings)");
-  auto cache = std::make_unique<LogitCache>(
-      job.cache, CacheIdentity{teacher.identity, Tokenizer(teacher.tokenizer).hash(),
-                               std::min(student.config.vocab_size, teacher.config.vocab_size)});
+  const CacheIdentity identity{teacher.identity, Tokenizer(teacher.tokenizer).hash(),
+                               std::min(student.config.vocab_size, teacher.config.vocab_size)};
+  auto cache = std::make_unique<LogitCache>(job.cache, identity);
   const auto position = data.position();
   try {
-    Filler filler(*cache, job, source, student);
-    for (const Ids& chunk : heldout) filler.want(chunk, 1.0);
+    Filler filler(*cache, job, source, student, group);
+    for (const Chunk& chunk : heldout) filler.want(chunk, 1.0);
     filler.ask(1.0);
     const double T = job.trainer.loss.temperature;
     const std::int64_t chunks = job.trainer.steps * job.trainer.batch;
@@ -69,6 +72,10 @@ std::unique_ptr<LogitCache> fill_cache(const DistillJob& job, const Checkpoint& 
   }
   cache->flush();
   data.seek(position);
+  if (group != nullptr) {  // what the others have captured
+    group->wait_for_all();
+    cache = std::make_unique<LogitCache>(job.cache, identity);
+  }
   char each[32];
   std::snprintf(each, sizeof each, "%.1f", static_cast<double>(cache->bytes()) / static_cast<double>(std::max<std::uint64_t>(cache->tokens(), 1)));
   note(cat("cache ", job.cache.string(), ": ", cache->tokens(), " tokens, ", each, " bytes each"));

@@ -12,7 +12,6 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "datasets/corpus.h"
 #include "distill/fill_cache.h"
 #include "distill/loss_watch.h"
 #include "distill/models.h"
@@ -25,7 +24,7 @@ constexpr const char* kStateFile = "state.safetensors";
 constexpr const char* kBestFile = "best.safetensors";  // weights of the best evaluation
 
 // What decides the result: a saved state is taken up only if all of it is the same.
-nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, const std::vector<Ids>& heldout,
+nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, const std::vector<Chunk>& heldout,
                             const LoadedModel& student, const LoadedModel* teacher) {
   const TrainerOptions& t = job.trainer;
   nlohmann::json identity = {{"student", student.identity},
@@ -49,11 +48,12 @@ nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, cons
           {"ema", t.ema},
           {"cache", !job.cache.empty()},
           {"patience", job.patience},
+          {"on-policy", t.on_policy.lambda},
           {"seed", job.seed}};
   if (job.patience > 0) {  // then evaluations decide as well
     ContentHash hash;
-    for (const Ids& chunk : heldout)
-      hash.add(ByteView(reinterpret_cast<const std::byte*>(chunk.data()), chunk.size() * sizeof(chunk[0])));
+    for (const Chunk& chunk : heldout)
+      hash.add(ByteView(reinterpret_cast<const std::byte*>(chunk.ids.data()), chunk.ids.size() * sizeof(chunk.ids[0])));
     identity["heldout"] = hash.hex();
     identity["eval-every"] = job.eval_every;
   }
@@ -67,6 +67,8 @@ void check_job(const DistillJob& job) {
   if (job.patience > 0 && (job.heldout.empty() || job.eval_every < 1))
     fail("[distill] --patience waits for a better evaluation; it needs --heldout and --eval-every above 0");
   if (!job.cache.empty() && job.teacher.empty()) fail("[distill] --cache keeps what a teacher says; it needs --teacher");
+  if (!job.cache.empty() && job.trainer.on_policy.lambda > 0)
+    fail("[distill] --cache knows what the teacher says of the data, not of what the student writes; leave --cache or --on-policy out");
   if (!job.cache.empty() && job.trainer.loss.divergence.measure != Measure::kForwardKl)
     fail("[distill] --cache keeps a part of each distribution, from which only forward_kl can be computed; leave --cache or --loss ",
          divergence_text(job.trainer.loss.divergence), " out");
@@ -89,11 +91,6 @@ void prepare_folder(const DistillJob& job, const fs::path& folder) {
   if (error) fail("[distill] cannot make folder ", folder.string(), ": ", error.message());
 }
 
-std::vector<Ids> held_out_chunks(const DistillJob& job, const Tokenizer& tokenizer) {
-  if (job.heldout.empty()) return {};
-  return sample_chunks(read_token_documents(tokenizer, job.heldout), job.trainer.context + 1, job.eval_chunks, job.seed);
-}
-
 nlohmann::json report_values(const StepReport& report, bool teacher, const Divergence& loss) {
   nlohmann::json values = {{"loss", report.loss},
                            {"cross_entropy", report.cross_entropy},
@@ -114,6 +111,32 @@ nlohmann::json evaluation_values(const Evaluation& evaluation, bool teacher) {
   return values;
 }
 
+// All processes must do the same work: from a few numbers of each it shows whether they do.
+void check_same_run(ProcessGroup& group, const nlohmann::json& identity, std::int64_t done) {
+  ContentHash hash;
+  hash.add(identity.dump());
+  constexpr std::size_t kDigits = 12;  // a double holds them exactly
+  const auto number = static_cast<double>(std::stoull(hash.hex().substr(0, kDigits), nullptr, 16));
+  at::Tensor first = at::full({2}, number, at::kDouble);
+  first[1] = static_cast<double>(done);
+  group.broadcast(first, 0);
+  const bool same = first[0].item<double>() == number, together = first[1].item<double>() == static_cast<double>(done);
+  at::Tensor wrong = at::full({1}, same && together ? 0.0 : 1.0, at::kDouble);
+  group.sum(wrong);
+  if (!same) fail("[distill] process ", group.rank(), " was asked for something else than process 0: models, data or options differ");
+  if (!together)
+    fail("[distill] process ", group.rank(), " stands at step ", done, ", process 0 at ", first[1].item<double>(),
+         "; OUTPUT.training must be in a folder that all processes see");
+  if (wrong.item<double>() > 0) fail("[distill] process ", group.rank(), ": another process does not fit, see what it said");
+}
+
+void report_skips(const SkipCounts& skips) {
+  if (skips.skipped() > 0)
+    warn(cat("[distill] ", skips.skipped(), " documents taught nothing: ", skips.empty, " empty, ", skips.one_token,
+             " of one token, ", skips.masked, " in which the assistant says nothing"));
+  if (skips.cut > 0) warn(cat("[distill] ", skips.cut, " documents are longer than --context and were cut"));
+}
+
 std::string fixed(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.4f", value);
@@ -132,10 +155,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Notes, skipped, spikes, watch, best, best_ste
 // One run from where the trainer stands to its last step.
 class Run {
  public:
-  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Ids> heldout, nlohmann::json identity,
-      const Notes& notes)
+  // writes: whether this process keeps the logs.
+  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Chunk> heldout, nlohmann::json identity,
+      const Notes& notes, bool writes)
       : job_(job), trainer_(trainer), folder_(folder), heldout_(std::move(heldout)), identity_(std::move(identity)),
-        teacher_(!job.teacher.empty()), log_(folder, trainer.done()), notes_(notes) {}
+        teacher_(!job.teacher.empty()), notes_(notes) {
+    if (writes) log_.emplace(folder, trainer.done());
+  }
 
   nlohmann::json train() {
     using Clock = std::chrono::steady_clock;
@@ -151,7 +177,7 @@ class Run {
         const double taken = std::chrono::duration<double>(Clock::now() - start).count();
         seconds += taken;
         after_step(report, taken);
-        progress.advance(static_cast<std::uint64_t>(trainer_.step_tokens()), progress_text(report));
+        show(progress, report);
       }
     }
     const std::int64_t done = trainer_.done();
@@ -172,6 +198,14 @@ class Run {
   bool stopped() const { return job_.patience > 0 && notes_.waited >= job_.patience; }
   bool over() const { return trainer_.done() == job_.trainer.steps || stopped(); }
 
+  void show(Progress& progress, const StepReport& report) const {
+    try {
+      progress.advance(static_cast<std::uint64_t>(trainer_.step_tokens()), progress_text(report));
+    } catch (const Interrupted&) {
+      if (!trainer_.has_group()) throw;  // else all stop together, in the next step
+    }
+  }
+
   void after_step(const StepReport& report, double seconds) {
     last_ = report;
     const bool spike = !report.skipped && notes_.watch.spike(report.loss);
@@ -190,7 +224,7 @@ class Run {
       values["tokens"] = report.step * trainer_.step_tokens();
       values["tokens_per_second"] = static_cast<double>(trainer_.step_tokens()) / seconds;
       if (spike) values["spike"] = 1;
-      log_.add("train", report.step, values);
+      if (log_) log_->add("train", report.step, values);
     }
     if (due(job_.eval_every) || end) evaluate();
     if (due(job_.checkpoint_every) && !over()) save();
@@ -200,7 +234,7 @@ class Run {
     if (heldout_.empty()) return;
     evaluation_ = trainer_.evaluate(heldout_);
     const std::int64_t step = trainer_.done();
-    log_.add("eval", step, evaluation_values(evaluation_, teacher_));
+    if (log_) log_->add("eval", step, evaluation_values(evaluation_, teacher_));
     detail(cat("step ", step, ": held-out loss ", fixed(evaluation_.cross_entropy),
                teacher_ ? cat(", KL ", fixed(evaluation_.kl)) : std::string()));
     if (job_.patience == 0 || step <= notes_.evaluated) return;
@@ -224,10 +258,10 @@ class Run {
   const DistillJob& job_;
   Trainer& trainer_;
   fs::path folder_;
-  std::vector<Ids> heldout_;
+  std::vector<Chunk> heldout_;
   nlohmann::json identity_;
   bool teacher_;
-  TrainLog log_;
+  std::optional<TrainLog> log_;
   StepReport last_;
   Evaluation evaluation_;
   Notes notes_;
@@ -254,10 +288,18 @@ void write_student(const DistillJob& job, Trainer& trainer, Decoder& student, co
 
 nlohmann::json run_distillation(const DistillJob& job) {
   check_job(job);
-  const at::Device device = parse_device(job.device);
+  const Launch launch = launch_from_environment();
+  const at::Device device =
+      parse_device(job.device == "cuda" && launch.size > 1 ? cat("cuda:", launch.local_rank) : job.device);
+  const auto group = join_process_group(launch, device);
+  const bool writes = launch.rank == 0;
   if (device.is_cuda()) at::globalContext().setAllowTF32CuBLAS(job.tf32);
   const fs::path folder = training_folder(job.output);
-  prepare_folder(job, folder);
+  if (writes)
+    prepare_folder(job, folder);
+  else
+    set_verbosity(Verbosity::kQuiet);  // what all would say, the first one says
+  if (group) group->wait_for_all();
 
   std::optional<Checkpoint> source;
   if (!job.teacher.empty()) source = open_checkpoint(job.teacher);
@@ -268,22 +310,28 @@ nlohmann::json run_distillation(const DistillJob& job) {
     check_pair(student, *teacher);
   }
   const Tokenizer tokenizer(student.tokenizer);
-  const auto data = open_chunks(job.data, tokenizer, {job.trainer.context + 1, job.seed});
-  auto heldout = held_out_chunks(job, tokenizer);
+  const ChunkOptions chunk_options{job.trainer.context + 1, job.seed, pack_mode_from_name(job.packing)};
+  const auto data = open_mixture(job.data, tokenizer, chunk_options);
+  std::vector<Chunk> heldout;
+  if (!job.heldout.empty()) heldout = held_out_chunks(job.heldout, tokenizer, job.eval_chunks, chunk_options);
   std::unique_ptr<LogitCache> cache;
-  if (!job.cache.empty()) cache = fill_cache(job, *source, student, *teacher, *data, heldout);
+  if (!job.cache.empty()) cache = fill_cache(job, *source, student, *teacher, *data, heldout, group.get());
   source.reset();
 
   DistillJob set = job;
   if (!teacher) set.trainer.loss.alpha = 1.0;
+  set.trainer.on_policy.seed = job.seed;
+  set.trainer.on_policy.end_ids = student.config.eos_ids;
+  set.trainer.on_policy.end_ids.push_back(student.tokenizer.eos_id);
   const nlohmann::json identity = run_identity(set, *data, heldout, student, teacher ? &*teacher : nullptr);
-  Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer, cache.get());
+  Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer, cache.get(), group.get());
   Notes notes;
   if (job.resume && fs::exists(folder / kStateFile)) {
     notes = trainer.resume(folder / kStateFile, identity).get<Notes>();
     note(cat("going on after step ", trainer.done(), " of ", job.trainer.steps));
   }
-  Run run(set, trainer, folder, std::move(heldout), identity, notes);
+  if (group) check_same_run(*group, identity, trainer.done());
+  Run run(set, trainer, folder, std::move(heldout), identity, notes, writes);
   nlohmann::json result;
   try {
     result = run.train();
@@ -293,6 +341,7 @@ nlohmann::json run_distillation(const DistillJob& job) {
     throw Interrupted(cat("interrupted after step ", trainer.done(), " of ", job.trainer.steps, "; the state is kept in ",
                           folder.string(), ", the same command with --resume goes on"));
   }
+  if (!writes) return nullptr;
   write_student(job, trainer, *student.decoder, student.tokenizer, folder);
   std::error_code ignored;
   fs::remove_all(folder, ignored);
@@ -300,6 +349,8 @@ nlohmann::json run_distillation(const DistillJob& job) {
   if (teacher) result["teacher_parameters"] = teacher->parameters;
   if (cache) result["cache"] = {{"tokens", cache->tokens()}, {"bytes", cache->bytes()}};
   result["peak_memory"] = peak_memory();
+  report_skips(data->skips);
+  result["skipped_documents"] = data->skips;
   result["output"] = job.output.string();
   return result;
 }

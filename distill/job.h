@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "distill/trainer.h"
 
@@ -16,7 +17,9 @@ namespace attar {
 struct DistillJob {
   std::filesystem::path teacher;   // empty: train on the text alone
   std::filesystem::path student;   // a model, or a folder with a config.json and no weights: those come from the seed
-  std::string data, heldout;       // sources (datasets/corpus.h); heldout empty: no evaluation
+  std::vector<std::string> data;   // sources with weights, see open_mixture
+  std::string heldout;             // a source (datasets/corpus.h); empty: no evaluation
+  std::string packing = "joined";  // of documents into chunks, both of data and heldout
   std::filesystem::path output;
   std::filesystem::path cache;     // folder of the teacher's predictions (logit_cache.h), filled if need be; empty: the teacher runs along
   TrainerOptions trainer;
@@ -33,7 +36,8 @@ struct DistillJob {
 };
 
 // Returns what was reached: steps, parameters, loss, held-out figures, tokens per second. Throws Error; Interrupted after it
-// has saved the state.
+// has saved the state. Started several times by a launcher (process_group.h) it is one run of all these processes; only the first
+// one writes and returns something, the others null.
 nlohmann::json run_distillation(const DistillJob& job);
 
 }  // namespace attar

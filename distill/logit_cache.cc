@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "convert/json.h"
+#include "distill/batch.h"
 #include "distill/vocabulary_loss.h"
 
 namespace attar {
@@ -25,12 +26,13 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kHashSize = 32, kShardSize = std::size_t{64} << 20;
 constexpr const char* kExtension = ".logits";
 
-std::string key_of(const Ids& chunk, double temperature) {
+std::string key_of(const Chunk& chunk, double temperature) {
   ContentHash hash;
   hash.add(cat("top ", kCached.top, " draws ", kCached.draws, " tail ", kCached.tail, " temperature "));
   hash.add(ByteView(reinterpret_cast<const std::byte*>(&temperature), sizeof temperature));
   // The last token is only a target: the teacher never sees it.
-  hash.add(ByteView(reinterpret_cast<const std::byte*>(chunk.data()), (chunk.size() - 1) * sizeof(chunk[0])));
+  hash.add(ByteView(reinterpret_cast<const std::byte*>(chunk.ids.data()), (chunk.ids.size() - 1) * sizeof(chunk.ids[0])));
+  if (!chunk.starts.empty()) hash.add(ByteView(reinterpret_cast<const std::byte*>(chunk.starts.data()), chunk.starts.size() * sizeof(chunk.starts[0])));
   return hash.hex();
 }
 
@@ -108,12 +110,12 @@ void LogitCache::open_shard(const fs::path& path) {
   shards_.push_back(std::move(file));
 }
 
-bool LogitCache::contains(const Ids& chunk, double temperature) const {
+bool LogitCache::contains(const Chunk& chunk, double temperature) const {
   const std::string key = key_of(chunk, temperature);
   return entries_.contains(key) || waiting_.contains(key);
 }
 
-void LogitCache::add(const Ids& chunk, double temperature, const std::vector<Bytes>& positions) {
+void LogitCache::add(const Chunk& chunk, double temperature, const std::vector<Bytes>& positions) {
   Bytes payload;
   for (const Bytes& position : positions) payload.insert(payload.end(), position.begin(), position.end());
   const std::string key = key_of(chunk, temperature);
@@ -145,9 +147,9 @@ void LogitCache::flush() {
   open_shard(path);
 }
 
-TeacherRows LogitCache::rows(const std::vector<Ids>& chunks, double temperature, const at::Device& device) const {
+TeacherRows LogitCache::rows(const std::vector<Chunk>& chunks, double temperature, const at::Device& device) const {
   std::vector<Weighted> rows;
-  for (const Ids& chunk : chunks) {
+  for (const Chunk& chunk : chunks) {
     const auto found = entries_.find(key_of(chunk, temperature));
     if (found == entries_.end()) fail("[distill] cache ", folder_.string(), " does not hold a chunk that is asked for; a shard was removed?");
     const Entry& entry = found->second;
@@ -155,7 +157,7 @@ TeacherRows LogitCache::rows(const std::vector<Ids>& chunks, double temperature,
     if (content_hash(entry.payload) != entry.hash)
       fail(what, " is damaged: an entry does not have the hash it was written with; remove the file, and what it held is captured again");
     ByteReader in(entry.payload, what);
-    for (std::size_t i = 0; i + 1 < chunk.size(); ++i) rows.push_back(weighted(read_sparse(in, identity_.vocab)));
+    for (std::size_t i = 0; i + 1 < chunk.ids.size(); ++i) rows.push_back(weighted(read_sparse(in, identity_.vocab)));
   }
   std::size_t kept = 1;
   for (const Weighted& row : rows) kept = std::max(kept, row.ids.size());
@@ -169,17 +171,17 @@ TeacherRows LogitCache::rows(const std::vector<Ids>& chunks, double temperature,
   return {{}, result.ids.to(device), result.log_p.to(device), result.weight.to(device)};
 }
 
-void capture(LogitCache& cache, Decoder& teacher, const std::vector<Ids>& chunks, double temperature, std::int64_t batch) {
+void capture(LogitCache& cache, Decoder& teacher, const std::vector<Chunk>& chunks, double temperature, std::int64_t batch) {
   const at::NoGradGuard no_grad;
   const OutputHead head = output_head(teacher);
   const std::int64_t step = logit_rows(teacher.device(), head.W.size(0)), columns = std::min(cache.identity().vocab, head.W.size(0));
   for (std::size_t begin = 0; begin < chunks.size(); begin += static_cast<std::size_t>(batch)) {
     const std::size_t count = std::min(static_cast<std::size_t>(batch), chunks.size() - begin);
-    const std::int64_t time = static_cast<std::int64_t>(chunks[begin].size()) - 1;
-    at::Tensor ids = at::empty({static_cast<std::int64_t>(count), time}, at::kLong);
-    for (std::size_t i = 0; i < count; ++i)
-      std::copy_n(chunks[begin + i].begin(), time, ids.data_ptr<std::int64_t>() + static_cast<std::int64_t>(i) * time);
-    const at::Tensor h = teacher.hidden_states(ids.to(teacher.device())).reshape({-1, head.W.size(1)});
+    const std::vector<Chunk> part(chunks.begin() + static_cast<std::ptrdiff_t>(begin), chunks.begin() + static_cast<std::ptrdiff_t>(begin + count));
+    const Batch asked = make_batch(part, teacher.device());
+    const Packed packed(asked, {&teacher});
+    const std::int64_t time = asked.ids.size(1);
+    const at::Tensor h = teacher.hidden_states(asked.ids).reshape({-1, head.W.size(1)});
     std::vector<Bytes> positions(static_cast<std::size_t>(h.size(0)));
     std::vector<std::uint64_t> seeds;  // by what the chunk says, not by where it stands
     for (std::size_t i = 0; i < count; ++i) {

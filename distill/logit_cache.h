@@ -1,7 +1,7 @@
 // A teacher's predictions on disk, so that it runs once: students are then trained without it, as often as one likes.
 //
 // A folder of shards, each written whole. An entry holds the distributions after every token of one chunk (eval/sparse_row.h)
-// and goes by a hash of the chunk's tokens, the temperature and how much is kept: never by its place in the data, which other
+// and goes by a hash of the chunk's tokens and where its texts begin, the temperature and how much is kept: never by its place in the data, which other
 // options move. Every shard names the teacher and the tokenizer by their hashes, and every entry carries a hash of its bytes,
 // looked at when it is read. The layout stands in logit_cache.cc.
 #pragma once
@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "base/files.h"
-#include "datasets/tokenizer.h"
 #include "distill/losses.h"
+#include "distill/packing.h"
 #include "eval/sparse_row.h"
 #include "model/decoder.h"
 
@@ -36,14 +36,14 @@ class LogitCache {
   // Opens the folder or makes it. Throws Error if its entries are another teacher's or a shard is damaged.
   LogitCache(fs::path folder, CacheIdentity identity);
 
-  bool contains(const Ids& chunk, double temperature) const;
+  bool contains(const Chunk& chunk, double temperature) const;
   // positions: of each token of the chunk but the last, as write_sparse writes them. They reach the disk when there are enough of
   // them, or by flush(), and can be read after that.
-  void add(const Ids& chunk, double temperature, const std::vector<Bytes>& positions);
+  void add(const Chunk& chunk, double temperature, const std::vector<Bytes>& positions);
   void flush();
 
   // A row for each token of each chunk but its last. Throws Error for chunks that are not there and for damaged entries.
-  TeacherRows rows(const std::vector<Ids>& chunks, double temperature, const at::Device& device) const;
+  TeacherRows rows(const std::vector<Chunk>& chunks, double temperature, const at::Device& device) const;
 
   std::uint64_t tokens() const { return tokens_; }  // in all shards
   std::uint64_t bytes() const { return bytes_; }
@@ -67,6 +67,6 @@ class LogitCache {
 };
 
 // Runs the teacher over chunks of one length, which the cache does not hold yet, and adds what it says. batch: chunks at a time.
-void capture(LogitCache& cache, Decoder& teacher, const std::vector<Ids>& chunks, double temperature, std::int64_t batch);
+void capture(LogitCache& cache, Decoder& teacher, const std::vector<Chunk>& chunks, double temperature, std::int64_t batch);
 
 }  // namespace attar

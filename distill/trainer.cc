@@ -1,7 +1,5 @@
 #include "distill/trainer.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -33,25 +31,13 @@ at::Tensor hidden_rows(Decoder& model, const at::Tensor& ids) {
   return h.reshape({-1, h.size(-1)});
 }
 
-}  // namespace
-
-// Inputs and targets of chunks.
-struct Trainer::Batch {
-  at::Tensor ids, targets;  // (batch, time), (batch * time)
-};
-
-Trainer::Batch Trainer::make_batch(const std::vector<Ids>& chunks) const {
-  const auto count = static_cast<std::int64_t>(chunks.size()), length = static_cast<std::int64_t>(chunks.front().size());
-  at::Tensor all = at::empty({count, length}, at::kLong);
-  auto* out = all.data_ptr<std::int64_t>();
-  for (const Ids& chunk : chunks) {
-    if (static_cast<std::int64_t>(chunk.size()) != length)
-      fail("[distill] chunks of ", length, " and ", chunk.size(), " tokens in one batch");
-    out = std::copy(chunk.begin(), chunk.end(), out);
-  }
-  all = all.to(student_.device());
-  return {all.narrow(1, 0, length - 1).contiguous(), all.narrow(1, 1, length - 1).reshape({-1})};
+AdamW make_optimizer(FlatParameters& parameters, const AdamWOptions& options, const ProcessGroup* group) {
+  if (group == nullptr) return {parameters, options};
+  const auto [begin, end] = group->slice(parameters.values().numel(), group->rank());
+  return {parameters, options, begin, end};
 }
+
+}  // namespace
 
 void check_options(const TrainerOptions& o) {
   const auto positive = [](std::int64_t value, const char* what) {
@@ -60,6 +46,8 @@ void check_options(const TrainerOptions& o) {
   positive(o.steps, "steps");
   positive(o.batch, "batch");
   positive(o.context, "context");
+  if (!(o.on_policy.lambda >= 0 && o.on_policy.lambda <= 1))
+    fail("[distill] on-policy is ", o.on_policy.lambda, "; it must be from 0 to 1");
   if (o.micro_batch < 0) fail("[distill] micro-batch is ", o.micro_batch, "; it must be 0 (the whole batch) or more");
   if (!(o.loss.temperature > 0)) fail("[distill] temperature is ", o.loss.temperature, "; it must be above 0");
   if (!(o.loss.alpha >= 0 && o.loss.alpha <= 1)) fail("[distill] alpha is ", o.loss.alpha, "; it must be from 0 to 1");
@@ -71,16 +59,21 @@ void check_options(const TrainerOptions& o) {
   if (!(o.adamw.weight_decay >= 0)) fail("[distill] weight decay is ", o.adamw.weight_decay, "; it must not be negative");
 }
 
-Trainer::Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options, const LogitCache* cache)
-    : student_(student), teacher_(teacher), cache_(cache), data_(data), options_(checked(options)), parameters_(student),
-      optimizer_(parameters_, options_.adamw), position_(data.position()) {
+Trainer::Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options, const LogitCache* cache,
+                 ProcessGroup* group)
+    : student_(student), teacher_(teacher), cache_(cache), data_(data), options_(checked(options)), group_(group),
+      parameters_(student), optimizer_(make_optimizer(parameters_, options_.adamw, group)), position_(data.position()) {
+  if (group_ != nullptr && options_.batch < group_->size())
+    fail("[distill] a batch of ", options_.batch, " chunks is too small for ", group_->size(), " processes; raise --batch");
+  if (options_.on_policy.lambda > 0 && (teacher_ == nullptr || options_.loss.alpha > 0))
+    fail("[distill] on-policy: the student's own words are judged by a teacher only; give --teacher and --alpha 0");
   if (options_.ema > 0) average_ = parameters_.values().clone();
   check_context(student, options_.context, "student");
   if (teacher_ != nullptr) check_context(*teacher_, options_.context, "teacher");
 }
 
 // What the teacher says of the batch's rows, whichever way it is known.
-TeacherOfRows Trainer::teacher_rows(const std::vector<Ids>& chunks, const Batch& batch, double temperature) const {
+TeacherOfRows Trainer::teacher_rows(const std::vector<Chunk>& chunks, const Batch& batch, double temperature) const {
   if (cache_ != nullptr) {
     const TeacherRows all = cache_->rows(chunks, temperature, student_.device());
     return [all](std::int64_t begin, std::int64_t count) { return all.narrow(begin, count); };
@@ -92,9 +85,10 @@ TeacherOfRows Trainer::teacher_rows(const std::vector<Ids>& chunks, const Batch&
   };
 }
 
-LossSums Trainer::accumulate(const std::vector<Ids>& chunks, std::int64_t total_targets) {
+LossSums Trainer::accumulate(const std::vector<Chunk>& chunks, std::int64_t total_targets) {
   const at::Device device = student_.device();
-  const Batch batch = make_batch(chunks);
+  const Batch batch = make_batch(chunks, device);
+  const Packed packed(batch, {&student_, teacher_});
   const TeacherOfRows teacher = teacher_rows(chunks, batch, options_.loss.temperature);
   Backbone backbone(student_, options_.checkpoint_activations);
   const at::Tensor h = backbone.forward(batch.ids);
@@ -107,26 +101,81 @@ LossSums Trainer::accumulate(const std::vector<Ids>& chunks, std::int64_t total_
   return sums;
 }
 
+std::vector<Chunk> Trainer::own_share() {
+  const std::int64_t rank = group_ != nullptr ? group_->rank() : 0, size = group_ != nullptr ? group_->size() : 1;
+  const std::int64_t begin = options_.batch * rank / size, end = options_.batch * (rank + 1) / size;
+  std::vector<Chunk> share;
+  for (std::int64_t i = 0; i < options_.batch; ++i) {  // all processes go through all data, so all stand at the same place
+    Chunk chunk = data_.next();
+    if (i >= begin && i < end) share.push_back(std::move(chunk));
+  }
+  write_own(share, begin);
+  return share;
+}
+
+void Trainer::write_own(std::vector<Chunk>& share, std::int64_t first) {
+  std::vector<std::int64_t> indices;
+  std::vector<Chunk*> chunks;
+  const auto write = [&] {
+    check_interrupt_here();
+    write_own_texts(student_, options_.on_policy, done_, indices, chunks);
+    indices.clear(), chunks.clear();
+  };
+  for (std::size_t i = 0; i < share.size(); ++i) {
+    const std::int64_t index = first + static_cast<std::int64_t>(i);
+    if (!is_on_policy(options_.on_policy, done_, index)) continue;
+    indices.push_back(index);
+    chunks.push_back(&share[i]);
+    if (std::ssize(chunks) == options_.micro_batch) write();
+  }
+  write();
+}
+
+void Trainer::add_up(at::Tensor& values) const {
+  if (group_ != nullptr) group_->sum(values);
+}
+
+// Several processes stop together, after a step: one alone would leave the others waiting in the middle of theirs.
+void Trainer::check_interrupt_here() const {
+  if (group_ == nullptr) check_interrupt();
+}
+
+void Trainer::check_interrupt_of_all() const {
+  if (group_ == nullptr) return;
+  at::Tensor stopped = at::zeros({1});
+  try {
+    check_interrupt();
+  } catch (const Interrupted&) {
+    stopped += 1;
+  }
+  group_->sum(stopped);
+  if (stopped.item<float>() > 0) throw Interrupted("interrupted");
+}
+
 StepReport Trainer::step() {
   parameters_.gradients().zero_();
-  const std::int64_t targets = step_tokens();
+  const std::vector<Chunk> share = own_share();
+  at::Tensor count = at::full({1}, static_cast<double>(targets_of(share)), at::kDouble);
+  add_up(count);
+  const double targets = count.item<double>();
   LossSums sums = zero_sums(at::device(student_.device()));
-  for (std::int64_t begin = 0; begin < options_.batch; begin += options_.micro_batch) {
-    check_interrupt();
-    std::vector<Ids> chunks;
-    for (std::int64_t i = begin; i < std::min(begin + options_.micro_batch, options_.batch); ++i)
-      chunks.push_back(data_.next());
-    sums += accumulate(chunks, targets);
+  for (std::size_t begin = 0; begin < share.size(); begin += static_cast<std::size_t>(options_.micro_batch)) {
+    check_interrupt_here();
+    const std::size_t end = std::min(begin + static_cast<std::size_t>(options_.micro_batch), share.size());
+    sums += accumulate({share.begin() + static_cast<std::ptrdiff_t>(begin), share.begin() + static_cast<std::ptrdiff_t>(end)},
+                       static_cast<std::int64_t>(targets));
   }
+  add_up(parameters_.gradients());
+  at::Tensor totals = at::stack({sums.total, sums.cross_entropy, sums.divergence});
+  add_up(totals);
   const at::Tensor norm = parameters_.gradients().norm().to(at::kDouble);
-  const at::Tensor numbers =  // one transfer from the device for all
-      (at::stack({sums.total, sums.cross_entropy, sums.divergence, norm * static_cast<double>(targets)}) /
-       static_cast<double>(targets)).cpu();
+  const at::Tensor numbers = (at::cat({totals, (norm * targets).unsqueeze(0)}) / targets).cpu();  // one transfer for all
   const auto* number = numbers.data_ptr<double>();
   StepReport report{done_ + 1, number[0], number[1], number[2], number[3], learning_rate(options_.schedule, done_)};
   if (std::isfinite(report.loss) && std::isfinite(report.gradient_norm)) {
     const bool clip = options_.clip > 0 && report.gradient_norm > options_.clip;
     optimizer_.step(report.rate, clip ? options_.clip / report.gradient_norm : 1.0);
+    share_slices(parameters_.values());
     update_average();
     bad_ = 0;
   } else {
@@ -137,6 +186,7 @@ StepReport Trainer::step() {
   }
   position_ = data_.position();
   ++done_;
+  check_interrupt_of_all();
   return report;
 }
 
@@ -156,7 +206,28 @@ void Trainer::exchange() {
   average_.copy_(weights);
 }
 
-Evaluation Trainer::evaluate(const std::vector<Ids>& chunks) {
+// Each slice from the process that keeps it up to date.
+void Trainer::share_slices(const at::Tensor& flat) const {
+  if (group_ == nullptr) return;
+  for (std::int64_t rank = 0; rank < group_->size(); ++rank) {
+    const auto [begin, end] = group_->slice(flat.numel(), rank);
+    at::Tensor slice = flat.narrow(0, begin, end - begin);
+    if (end > begin) group_->broadcast(slice, rank);
+  }
+}
+
+AdamW Trainer::whole_optimizer() const {
+  AdamW all(const_cast<FlatParameters&>(parameters_), options_.adamw);
+  all.steps = optimizer_.steps;
+  for (const auto& [to, from] : {std::pair(all.m, optimizer_.m), std::pair(all.v, optimizer_.v)}) {
+    at::Tensor place = to.narrow(0, optimizer_.begin(), optimizer_.end() - optimizer_.begin());
+    place.copy_(from);
+    share_slices(to);
+  }
+  return all;
+}
+
+Evaluation Trainer::evaluate(const std::vector<Chunk>& chunks) {
   exchange();
   try {
     const Evaluation result = evaluate_weights(chunks);
@@ -168,41 +239,61 @@ Evaluation Trainer::evaluate(const std::vector<Ids>& chunks) {
   }
 }
 
-Evaluation Trainer::evaluate_weights(const std::vector<Ids>& chunks) {
+Evaluation Trainer::evaluate_weights(const std::vector<Chunk>& all) {
   const at::NoGradGuard no_grad;
-  LossSums zero = zero_sums(at::device(student_.device()));
+  std::vector<Chunk> chunks;
+  for (std::size_t i = group_ != nullptr ? static_cast<std::size_t>(group_->rank()) : 0; i < all.size();
+       i += group_ != nullptr ? static_cast<std::size_t>(group_->size()) : 1)
+    chunks.push_back(all[i]);
+  const at::Device device = student_.device();
+  LossSums zero = zero_sums(at::device(device));
   AgreementSums sums{zero.cross_entropy, zero.divergence, zero.total};
   Evaluation result;
   const auto group = static_cast<std::size_t>(options_.micro_batch);
   const OutputHead head = output_head(student_);
   const std::int64_t step = logit_rows(student_.device(), head.W.size(0));
   for (std::size_t begin = 0; begin < chunks.size(); begin += group) {
-    check_interrupt();
-    const std::vector<Ids> part(chunks.begin() + static_cast<std::ptrdiff_t>(begin),
+    check_interrupt_here();
+    const std::vector<Chunk> part(chunks.begin() + static_cast<std::ptrdiff_t>(begin),
                                 chunks.begin() + static_cast<std::ptrdiff_t>(std::min(begin + group, chunks.size())));
-    const Batch batch = make_batch(part);
+    const Batch batch = make_batch(part, device);
+    const Packed packed(batch, {&student_, teacher_});
     const TeacherOfRows teacher = teacher_rows(part, batch, 1.0);
     const at::Tensor h = hidden_rows(student_, batch.ids);
     for (std::int64_t row = 0; row < h.size(0); row += step) {
       const std::int64_t count = std::min(step, h.size(0) - row);
       sums += agreement(head_logits(head, h.narrow(0, row, count)), teacher(row, count), batch.targets.narrow(0, row, count));
     }
-    result.tokens += batch.targets.numel();
+    result.tokens += targets_of(part);
   }
-  if (result.tokens == 0) fail("[distill] nothing is held out to evaluate on");
-  const auto count = static_cast<double>(result.tokens);
-  result.cross_entropy = sums.cross_entropy.item<double>() / count;
-  result.kl = sums.kl.item<double>() / count;
-  result.same_top = sums.same_top.item<double>() / count;
-  return result;
+  at::Tensor totals =
+      at::stack({sums.cross_entropy, sums.kl, sums.same_top, at::full_like(sums.kl, static_cast<double>(result.tokens))}).cpu();
+  add_up(totals);
+  const auto* total = totals.data_ptr<double>();
+  const double count = total[3];
+  if (count == 0) fail("[distill] nothing is held out to evaluate on");
+  return {total[0] / count, total[1] / count, total[2] / count, static_cast<std::int64_t>(count)};
 }
 
 void Trainer::save(const std::filesystem::path& file, const nlohmann::json& run, const nlohmann::json& notes) const {
-  write_train_state(file, parameters_, optimizer_, average_, {done_, bad_, position_, run, notes});
+  const TrainProgress progress{done_, bad_, position_, run, notes};
+  if (group_ == nullptr) return write_train_state(file, parameters_, optimizer_, average_, progress);
+  const AdamW all = whole_optimizer();
+  if (group_->rank() == 0) write_train_state(file, parameters_, all, average_, progress);
 }
 
 nlohmann::json Trainer::resume(const std::filesystem::path& file, const nlohmann::json& run) {
-  const TrainProgress progress = read_train_state(file, parameters_, optimizer_, average_, run);
+  TrainProgress progress;
+  if (group_ == nullptr) {
+    progress = read_train_state(file, parameters_, optimizer_, average_, run);
+  } else {
+    AdamW all(parameters_, options_.adamw);
+    progress = read_train_state(file, parameters_, all, average_, run);
+    const at::NoGradGuard no_grad;
+    optimizer_.steps = all.steps;
+    optimizer_.m.copy_(all.m.narrow(0, optimizer_.begin(), optimizer_.m.numel()));
+    optimizer_.v.copy_(all.v.narrow(0, optimizer_.begin(), optimizer_.v.numel()));
+  }
   data_.seek(progress.position);
   position_ = progress.position;
   done_ = progress.done;
@@ -211,6 +302,7 @@ nlohmann::json Trainer::resume(const std::filesystem::path& file, const nlohmann
 }
 
 void Trainer::save_weights(const std::filesystem::path& file) const {
+  if (group_ != nullptr && group_->rank() > 0) return;
   write_weights(file, parameters_, average_.defined() ? average_ : parameters_.values());
 }
 

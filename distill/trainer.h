@@ -12,9 +12,12 @@
 #include <vector>
 
 #include "distill/adamw.h"
+#include "distill/batch.h"
 #include "distill/data.h"
 #include "distill/logit_cache.h"
 #include "distill/losses.h"
+#include "distill/on_policy.h"
+#include "distill/process_group.h"
 #include "distill/schedule.h"
 #include "distill/vocabulary_loss.h"
 #include "model/decoder.h"
@@ -23,13 +26,14 @@ namespace attar {
 
 struct TrainerOptions {
   std::int64_t steps = 1000;
-  std::int64_t batch = 16;         // chunks a step
+  std::int64_t batch = 16;         // chunks a step, of all processes together
   std::int64_t micro_batch = 0;    // chunks at a time; 0: the whole batch
   std::int64_t context = 128;      // tokens the model sees of a chunk; a chunk holds one more, the last one's target
   LossOptions loss;
   AdamWOptions adamw;
   Schedule schedule;               // its steps are set by the trainer
   double clip = 1.0;               // largest L2 norm of the whole gradient; 0: any
+  OnPolicy on_policy;              // needs a teacher and an alpha of 0
   std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
   double ema = 0;                  // decay of an average of the weights that is evaluated and kept in their place; 0: none
   bool checkpoint_activations = false;  // keep only the inputs of layers and compute them again on the way back
@@ -56,14 +60,19 @@ class Trainer {
  public:
   // teacher: nullptr to train on the text alone, or on what a cache holds of one. data gives chunks of context + 1 tokens. All live
   // longer than this. Throws Error for options that make no sense or a context that is too long for a model.
-  Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options, const LogitCache* cache = nullptr);
+  // group: null for one process; else all have the same student, data and options, each takes its share of a step's chunks, and
+  // keeps its slice of the optimizer's state.
+  Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options, const LogitCache* cache = nullptr,
+          ProcessGroup* group = nullptr);
 
   StepReport step();                 // throws Error after too many bad steps; Interrupted leaves the last step's state
   std::int64_t done() const { return done_; }
+  bool has_group() const { return group_ != nullptr; }
   std::int64_t step_tokens() const { return options_.batch * options_.context; }
 
-  // Means over held-out chunks of context + 1 tokens; of the averaged weights if there are any.
-  Evaluation evaluate(const std::vector<Ids>& chunks);
+  // With a group, evaluate, save and resume are done by all processes together; the first one writes.
+  // Means over the targets of held-out chunks of context + 1 tokens; of the averaged weights if there are any.
+  Evaluation evaluate(const std::vector<Chunk>& chunks);
 
   // The state after the last whole step: weights, moments, place in the data. run: what the run was asked to do; a state is
   // taken up only by a run that asks for the same. notes: what its owner wants to remember; resume() returns them.
@@ -77,23 +86,28 @@ class Trainer {
 
   // Forward and backward of one batch: adds the gradient of the mean loss to the parameters' gradients. Returns sums over
   // `batch`. total_targets: the number of targets the loss is a mean of.
-  LossSums accumulate(const std::vector<Ids>& batch, std::int64_t total_targets);
+  LossSums accumulate(const std::vector<Chunk>& batch, std::int64_t total_targets);
   FlatParameters& parameters() { return parameters_; }
 
  private:
-  struct Batch;
-  Batch make_batch(const std::vector<Ids>& chunks) const;
-  TeacherOfRows teacher_rows(const std::vector<Ids>& chunks, const Batch& batch, double temperature) const;
-  bool has_teacher() const { return teacher_ != nullptr || cache_ != nullptr; }
+  std::vector<Chunk> own_share();    // of the next step's chunks
+  void write_own(std::vector<Chunk>& share, std::int64_t first);
+  TeacherOfRows teacher_rows(const std::vector<Chunk>& chunks, const Batch& batch, double temperature) const;
   void update_average();
-  Evaluation evaluate_weights(const std::vector<Ids>& chunks);
   void exchange();  // the weights and their average
+  Evaluation evaluate_weights(const std::vector<Chunk>& chunks);
+  void add_up(at::Tensor& values) const;  // over the group
+  void share_slices(const at::Tensor& flat) const;
+  AdamW whole_optimizer() const;
+  void check_interrupt_here() const;
+  void check_interrupt_of_all() const;
 
   Decoder& student_;
   Decoder* teacher_;
   const LogitCache* cache_;
   ChunkSource& data_;
   TrainerOptions options_;
+  ProcessGroup* group_;
   FlatParameters parameters_;
   AdamW optimizer_;
   at::Tensor average_;               // of the parameters' layout, undefined without ema

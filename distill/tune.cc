@@ -144,7 +144,7 @@ Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const st
   const auto start = std::chrono::steady_clock::now();
   const auto T = load_decoder(teacher), S = load_decoder(quantized);
   for (auto& parameter : T->parameters()) parameter.set_requires_grad(false);
-  const auto source = shuffled_chunks(chunks, options.seed);
+  const auto source = shuffled_chunks({chunks.begin(), chunks.end()}, options.seed);
   TrainerOptions trainer_options;
   trainer_options.steps = options.steps;
   trainer_options.batch = options.batch;
@@ -174,7 +174,7 @@ Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const st
   for (std::int64_t step = 0; step < options.steps; ++step) {
     check_interrupt();
     flat.gradients().zero_();
-    std::vector<Ids> batch;
+    std::vector<Chunk> batch;
     for (std::int64_t i = 0; i < options.batch; ++i) batch.push_back(source->next());
     const LossSums sums = trainer.accumulate(batch, targets);
     const double kl = sums.divergence.item<double>() / static_cast<double>(targets);

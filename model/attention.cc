@@ -76,6 +76,11 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
       const at::Tensor mask = masks.get(count, last - first, before + begin - first, options.window, q.device());
       scores = at::GradMode::is_enabled() ? scores + mask : scores.add_(mask);
     }
+    if (options.document.defined()) {
+      const at::Tensor own = options.document.narrow(1, before + begin, count).unsqueeze(2);
+      const at::Tensor others = own.ne(options.document.narrow(1, first, last - first).unsqueeze(1));
+      scores = scores.masked_fill(others.view({batch, 1, 1, count, last - first}), -std::numeric_limits<float>::infinity());
+    }
     const at::Tensor weights = at::softmax(scores, -1).view({batch, kv_heads, group * count, last - first});
     parts.push_back(at::matmul(weights, V).view({batch, heads, count, head_dim}));
   }

@@ -48,6 +48,7 @@ class MaskCache {
 struct AttentionOptions {
   std::int64_t window = 0;  // each token sees this many, itself included; 0: all before it
   double softcap = 0.0;     // scores become softcap * tanh(scores / softcap); 0: no cap
+  at::Tensor document;      // (batch, keys) int64: tokens see only those with their own number; undefined: all
 };
 
 // q: (batch, heads, time, head_dim), already scaled; k, v: (batch, kv_heads, keys, head_dim), keys >= time, the queries being

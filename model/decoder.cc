@@ -207,19 +207,41 @@ at::Tensor Decoder::attention(std::int64_t index, const at::Tensor& x, KvCache* 
   k = k.reshape({batch, time, c.kv_heads, c.head_dim});
   v = v.reshape({batch, time, c.kv_heads, c.head_dim}).transpose(1, 2);
   if (c.qk_norm) q = norm(q, l.q_norm), k = norm(k, l.k_norm);
-  q = q.transpose(1, 2), k = k.transpose(1, 2);
-
   const bool sliding = c.is_sliding(index);
   RotaryTable& table = sliding ? parts_->local_rotary : parts_->rotary;
-  const auto [cos, sin] = table.at(past, past + time, x.device());
-  q = rotate_heads(q, cos, sin, c.attention_scale);
-  k = rotate_heads(k, cos, sin, 1.0);
+  q = turned(q, table, past, c.attention_scale);
+  k = turned(k, table, past, 1.0);
   if (cache != nullptr) {
     cache->keys.resize(static_cast<std::size_t>(c.layers)), cache->values.resize(static_cast<std::size_t>(c.layers));
     k = append(cache->keys[static_cast<std::size_t>(index)], past, k);
     v = append(cache->values[static_cast<std::size_t>(index)], past, v);
   }
-  return attend(q, k, v, {sliding ? c.sliding_window : 0, c.attention_softcap}, parts_->masks);
+  return attend(q, k, v, {sliding ? c.sliding_window : 0, c.attention_softcap,
+                         packing != nullptr ? packing->document : at::Tensor()}, parts_->masks);
+}
+
+// x: (batch, time, heads, head_dim), `past` tokens after the beginning -> (batch, heads, time, head_dim).
+at::Tensor Decoder::turned(const at::Tensor& x, RotaryTable& table, std::int64_t past, double scale) const {
+  const std::int64_t batch = x.size(0), time = x.size(1);
+  if (packing == nullptr) {
+    const auto [cos, sin] = table.at(past, past + time, x.device());
+    return rotate_heads(x.transpose(1, 2), cos, sin, scale);
+  }
+  const auto [cos, sin] = table.at(0, packing->longest, x.device());
+  const at::Tensor position = packing->position.flatten();  // rows behind each other: every token has angles of its own
+  const at::Tensor all = rotate_heads(x.reshape({1, batch * time, x.size(2), x.size(3)}).transpose(1, 2),
+                                      cos.index_select(0, position), sin.index_select(0, position), scale);
+  return all.view({x.size(2), batch, time, x.size(3)}).transpose(0, 1);
+}
+
+void Decoder::check_packing(const at::Tensor& ids, const KvCache* cache) const {
+  if (packing == nullptr) return;
+  if (cache != nullptr) fail("decoder: packed texts go with no cache");
+  if (packing->document.sizes() != ids.sizes() || packing->position.sizes() != ids.sizes())
+    fail("decoder: token ids are ", ids.sizes(), ", the packing says ", packing->document.sizes());
+  if (parts_->rotary.changes(1, packing->longest) || parts_->local_rotary.changes(1, packing->longest))
+    fail("decoder: this model turns a text of ", packing->longest, " tokens by other angles than a short one, so the two cannot be "
+         "packed together; use texts no longer than its original context, or do not pack");
 }
 
 at::Tensor Decoder::gated(const Layer& l, const at::Tensor& x) const {
@@ -281,6 +303,7 @@ at::Tensor Decoder::all_layers(const at::Tensor& ids, KvCache* cache) {
 
 at::Tensor Decoder::hidden_states(const at::Tensor& ids, KvCache* cache) {
   const at::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
+  check_packing(ids, cache);
   const RotaryTable &rotary = parts_->rotary, &local = parts_->local_rotary;
   if (cache == nullptr || !(rotary.follows_length() || local.follows_length())) return final_norm(all_layers(ids, cache));
 

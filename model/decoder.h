@@ -12,12 +12,21 @@
 
 namespace attar {
 
+class RotaryTable;
+
 // Keys and values of the tokens seen so far, one pair per layer: (batch, kv_heads, room, head_dim), of which the first
 // `length` places along room are filled. Start with an empty one; the decoder fills and grows it.
 struct KvCache {
   std::vector<at::Tensor> keys, values;
   std::int64_t length = 0;  // tokens held
   at::Tensor ids;           // (batch, length); kept only for models whose angles follow the length
+};
+
+// Several texts in each row of a batch, each as if it were alone: none sees another, all begin at position 0.
+struct Packing {
+  at::Tensor document;       // (batch, time) int64: which text of its row a token belongs to
+  at::Tensor position;       // (batch, time) int64: its place in that text
+  std::int64_t longest = 0;  // tokens of the longest text
 };
 
 // Sees every linear's input while the decoder runs: name "model.layers.0.self_attn.q_proj", x (..., in_features). The output
@@ -74,6 +83,10 @@ class Decoder {
 
   LinearObserver observer;  // empty: none
   LinearObserver output_observer;  // the same for what every linear gives, (..., out_features)
+  // How the tokens that come are packed; null: a row is one text. Stays as it is until their gradients are taken, and goes
+  // with no cache. hidden_states throws Error where the model's angles follow the length of a text, so that those of packed
+  // texts would differ.
+  const Packing* packing = nullptr;
 
  private:
   struct Linear;
@@ -84,6 +97,8 @@ class Decoder {
   at::Tensor norm(const at::Tensor& x, const at::Tensor* weight) const;
   at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);  // what the heads give
   at::Tensor gated(const Layer& layer, const at::Tensor& x) const;
+  at::Tensor turned(const at::Tensor& x, RotaryTable& table, std::int64_t past, double scale) const;
+  void check_packing(const at::Tensor& ids, const KvCache* cache) const;
   at::Tensor all_layers(const at::Tensor& ids, KvCache* cache);
 
   ModelConfig config_;

@@ -32,11 +32,12 @@ TEST_P(OracleGradients, ThroughTheTrainer) {
   SKIP_WITHOUT(folder);
   const auto expected = nlohmann::json::parse(read_text_file(folder / "expected_grads.json"));
   const auto decoder = load_decoder(open_checkpoint(folder));
-  const std::vector<Ids> chunks = input_ids(folder / "expected_logits.safetensors");
+  const std::vector<Ids> ids = input_ids(folder / "expected_logits.safetensors");
+  const std::vector<Chunk> chunks(ids.begin(), ids.end());
   ASSERT_EQ(chunks.size(), 2u);
   const auto data = shuffled_chunks(chunks, 1);
   TrainerOptions options;
-  options.context = static_cast<std::int64_t>(chunks[0].size()) - 1;
+  options.context = static_cast<std::int64_t>(chunks[0].ids.size()) - 1;
   Trainer trainer(*decoder, nullptr, *data, options);
   const std::int64_t targets = 2 * options.context;
   const LossSums sums = trainer.accumulate(chunks, targets);

@@ -71,7 +71,7 @@ class PruneFamily : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(PruneFamily, CuttingNothingKeepsTheModel) {
   const auto decoder = lively_decoder(family_json(GetParam()), 4);
-  const auto chunks = test::tiny_chunks(4, 20, 1);
+  const auto chunks = test::tiny_ids(4, 20, 1);
   const Checkpoint teacher = to_checkpoint(*decoder, {});
   const Importance importance = measure_importance(*decoder, chunks, 3);
   const PrunePlan plan = plan_pruning(teacher.config, importance, shape_of(teacher.config));
@@ -91,7 +91,7 @@ TEST_P(PruneFamily, FewerTokensHaveTheLogitsTheyHad) {
   const Checkpoint teacher = to_checkpoint(*decoder, tokenizer);
   std::vector<std::int64_t> kept;
   for (std::int64_t id = 0; id < 256; id += 1 + id % 3) kept.push_back(id);
-  const auto chunks = test::tiny_chunks(3, 20, 2);
+  const auto chunks = test::tiny_ids(3, 20, 2);
   std::vector<Ids> original = chunks;
   for (Ids& chunk : original)
     for (std::int64_t& id : chunk) id = kept[static_cast<std::size_t>(id)];
@@ -121,7 +121,7 @@ TEST_P(PruneFamily, DeadChannelsAndHeadsAreTheOnesThatGo) {
       for (const auto head : dead_heads) o.narrow(1, head * c.head_dim, c.head_dim).zero_();
     }
   }
-  const auto chunks = test::tiny_chunks(4, 20, 1);
+  const auto chunks = test::tiny_ids(4, 20, 1);
   const Checkpoint teacher = to_checkpoint(*decoder, {});
   Importance importance = measure_importance(*decoder, chunks, 2);
   for (const auto& channels : importance.channels)
@@ -162,7 +162,7 @@ TEST_P(PruneFamily, DeadHiddenChannelsCanGo) {
       }
     }
   }
-  const auto chunks = test::tiny_chunks(4, 20, 1);
+  const auto chunks = test::tiny_ids(4, 20, 1);
   const Checkpoint teacher = to_checkpoint(*decoder, {});
   const Importance importance = measure_importance(*decoder, chunks, 4);
   StudentShape shape = shape_of(c);
@@ -185,7 +185,7 @@ TEST(Prune, TheLayerThatDoesNothingGoes) {
     decoder->parameter("model.layers.1.self_attn.o_proj.weight").zero_();
     decoder->parameter("model.layers.1.mlp.down_proj.weight").zero_();
   }
-  const auto chunks = test::tiny_chunks(4, 20, 1);
+  const auto chunks = test::tiny_ids(4, 20, 1);
   const Checkpoint teacher = to_checkpoint(*decoder, {});
   const Importance importance = measure_importance(*decoder, chunks, 4);
   EXPECT_NEAR(importance.layers[1], 0.0, 1e-6);
@@ -205,7 +205,7 @@ TEST(Prune, TheLayerThatDoesNothingGoes) {
 
 TEST(Prune, ImportanceFollowsThePapersAggregation) {
   const auto decoder = lively_decoder(test::tiny_json(), 8);
-  const auto chunks = test::tiny_chunks(3, 12, 1);
+  const auto chunks = test::tiny_ids(3, 12, 1);
   const Importance importance = measure_importance(*decoder, chunks, 2);
   // By hand for the first layer: mean over the sequence of |x|, then the L2 norm over the batch.
   at::Tensor seen;

@@ -24,7 +24,7 @@ inline std::shared_ptr<Decoder> tiny_decoder(std::uint64_t seed, const nlohmann:
 }
 
 // Chunks with something to learn: each token is one of two that may follow the one before.
-inline std::vector<Ids> tiny_chunks(std::int64_t count, std::int64_t length, std::uint64_t seed) {
+inline std::vector<Ids> tiny_ids(std::int64_t count, std::int64_t length, std::uint64_t seed) {
   Random random(seed);
   std::vector<Ids> chunks(static_cast<std::size_t>(count));
   for (Ids& chunk : chunks) {
@@ -35,6 +35,10 @@ inline std::vector<Ids> tiny_chunks(std::int64_t count, std::int64_t length, std
     }
   }
   return chunks;
+}
+inline std::vector<Chunk> tiny_chunks(std::int64_t count, std::int64_t length, std::uint64_t seed) {
+  const auto ids = tiny_ids(count, length, seed);
+  return {ids.begin(), ids.end()};
 }
 
 }  // namespace attar::test

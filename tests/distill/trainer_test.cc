@@ -220,7 +220,7 @@ TEST(ShuffledChunks, EveryEpochHasEveryChunkInAnotherOrder) {
   const auto chunks = test::tiny_chunks(10, 4, 1);
   const auto data = shuffled_chunks(chunks, 9);
   const auto epoch = [&] {
-    std::vector<Ids> all;
+    std::vector<Chunk> all;
     for (int i = 0; i < 10; ++i) all.push_back(data->next());
     return all;
   };
@@ -238,11 +238,11 @@ TEST(ShuffledChunks, SeekGoesAnywhere) {
   const auto data = shuffled_chunks(test::tiny_chunks(10, 4, 1), 9);
   for (int i = 0; i < 10; ++i) data->next();  // to the very end of an epoch
   const auto place = data->position();
-  std::vector<Ids> rest;
+  std::vector<Chunk> rest;
   for (int i = 0; i < 15; ++i) rest.push_back(data->next());
   const auto again = shuffled_chunks(test::tiny_chunks(10, 4, 1), 9);
   again->seek(place);
-  for (const Ids& chunk : rest) EXPECT_EQ(again->next(), chunk);
+  for (const Chunk& chunk : rest) EXPECT_EQ(again->next(), chunk);
   EXPECT_THROW(again->seek({{"epoch", 0}, {"index", 11}}), Error);
   EXPECT_THROW(shuffled_chunks({}, 1), Error);
 }
@@ -252,13 +252,13 @@ TEST(StoryChunks, AreReproducibleSeekableAndNew) {
   test::write_tiny_folder(folder.path());
   const Tokenizer tokenizer(read_tokenizer_data(folder.path()));
   const auto data = open_chunks("builtin:train", tokenizer, {513, 4});
-  std::set<Ids> seen;
+  std::set<Chunk> seen;
   nlohmann::json place;
-  std::vector<Ids> after;
+  std::vector<Chunk> after;
   for (int i = 0; i < 3000; ++i) {  // several blocks
     if (i == 2500) place = data->position();
-    const Ids chunk = data->next();
-    EXPECT_EQ(chunk.size(), 513u);
+    const Chunk chunk = data->next();
+    EXPECT_EQ(chunk.ids.size(), 513u);
     seen.insert(chunk);
     if (i >= 2500) after.push_back(chunk);
   }
@@ -266,7 +266,7 @@ TEST(StoryChunks, AreReproducibleSeekableAndNew) {
   EXPECT_GT(place.at("block").get<int>(), 0);
   const auto again = open_chunks("builtin:train", tokenizer, {513, 4});
   again->seek(place);
-  for (const Ids& chunk : after) ASSERT_EQ(again->next(), chunk);
+  for (const Chunk& chunk : after) ASSERT_EQ(again->next(), chunk);
   EXPECT_FALSE(seen.contains(open_chunks("builtin:train", tokenizer, {513, 5})->next()));
 }
 

@@ -1,0 +1,68 @@
+#include "distill/process_group.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace attar {
+namespace {
+
+constexpr std::int64_t kCacheLine = 16;  // floats
+
+std::optional<std::string> environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? std::optional<std::string>(value) : std::nullopt;
+}
+
+std::int64_t number(const char* name, const std::string& text, std::int64_t lowest, std::int64_t highest) {
+  std::int64_t value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || stop != text.data() + text.size() || value < lowest || value > highest)
+    fail("[distill] ", name, "=", text, ": expected a number from ", lowest, " to ", highest);
+  return value;
+}
+
+}  // namespace
+
+Launch launch_from_environment() {
+  struct Launcher {
+    const char *rank, *size, *local_rank;
+  };
+  constexpr Launcher kLaunchers[] = {{"RANK", "WORLD_SIZE", "LOCAL_RANK"},
+                                     {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"},
+                                     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"}};
+  constexpr std::int64_t kMostRanks = 1 << 16, kHighestPort = 65535;
+  Launch launch;
+  for (const auto& [rank_name, size_name, local_name] : kLaunchers) {
+    const auto rank = environment(rank_name), size = environment(size_name);
+    if (!rank && !size) continue;
+    if (!rank || !size)
+      fail("[distill] ", rank ? rank_name : size_name, " is set, but not ", rank ? size_name : rank_name,
+           "; a launcher sets both, and one process alone needs neither");
+    launch.size = number(size_name, *size, 1, kMostRanks);
+    launch.rank = number(rank_name, *rank, 0, launch.size - 1);
+    if (const auto local = environment(local_name)) launch.local_rank = number(local_name, *local, 0, launch.size - 1);
+    break;
+  }
+  if (const auto address = environment("MASTER_ADDR")) launch.address = *address;
+  if (const auto port = environment("MASTER_PORT")) launch.port = number("MASTER_PORT", *port, 1, kHighestPort - 1);
+  if (environment("TORCHELASTIC_USE_AGENT_STORE") == "True") ++launch.port;
+  return launch;
+}
+
+void ProcessGroup::wait_for_all() {
+  at::Tensor one = at::ones({1});
+  sum(one);
+}
+
+std::pair<std::int64_t, std::int64_t> ProcessGroup::slice(std::int64_t total, std::int64_t of_rank) const {
+  const std::int64_t lines = (total + kCacheLine - 1) / kCacheLine;
+  const auto place = [&](std::int64_t rank) { return std::min(total, lines * rank / size_ * kCacheLine); };
+  return {place(of_rank), place(of_rank + 1)};
+}
+
+}  // namespace attar

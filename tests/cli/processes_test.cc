@@ -1,0 +1,149 @@
+// attar distill as several processes on loopback.
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "tests/cli/tiny_model.h"
+#include "tests/support.h"
+
+namespace attar {
+namespace {
+
+int free_port() {
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address);
+  ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  ::close(listener);
+  return ntohs(address.sin_port);
+}
+
+class Processes : public testing::Test {
+ protected:
+  void SetUp() override {
+    test::write_tiny_folder(folder_ / "teacher", 5);
+    test::write_tiny_folder(folder_ / "student", 6);
+    write_text_file(folder_ / "train.txt", test::tiny_text(2000, 1));
+    write_text_file(folder_ / "held.txt", test::tiny_text(400, 2));
+    if (run(2, arguments("probe", "--steps 1")).output.find("made without LibTorch's collectives") != std::string::npos)
+      GTEST_SKIP() << "this build has no collectives";
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string arguments(const std::string& out, const std::string& more, int batch = 8) const {
+    return "distill --threads 1 --batch " + std::to_string(batch) + " --context 32 --lr 1e-2 --log-every 1 --eval-every 20 --eval-chunks 7 --teacher " + path("teacher") +
+           " --student " + path("student") + " --data " + path("train.txt") + " --heldout " + path("held.txt") + " -o " + path(out) + " " +
+           more;
+  }
+  // All processes at once; the exit code is that of the last that failed. kill_at: a file that, once there, ends the last process.
+  test::RunResult run(int size, const std::string& arguments, const std::string& kill_at = "") const {
+    const char* program = std::getenv("ATTAR_PROGRAM");
+    const int port = free_port();
+    std::string script = "pids=; for r in $(seq 0 " + std::to_string(size - 1) + "); do RANK=$r WORLD_SIZE=" + std::to_string(size) +
+                         " MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(port) + " " + (program != nullptr ? program : "./attar") +
+                         " " + arguments + " 2>&1 & pids=\"$pids $!\"; last=$!; done; ";
+    if (!kill_at.empty()) script += "while [ ! -e " + kill_at + " ]; do sleep 0.1; done; echo died $(date +%s); kill -9 $last; ";
+    return test::run_shell(script + "code=0; for p in $pids; do wait $p || code=$?; done; exit $code");
+  }
+  std::vector<nlohmann::json> log(const std::string& out) const {
+    std::istringstream in(read_text_file(folder_ / out / "train.jsonl"));
+    std::vector<nlohmann::json> lines;
+    for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+    return lines;
+  }
+  void expect_same_curve(const std::string& a, const std::string& b, double tolerance) const {
+    const auto x = log(a), y = log(b);
+    ASSERT_EQ(x.size(), y.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      ASSERT_EQ(x[i]["kind"], y[i]["kind"]);
+      for (const char* key : {"loss", "kl", "cross_entropy", "gradient_norm", "same_top"}) {
+        if (!x[i].contains(key)) continue;
+        const double expected = x[i][key], found = y[i][key];
+        EXPECT_NEAR(expected, found, tolerance * std::abs(expected)) << key << " at step " << x[i]["step"] << " with " << b;
+      }
+    }
+  }
+
+  test::TempFolder folder_;
+};
+
+TEST_F(Processes, TwoAndFourAreOne) {
+  for (const int size : {1, 2, 4}) {
+    const std::string out = cat("p", size);
+    const auto result = run(size, arguments(out, "--steps 50 --micro-batch 3"));
+    ASSERT_EQ(result.code, 0) << result.output;
+    EXPECT_TRUE(fs::exists(folder_ / out / "model.safetensors"));
+    EXPECT_FALSE(fs::exists(folder_ / (out + ".training")));
+  }
+  expect_same_curve("p1", "p2", 1e-5);
+  expect_same_curve("p1", "p4", 1e-5);
+}
+
+TEST_F(Processes, PackedConversationsWeighWhatTheyShould) {  // the processes' chunks have different numbers of targets
+  const std::string lines = "{\"text\": \"Ana sees a cat.\"}\n{\"text\": \"Ben\"}\n{\"text\": \"Cleo likes the old book, Dan finds it. \"}\n";
+  write_text_file(folder_ / "train.jsonl", lines);
+  for (const int size : {1, 2}) {
+    const auto result = run(size, arguments(cat("q", size), "--steps 20 --packing documents --data " + path("train.jsonl") + ":0.6"));
+    ASSERT_EQ(result.code, 0) << result.output;
+  }
+  expect_same_curve("q1", "q2", 1e-5);
+}
+
+TEST_F(Processes, TheDeathOfOneEndsAll) {
+  const auto dead = run(4, arguments("dead", "--steps 100000 --checkpoint-every 5"), path("dead.training/state.safetensors"));
+  const auto ended = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  EXPECT_NE(dead.code, 0);
+  EXPECT_HAS(dead.output, "another one has ended or is silent");
+  EXPECT_HAS(dead.output, "--resume");
+  EXPECT_LT(ended - std::stoll(dead.output.substr(dead.output.find("died ") + 5)), 60);  // the time of its death
+  ASSERT_TRUE(fs::exists(folder_ / "dead.training/state.safetensors")) << dead.output;
+  const auto refused = run(2, arguments("dead", "--steps 100001 --resume"));
+  EXPECT_NE(refused.code, 0);
+  EXPECT_HAS(refused.output, "steps was 100000, now it is 100001");
+}
+
+TEST_F(Processes, ResumedOnFewerIsTheSameRun) {
+  ASSERT_EQ(run(1, arguments("whole", "--steps 60")).code, 0);
+  // Ctrl-C reaches one process only; all stop after the same step, and two go on where four were.
+  const int port = free_port();
+  const char* program = std::getenv("ATTAR_PROGRAM");
+  std::string script = "pids=; for r in 0 1 2 3; do RANK=$r WORLD_SIZE=4 MASTER_PORT=" + std::to_string(port) + " " +
+                       (program != nullptr ? program : "./attar") + " " + arguments("parts", "--steps 60") +
+                       " 2>&1 & pids=\"$pids $!\"; last=$!; done; while ! grep -q '\"step\":5,' " + path("parts.training/train.jsonl") +
+                       " 2>/dev/null; do sleep 0.05; done; kill -TERM $last; code=0; for p in $pids; do wait $p || code=$?; done; exit $code";
+  const auto stopped = test::run_shell(script);
+  EXPECT_EQ(stopped.code, 130) << stopped.output;
+  ASSERT_TRUE(fs::exists(folder_ / "parts.training/state.safetensors")) << stopped.output;
+  const auto rest = run(2, arguments("parts", "--steps 60 --resume"));
+  ASSERT_EQ(rest.code, 0) << rest.output;
+  EXPECT_HAS(rest.output, "going on after step");
+  const auto whole = log("whole"), parts = log("parts");
+  EXPECT_NEAR(parts.back()["kl"].get<double>(), whole.back()["kl"].get<double>(), 1e-5 * whole.back()["kl"].get<double>());
+  EXPECT_NEAR(parts.back()["cross_entropy"].get<double>(), whole.back()["cross_entropy"].get<double>(), 1e-5);
+}
+
+TEST_F(Processes, MistakesAreNamed) {
+  const auto small = run(2, arguments("s", "--steps 2", 1));
+  EXPECT_EQ(small.code, 2);
+  EXPECT_HAS(small.output, "too small for 2 processes");
+  const auto different = run(2, arguments("d", "--steps 2 --seed $r"));
+  EXPECT_EQ(different.code, 2);
+  EXPECT_HAS(different.output, "process 1 was asked for something else than process 0");
+  const auto half = test::run_shell("RANK=1 " + std::string(std::getenv("ATTAR_PROGRAM") != nullptr ? std::getenv("ATTAR_PROGRAM") : "./attar") +
+                                    " " + arguments("h", "--steps 2") + " 2>&1");
+  EXPECT_EQ(half.code, 2);
+  EXPECT_HAS(half.output, "RANK is set, but not WORLD_SIZE");
+}
+
+}  // namespace
+}  // namespace attar
