@@ -1,7 +1,9 @@
 #include "base/console.h"
 #include "cli/command.h"
+#include "model/blas.h"
 
 int main(int argc, char** argv) {
+  attar::choose_blas_kernels(argv);
   attar::catch_interrupts();
   return attar::cli::run_command_line({argv + 1, argv + argc});
 }

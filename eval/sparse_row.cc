@@ -64,10 +64,20 @@ void write_sparse(ByteWriter& out, std::span<const float> logits, const RowNorm&
   std::size_t top = 0;
   double mass = 0;
   while (top < most && (top == 0 || 1 - mass > options.tail)) mass += std::exp(log_p(order[top++]));
-  const auto begin = order.begin() + static_cast<std::ptrdiff_t>(top);
-  std::sort(begin, order.end());  // the tail in the order of ids: sums do not depend on how nth_element left it
+  // The tail in the order of ids: sums do not depend on how nth_element left it.
+  std::vector<std::uint32_t> head(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top));
+  std::sort(head.begin(), head.end());
+  const auto for_tail = [&](const auto& visit) {
+    auto skip = head.begin();
+    for (std::uint32_t i = 0; i < logits.size(); ++i) {
+      if (skip != head.end() && *skip == i)
+        ++skip;
+      else
+        visit(i);
+    }
+  };
   double tail = 0;
-  for (auto i = begin; i != order.end(); ++i) tail += std::exp(log_p(*i));
+  for_tail([&](std::uint32_t i) { tail += std::exp(log_p(i)); });
 
   out.write(static_cast<float>(tail));
   const std::size_t draws = tail > options.tail ? options.draws : 0;
@@ -80,18 +90,21 @@ void write_sparse(ByteWriter& out, std::span<const float> logits, const RowNorm&
     write_varint(out, below - above);
     above = below;
   }
+  if (draws == 0) return;
   // One draw in each of `draws` equal parts of the tail's mass.
   Random random(seed);
   double sum = 0, next = tail * random.uniform() / static_cast<double>(draws);
-  std::size_t drawn = 0;
-  for (auto i = begin; i != order.end() && drawn < draws; ++i) {
-    sum += std::exp(log_p(*i));
-    for (; drawn < draws && (sum > next || i + 1 == order.end()); ++drawn) {
-      write_id(out, *i, vocab);
-      write_varint(out, steps(log_p(*i)));
+  std::size_t drawn = 0, left = logits.size() - top;
+  for_tail([&](std::uint32_t i) {
+    if (drawn == draws) return;
+    sum += std::exp(log_p(i));
+    --left;
+    for (; drawn < draws && (sum > next || left == 0); ++drawn) {
+      write_id(out, i, vocab);
+      write_varint(out, steps(log_p(i)));
       next = tail * (static_cast<double>(drawn) + 1 + random.uniform()) / static_cast<double>(draws);
     }
-  }
+  });
 }
 
 SparseRow read_sparse(ByteReader& in, std::int64_t vocab) {
