@@ -1,6 +1,6 @@
+#include "base/blas.h"
 #include "base/console.h"
 #include "cli/command.h"
-#include "model/blas.h"
 
 int main(int argc, char** argv) {
   attar::choose_blas_kernels(argv);

@@ -3,7 +3,10 @@
 
 #include <cstdlib>
 
+#include "base/blas.h"
+
 int main(int argc, char** argv) {
+  attar::choose_blas_kernels(argv);
   constexpr int kKeep = 0;
   setenv("ATTAR_SHARED", ATTAR_SHARED_DIR, kKeep);
   setenv("ATTAR_PROGRAM", ATTAR_BUILD_DIR "/attar", kKeep);

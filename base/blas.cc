@@ -1,4 +1,4 @@
-#include "model/blas.h"
+#include "base/blas.h"
 
 #include <dlfcn.h>
 #include <unistd.h>
