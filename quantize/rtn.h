@@ -12,7 +12,7 @@ namespace attar {
 QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std::int64_t columns,
                     std::span<const float> importance, std::string_view name);
 
-// A whole matrix, its rows read in slices so that only one slice is held as floats.
+// A whole matrix, sixteen rows at a time, so that no more are held as floats.
 struct RtnResult {
   QuantizedTensor Q;
   double weight_error = 0;  // |Q - W|^2 / |W|^2
