@@ -84,7 +84,7 @@ void add_distill(CLI::App& app) {
   sub->add_flag("--checkpoint-activations", trainer.checkpoint_activations,
                 "Keep only what enters each layer and compute the rest again: less memory, a third more work, the same result");
   sub->add_option("--cache", job.cache,
-                  "Folder for the teacher's predictions, about 75 bytes a token: it runs once, and is not in memory while the student learns");
+                  "Folder for the teacher's predictions, about 100 bytes a token: it runs once, and is not in memory while the student learns");
   option("--log-every", job.log_every, "Steps between lines of train.jsonl; 0: none");
   option("--eval-every", job.eval_every, "Steps between evaluations on --heldout");
   option("--eval-chunks", job.eval_chunks, "Held-out chunks to evaluate on");
