@@ -2,6 +2,8 @@
 #include <dlfcn.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <string_view>
 
 #include "base/console.h"
 #include "base/threads.h"
@@ -24,6 +26,28 @@ double matmul_rate() {
   return best;
 }
 
+template <class F>
+F blas_function(const char* name) {
+  return reinterpret_cast<F>(::dlsym(RTLD_DEFAULT, name));
+}
+
+// OpenBLAS picks its kernels when it is loaded, by a list of processor models; one newer than the library is taken for a Prescott of
+// 2004, with SSE3 only. What the processor can do is asked here instead, and the choice made again. OPENBLAS_CORETYPE still decides
+// if it is set.
+void wake_openblas() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  const auto core_name = blas_function<const char* (*)()>("openblas_get_corename");
+  const auto quit = blas_function<void (*)()>("gotoblas_dynamic_quit"), init = blas_function<void (*)()>("gotoblas_dynamic_init");
+  if (core_name == nullptr || quit == nullptr || init == nullptr || std::string_view(core_name()) != "Prescott") return;
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512vl");
+  const char* core = wide ? "SkylakeX" : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? "Haswell" : nullptr;
+  if (core == nullptr || ::setenv("OPENBLAS_CORETYPE", core, 0) != 0) return;
+  quit();
+  init();
+#endif
+}
+
 }  // namespace
 
 at::Device parse_device(const std::string& name) {
@@ -41,10 +65,10 @@ at::Device parse_device(const std::string& name) {
 }
 
 void set_up_torch(int threads) {
+  [[maybe_unused]] static const bool awake = (wake_openblas(), true);
   at::set_num_threads(threads);
   // at::set_num_threads does not reach OpenBLAS's own pool.
-  using SetThreads = void (*)(int);
-  if (const auto set = reinterpret_cast<SetThreads>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
+  if (const auto set = blas_function<void (*)(int)>("openblas_set_num_threads")) set(threads);
   static bool checked = false;
   if (std::exchange(checked, true) || ::dlsym(RTLD_DEFAULT, "openblas_get_config") != nullptr || at::hasMKL()) return;
   if (const double rate = matmul_rate(); rate < 8)
