@@ -1,7 +1,7 @@
 // The file: 8 bytes "ATTARREF", u32 version, u64 length of the header, the header (JSON), then for each sequence u32 its number of
 // tokens and the tokens (u32), then for each position u16 its length and its bytes:
 //
-//   f32 ln p(target)   f32 T   u8 number of drawn tokens m   u8 number of top tokens less one
+//   f64 ln p(target)   f32 T   u8 number of drawn tokens m   u8 number of top tokens less one
 //   top tokens, most probable first: id, and by how much ln p is below the one before (varint; the first: below 0)
 //   drawn tokens: id, and -ln p (varint)
 //
@@ -22,7 +22,7 @@ namespace attar {
 namespace {
 
 constexpr std::string_view kMagic = "ATTARREF";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr double kStep = 1.0 / 1024;
 constexpr std::int64_t kNarrow = 65536;
 
@@ -74,13 +74,15 @@ Bytes encode_position(std::span<const float> logits, std::int64_t target, std::s
   std::size_t top = 0;
   double mass = 0;
   while (top < most && (top == 0 || 1 - mass > kTailMass)) mass += std::exp(log_p(order[top++]));
-  const auto begin = order.begin() + static_cast<std::ptrdiff_t>(top);
-  std::sort(begin, order.end());  // the tail in the order of ids: sums do not depend on how nth_element left it
-  double tail = 0;
-  for (auto i = begin; i != order.end(); ++i) tail += std::exp(log_p(*i));
+  // The tail's probabilities in the order of ids: sums do not depend on how nth_element left it.
+  thread_local std::vector<double> rest;
+  rest.resize(logits.size());
+  for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = std::exp(log_p(i));
+  for (std::size_t i = 0; i < top; ++i) rest[order[i]] = 0;
+  const double tail = std::accumulate(rest.begin(), rest.end(), 0.0);
 
   ByteWriter out;
-  out.write(static_cast<float>(log_p(static_cast<std::size_t>(target))));
+  out.write(-score_row(logits, target).nll);  // to the last bit: a model has the perplexity of its own file
   out.write(static_cast<float>(tail));
   const std::size_t draws = tail > kTailMass ? kTailSamples : 0;
   out.write(static_cast<std::uint8_t>(draws));
@@ -94,13 +96,15 @@ Bytes encode_position(std::span<const float> logits, std::int64_t target, std::s
   }
   // One draw in each of `draws` equal parts of the tail's mass.
   Random random(slot);
+  std::size_t last = rest.size();  // one past the last token of the tail, which takes what rounding leaves
+  while (last > 0 && rest[last - 1] == 0) --last;
   double sum = 0, next = tail * random.uniform() / static_cast<double>(draws);
   std::size_t drawn = 0;
-  for (auto i = begin; i != order.end() && drawn < draws; ++i) {
-    sum += std::exp(log_p(*i));
-    for (; drawn < draws && (sum > next || i + 1 == order.end()); ++drawn) {
-      write_id(out, *i, vocab);
-      write_varint(out, steps(log_p(*i)));
+  for (std::size_t i = 0; i < last && drawn < draws; ++i) {
+    sum += rest[i];
+    for (; drawn < draws && (sum > next || i + 1 == last); ++drawn) {
+      write_id(out, static_cast<std::int64_t>(i), vocab);
+      write_varint(out, steps(log_p(i)));
       next = tail * (static_cast<double>(drawn) + 1 + random.uniform()) / static_cast<double>(draws);
     }
   }
@@ -110,9 +114,9 @@ Bytes encode_position(std::span<const float> logits, std::int64_t target, std::s
 PairScore StoredReference::score(std::size_t slot, std::span<const float> logits, std::int64_t target) const {
   const RowNorm norm = row_norm(logits);
   PairScore result;
-  result.model = {norm.finite ? norm.log_Z - logits[static_cast<std::size_t>(target)] : std::nan(""), norm.top};
+  result.model = score_row(logits, target);
   ByteReader in(positions_[slot], cat(file_.path().string(), ", position ", slot));
-  result.reference.nll = -in.read<float>("ln p");
+  result.reference.nll = -in.read<double>("ln p");
   const double tail = in.read<float>("tail");
   const std::size_t draws = in.read<std::uint8_t>("draws"), top = in.read<std::uint8_t>("top") + std::size_t{1};
   const auto log_q = [&](std::size_t i) { return static_cast<double>(logits[i]) - norm.log_Z; };
