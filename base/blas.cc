@@ -1,28 +1,35 @@
 #include "base/blas.h"
 
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
+#include <string_view>
 
 namespace attar {
+namespace {
 
-void choose_blas_kernels(char** arguments) {
+template <class F>
+F find_function(const char* name) {
+  return reinterpret_cast<F>(::dlsym(RTLD_DEFAULT, name));
+}
+
+}  // namespace
+
+// The last two are what OpenBLAS itself calls when it is loaded and left (driver/others/dynamic.c).
+void choose_blas_kernels() {
 #if defined(__x86_64__)
-  using CoreName = char* (*)();
-  const auto core_name = reinterpret_cast<CoreName>(::dlsym(RTLD_DEFAULT, "openblas_get_corename"));
-  if (core_name == nullptr || std::strcmp(core_name(), "Prescott") != 0 || std::getenv("OPENBLAS_CORETYPE") != nullptr) return;
+  const auto core_name = find_function<const char* (*)()>("openblas_get_corename");
+  const auto quit = find_function<void (*)()>("gotoblas_dynamic_quit"), init = find_function<void (*)()>("gotoblas_dynamic_init");
+  if (core_name == nullptr || quit == nullptr || init == nullptr || std::string_view(core_name()) != "Prescott") return;
   const char* better = nullptr;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) better = "Haswell";
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
     better = "SkylakeX";
-  if (better == nullptr) return;
-  ::setenv("OPENBLAS_CORETYPE", better, 1);
-  ::execv("/proc/self/exe", arguments);  // if it fails, the program goes on with the kernels it has
-#else
-  static_cast<void>(arguments);
+  constexpr int kKeep = 0;
+  if (better == nullptr || std::getenv("OPENBLAS_CORETYPE") != nullptr || ::setenv("OPENBLAS_CORETYPE", better, kKeep) != 0) return;
+  quit();
+  init();
 #endif
 }
 

@@ -4,8 +4,8 @@
 
 namespace attar {
 
-// If that has happened, starts the program again with OPENBLAS_CORETYPE set to what the processor's features allow; otherwise returns.
-// Comes first in main(). A value that the user has set stays.
-void choose_blas_kernels(char** arguments);
+// If that has happened, makes OpenBLAS choose again, by what the processor can do. OPENBLAS_CORETYPE still decides if it is set. Comes first
+// in main(), when nothing is computed yet.
+void choose_blas_kernels();
 
 }  // namespace attar

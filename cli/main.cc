@@ -3,7 +3,7 @@
 #include "cli/command.h"
 
 int main(int argc, char** argv) {
-  attar::choose_blas_kernels(argv);
+  attar::choose_blas_kernels();
   attar::catch_interrupts();
   return attar::cli::run_command_line({argv + 1, argv + argc});
 }

@@ -1,7 +1,7 @@
 // The file: 8 bytes "ATTARREF", u32 version, u64 length of the header, the header (JSON), then for each sequence u32 its number of
 // tokens and the tokens (u32), then for each position u16 its length and its bytes:
 //
-//   f32 ln p(target)   and what sparse_row.cc writes of the distribution
+//   f64 ln p(target)   and what sparse_row.cc writes of the distribution
 #include "eval/stored_reference.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace attar {
 namespace {
 
 constexpr std::string_view kMagic = "ATTARREF";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 
 }  // namespace
 
@@ -25,7 +25,7 @@ Bytes encode_position(std::span<const float> logits, std::int64_t target, std::s
   const RowNorm norm = row_norm(logits);
   if (!norm.finite) fail("eval: the model's logits at scored position ", slot, " are not finite; its weights are damaged");
   ByteWriter out;
-  out.write(static_cast<float>(std::min(0.0, static_cast<double>(logits[static_cast<std::size_t>(target)]) - norm.log_Z)));
+  out.write(-score_row(logits, target).nll);  // to the last bit: a model has the perplexity of its own file
   write_sparse(out, logits, norm, {}, slot);
   return out.bytes();
 }
@@ -33,9 +33,9 @@ Bytes encode_position(std::span<const float> logits, std::int64_t target, std::s
 PairScore StoredReference::score(std::size_t slot, std::span<const float> logits, std::int64_t target) const {
   const RowNorm norm = row_norm(logits);
   PairScore result;
-  result.model = {norm.finite ? norm.log_Z - logits[static_cast<std::size_t>(target)] : std::nan(""), norm.top};
+  result.model = score_row(logits, target);
   ByteReader in(positions_[slot], cat(file_.path().string(), ", position ", slot));
-  result.reference.nll = -in.read<float>("ln p");
+  result.reference.nll = -in.read<double>("ln p");
   const SparseRow p = read_sparse(in, model_.vocab_size);
   const auto log_q = [&](std::size_t i) { return static_cast<double>(logits[i]) - norm.log_Z; };
 

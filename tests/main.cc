@@ -6,7 +6,7 @@
 #include "base/blas.h"
 
 int main(int argc, char** argv) {
-  attar::choose_blas_kernels(argv);
+  attar::choose_blas_kernels();
   constexpr int kKeep = 0;
   setenv("ATTAR_SHARED", ATTAR_SHARED_DIR, kKeep);
   setenv("ATTAR_PROGRAM", ATTAR_BUILD_DIR "/attar", kKeep);

@@ -1,6 +1,9 @@
 #include "model/decoder.h"
 
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
+
+#include <cstdlib>
 
 #include "tests/model/models.h"
 #include "tests/support.h"
@@ -209,6 +212,19 @@ TEST(Decoder, ParametersStayOneWhenDataIsReplaced) {
   EXPECT_THROW(decoder->parameter("lm_head.weigth"), Error);
   EXPECT_EQ(decoder->parameters().size(), decoder->parameter_names().size());
 }
+
+#if defined(__x86_64__) && defined(__GNUC__)
+// A processor newer than the library must not be left with the kernels of 2004.
+TEST(Blas, UsesWhatTheProcessorHas) {
+  const auto core = reinterpret_cast<const char* (*)()>(::dlsym(RTLD_DEFAULT, "openblas_get_corename"));
+  const char* chosen = std::getenv("OPENBLAS_CORETYPE");
+  if (core == nullptr || (chosen != nullptr && std::string(chosen) == "Prescott") || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+    GTEST_SKIP() << "no OpenBLAS, or no AVX2 here, or Prescott is asked for";
+  EXPECT_STRNE(core(), "Prescott");
+  const at::Tensor a = at::randn({67, 129}), b = at::randn({129, 95});
+  EXPECT_LE(max_difference(at::matmul(a, b), at::matmul(a.to(at::kDouble), b.to(at::kDouble)).to(at::kFloat)), 1e-4);
+}
+#endif
 
 TEST(OneTorchThread, LeavesWhatItFound) {
   const int threads = at::get_num_threads();
