@@ -231,6 +231,17 @@ class BlockChunks : public ChunkSource {
   std::uint64_t block_ = 0, index_ = 0;
 };
 
+// Less text than a chunk would be joined with copies of itself.
+void check_fills_a_chunk(const Documents& documents, const std::string& name, std::int64_t length) {
+  constexpr std::uint64_t kMostBytesPerToken = 64;
+  if (documents.bytes() > kMostBytesPerToken * static_cast<std::uint64_t>(length)) return;
+  std::int64_t tokens = 0;
+  for (std::size_t i = 0; i < documents.size(); ++i) tokens += std::ssize(documents.at(i).ids);
+  if (tokens > 1 && tokens < length)
+    fail("[training data] ", name, " has ", tokens, " tokens, a chunk ", length,
+         "; give more text, train with a smaller --context or with --packing documents");
+}
+
 }  // namespace
 
 PackMode pack_mode_from_name(const std::string& name) {
@@ -248,6 +259,7 @@ std::unique_ptr<ChunkSource> open_chunks(const std::string& source, const Tokeni
   } else {
     Documents documents(tokenizer, source);
     content = documents.hash();
+    if (options.packing == PackMode::kJoined) check_fills_a_chunk(documents, source, options.length);
     maker = std::make_unique<CorpusBlocks>(std::move(documents), options.length, options.seed);
   }
   auto chunks = std::make_unique<BlockChunks>(source, std::move(maker), tokenizer, options);

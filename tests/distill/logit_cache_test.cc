@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "distill/trainer.h"
+#include "model/tensor.h"
 #include "tests/distill/tiny.h"
 #include "tests/support.h"
 
@@ -37,16 +38,16 @@ class Cache : public ::testing::Test {
     }
     return "no error";
   }
-  at::Tensor teacher_logits(const std::vector<Ids>& chunks) {
+  at::Tensor teacher_logits(const std::vector<Chunk>& chunks) {
     at::Tensor ids = at::empty({static_cast<std::int64_t>(chunks.size()), kLength - 1}, at::kLong);
-    for (std::size_t i = 0; i < chunks.size(); ++i) std::copy_n(chunks[i].begin(), kLength - 1, ids.data_ptr<std::int64_t>() + static_cast<std::int64_t>(i) * (kLength - 1));
+    for (std::size_t i = 0; i < chunks.size(); ++i) std::copy_n(chunks[i].ids.begin(), kLength - 1, ids.data_ptr<std::int64_t>() + static_cast<std::int64_t>(i) * (kLength - 1));
     const at::NoGradGuard no_grad;
     return teacher_->forward(ids).reshape({-1, kVocab});
   }
 
   test::TempFolder folder_;
   std::shared_ptr<Decoder> teacher_;
-  std::vector<Ids> chunks_;
+  std::vector<Chunk> chunks_;
 };
 
 // Against the whole distribution: what is kept exactly is exact, and weights are those of a distribution.
@@ -61,6 +62,26 @@ TEST_F(Cache, KeepsTheTeachersDistribution) {
   const at::Tensor kept = rows.weight > 0;
   EXPECT_LT(((rows.log_p - log_p.gather(1, rows.ids)) * kept).abs().max().item<float>(), 3e-3f);
   EXPECT_TRUE(at::equal(rows.ids.select(1, 0), log_p.argmax(-1)));
+}
+
+// Two texts in one chunk: the second is asked about as if it stood alone, and the same tokens as one text are another entry.
+TEST_F(Cache, TextsOfAPackedChunkDoNotSeeEachOther) {
+  const std::int64_t begin = 8;
+  Chunk whole = chunks_[0], packed = whole;
+  packed.starts = {begin};
+  chunks_ = {packed};
+  fill();
+  const LogitCache cache(folder_.path(), identity());
+  EXPECT_TRUE(cache.contains(packed, 1.0));
+  EXPECT_FALSE(cache.contains(whole, 1.0));
+  const at::Tensor top = cache.rows({packed}, 1.0, at::kCPU).ids.select(1, 0);
+  const at::NoGradGuard no_grad;
+  const auto alone = [&](std::int64_t from, std::int64_t to) {
+    const Ids ids(whole.ids.begin() + from, whole.ids.begin() + to);
+    return teacher_->forward(tensor_of(ids).unsqueeze(0)).argmax(-1).flatten();
+  };
+  EXPECT_TRUE(at::equal(top, at::cat({alone(0, begin), alone(begin, kLength - 1)})));
+  EXPECT_FALSE(at::equal(top, alone(0, kLength - 1)));
 }
 
 // Draws vary, their mean does not: over many rows the divergence to another model, and its gradient, are those of whole rows.
@@ -83,8 +104,8 @@ TEST_F(Cache, EntriesGoByContentNotByPlace) {
   const TeacherRows all = cache.rows(chunks_, 1.0, at::kCPU), one = cache.rows({chunks_[7]}, 1.0, at::kCPU);
   const std::int64_t begin = 7 * (kLength - 1), width = one.ids.size(1);
   EXPECT_TRUE(at::equal(all.ids.narrow(0, begin, kLength - 1).narrow(1, 0, width), one.ids));
-  Ids other = chunks_[0];
-  other[3] = (other[3] + 1) % 16;
+  Chunk other = chunks_[0];
+  other.ids[3] = (other.ids[3] + 1) % 16;
   EXPECT_TRUE(cache.contains(chunks_[0], 1.0));
   EXPECT_FALSE(cache.contains(chunks_[0], 2.0));
   EXPECT_FALSE(cache.contains(other, 1.0));
