@@ -97,11 +97,6 @@ class PromptReader {
   Prompts prompts_;
 };
 
-// The tokenizer takes a space from the beginning of what it decodes; in the middle of a text it is wanted.
-bool begins_with_space(const Tokenizer& tokenizer, const Ids& ids) {
-  return tokenizer.strips_leading_space() && !ids.empty() && tokenizer.bytes_of(ids.front()).starts_with(' ');
-}
-
 nlohmann::json identity_of(const TextBatch& batch, const Checkpoint& model, const Prompts& prompts) {
   const GenerateOptions& g = batch.options.generate;
   return {{"model", checkpoint_hash(model)}, {"prompts", chunks_hash(prompts.ids)}, {"samples", batch.options.samples},
@@ -194,9 +189,9 @@ nlohmann::json write_text_batch(const TextBatch& batch, const Checkpoint& model,
     if (const std::string reason = reason_to_drop(text, set.filter); !reason.empty())
       line = {{"dropped", reason}};
     else if (line.contains("messages"))
-      line["messages"].push_back({{"role", "assistant"}, {"content", text.text}});
+      line["messages"].push_back({{"role", "assistant"}, {"content", text.text.substr(tokenizer.strips_leading_space() && text.text.starts_with(' '))}});
     else
-      line["text"] = line["text"].get<std::string>() + (begins_with_space(tokenizer, text.ids) ? " " : "") + text.text;
+      line["text"] = line["text"].get<std::string>() + text.text;
     unfinished.add(line);
     progress.advance(1);
   });

@@ -142,6 +142,7 @@ Generated generate_with(Model& model, const Tokenizer& tokenizer, const Ids& pro
   Generated result;
   Random random(options.seed);
   StreamDecoder stream(tokenizer);
+  for (const std::int64_t id : prompt) stream.push(id);  // what comes continues it: a space in front is not the tokenizer's own
   StopWatch watch(options.stop);
   const auto show = [&](bool last) {
     const std::string_view piece = watch.release(last);

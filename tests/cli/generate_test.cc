@@ -74,6 +74,8 @@ TEST(GenerateShared, AStoryFromARealModel) {
   ASSERT_EQ(result.code, 0) << result.output;
   EXPECT_TRUE(result.output.starts_with("Once upon a time, there was a")) << result.output;
   EXPECT_FALSE(find_invalid_utf8(result.output));
+  const test::RunResult dog = test::run_attar("generate " + model.string() + " --prompt 'There was a dog' --max-tokens 3", "2>/dev/null");
+  EXPECT_TRUE(dog.output.starts_with("There was a dog named Max")) << dog.output;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "convert/pretokenizers.h"
 #include "model/tensor.h"
+#include "tests/datasets/small_tokenizers.h"
 #include "tests/model/models.h"
 #include "tests/support.h"
 
@@ -124,6 +125,26 @@ TEST(Generate, StreamsWhatItReturnsAndStopsAtText) {
   EXPECT_EQ(cut.stopped_by, "stop");
   EXPECT_EQ(cut.text, whole.text.substr(0, whole.text.find(stop)));
   EXPECT_EQ(shown, cut.text);
+}
+
+// A SentencePiece tokenizer puts a space in front of a text and takes it away again; one that the model says stays.
+TEST(Generate, KeepsTheSpaceBetweenPromptAndContinuation) {
+  const Tokenizer tokenizer(test::small_metaspace_bpe());
+  ModelConfig config = test::tiny_config(Family::kLlama);
+  config.vocab_size = static_cast<std::int64_t>(tokenizer.data().tokens.size());
+  const auto decoder = test::tiny_decoder(config, 3);
+  const Ids prompt = tokenizer.encode("a", true);
+  GenerateOptions options;
+  options.max_tokens = 1, options.sampling.temperature = 100;  // any token may come
+  int spaces = 0;
+  for (options.seed = 0; options.seed < 600; ++options.seed) {
+    const Generated got = generate(*decoder, tokenizer, prompt, options);
+    Ids all = prompt;
+    all.insert(all.end(), got.ids.begin(), got.ids.end());
+    EXPECT_EQ("a" + got.text, tokenizer.decode(all));
+    spaces += got.text.starts_with(' ');
+  }
+  EXPECT_GT(spaces, 0);
 }
 
 TEST(Generate, EndsAtTheEndToken) {
