@@ -142,18 +142,21 @@ ATTAR_VECTOR_CLONES double overlap(const float* e_a, const float* e_b, std::size
   return sum / Z_b;
 }
 
-TokenScore token_score(const Peak& peak, double log_Z, float logit) {
-  if (!peak.finite) return {std::nan(""), peak.index};
-  return {static_cast<double>(peak.value) - logit + log_Z, peak.index};
+}  // namespace
+
+RowNorm row_norm(std::span<const float> logits) {
+  const Peak peak = find_peak(logits.data(), logits.size());
+  return {peak.value, std::log(exp_sum(logits.data(), peak.value, logits.size())), peak.index, peak.finite};
 }
 
-}  // namespace
+TokenScore token_score(const RowNorm& norm, float logit) {
+  if (!norm.finite) return {std::nan(""), norm.top};
+  return {norm.peak - logit + norm.log_sum, norm.top};
+}
 
 TokenScore score_row(std::span<const float> logits, std::int64_t target) {
   assert(target >= 0 && static_cast<std::size_t>(target) < logits.size());
-  const Peak peak = find_peak(logits.data(), logits.size());
-  const double log_Z = std::log(exp_sum(logits.data(), peak.value, logits.size()));
-  return token_score(peak, log_Z, logits[static_cast<std::size_t>(target)]);
+  return token_score(row_norm(logits), logits[static_cast<std::size_t>(target)]);
 }
 
 PairScore score_rows(std::span<const float> model, std::span<const float> reference, std::int64_t target) {
@@ -167,13 +170,9 @@ PairScore score_rows(std::span<const float> model, std::span<const float> refere
       pair_sums(reference.data(), model.data(), peak_a.value, peak_b.value, model.size(), e_a.data(), e_b.data());
   const double log_Z_a = std::log(sums.Z_a), log_Z_b = std::log(sums.Z_b);
   const auto t = static_cast<std::size_t>(target);
-  return {token_score(peak_b, log_Z_b, model[t]), token_score(peak_a, log_Z_a, reference[t]),
+  return {token_score({peak_b.value, log_Z_b, peak_b.index, peak_b.finite}, model[t]),
+          token_score({peak_a.value, log_Z_a, peak_a.index, peak_a.finite}, reference[t]),
           sums.cross / sums.Z_a - log_Z_a + log_Z_b, overlap(e_a.data(), e_b.data(), model.size(), sums.Z_a, sums.Z_b)};
-}
-
-RowNorm row_norm(std::span<const float> logits) {
-  const Peak peak = find_peak(logits.data(), logits.size());
-  return {static_cast<double>(peak.value) + std::log(exp_sum(logits.data(), peak.value, logits.size())), peak.index, peak.finite};
 }
 
 std::vector<double> TokenScores::delta_p() const {

@@ -19,20 +19,24 @@ struct PairScore {
                           // Inference from Transformers via Speculative Decoding", 2023, corollary 3.6)
 };
 
+// ln of the probabilities that a row of logits gives to every token, without writing them down.
+struct RowNorm {
+  double peak = 0, log_sum = 0;  // the largest logit; ln of the sum of exp(logits - peak)
+  std::int64_t top = 0;          // the most probable token; the first of equals
+  bool finite = true;
+  double log_Z() const { return peak + log_sum; }  // ln p(i) = logits[i] - log_Z()
+};
+RowNorm row_norm(std::span<const float> logits);
+
+// logit: of the token that came next, in the row of this norm. A row that is not finite makes nll NaN.
+TokenScore token_score(const RowNorm& norm, float logit);
+
 // logits: (vocab) float32. target: the token that came next. A logit that is NaN or infinite makes nll NaN.
 TokenScore score_row(std::span<const float> logits, std::int64_t target);
 
 // Both rows over the same vocabulary. Equal rows give a kl of exactly 0 and an acceptance of
 // exactly 1.
 PairScore score_rows(std::span<const float> model, std::span<const float> reference, std::int64_t target);
-
-// ln of the probabilities that a row of logits gives to every token, without writing them down.
-struct RowNorm {
-  double log_Z = 0;       // ln p(i) = logits[i] - log_Z
-  std::int64_t top = 0;
-  bool finite = true;
-};
-RowNorm row_norm(std::span<const float> logits);
 
 // The scores of all scored positions, in the order of the text. The second group is empty without a reference.
 struct TokenScores {

@@ -51,7 +51,7 @@ std::uint32_t steps(double log_p) { return static_cast<std::uint32_t>(std::lroun
 void write_sparse(ByteWriter& out, std::span<const float> logits, const RowNorm& norm, const SparseOptions& options,
                   std::uint64_t seed) {
   const auto vocab = static_cast<std::int64_t>(logits.size());
-  const auto log_p = [&](std::size_t i) { return std::min(0.0, static_cast<double>(logits[i]) - norm.log_Z); };
+  const auto log_p = [&](std::size_t i) { return std::min(0.0, static_cast<double>(logits[i]) - norm.log_Z()); };
 
   // Equal logits are ordered by id, so that the first is the row's top token.
   thread_local std::vector<std::uint32_t> order;

@@ -25,7 +25,7 @@ Bytes encode_position(std::span<const float> logits, std::int64_t target, std::s
   const RowNorm norm = row_norm(logits);
   if (!norm.finite) fail("eval: the model's logits at scored position ", slot, " are not finite; its weights are damaged");
   ByteWriter out;
-  out.write(-score_row(logits, target).nll);  // to the last bit: a model has the perplexity of its own file
+  out.write(-token_score(norm, logits[static_cast<std::size_t>(target)]).nll);  // to the last bit: a model has the perplexity of its own file
   write_sparse(out, logits, norm, {}, slot);
   return out.bytes();
 }
@@ -33,11 +33,11 @@ Bytes encode_position(std::span<const float> logits, std::int64_t target, std::s
 PairScore StoredReference::score(std::size_t slot, std::span<const float> logits, std::int64_t target) const {
   const RowNorm norm = row_norm(logits);
   PairScore result;
-  result.model = score_row(logits, target);
+  result.model = token_score(norm, logits[static_cast<std::size_t>(target)]);
   ByteReader in(positions_[slot], cat(file_.path().string(), ", position ", slot));
   result.reference.nll = -in.read<double>("ln p");
   const SparseRow p = read_sparse(in, model_.vocab_size);
-  const auto log_q = [&](std::size_t i) { return static_cast<double>(logits[i]) - norm.log_Z; };
+  const auto log_q = [&](std::size_t i) { return static_cast<double>(logits[i]) - norm.log_Z(); };
 
   result.reference.top = static_cast<std::int64_t>(p.top.front().id);
   double kl = 0, accepted = 0, mass = 0, top_q = 0;
