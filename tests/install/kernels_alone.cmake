@@ -1,12 +1,6 @@
 # Builds kernels_ref by itself as C++17, installs it, builds the C example against what was installed, and runs it.
 # cmake -D SOURCE=... -D WORK=... [-D ATTAR=program] -P kernels_alone.cmake
-function(run)
-  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "${ARGV}: ${code}\n${out}")
-  endif()
-  set(out "${out}" PARENT_SCOPE)
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 
 file(REMOVE_RECURSE ${WORK})
 run(${CMAKE_COMMAND} -S ${SOURCE}/kernels_ref -B ${WORK}/build -DCMAKE_INSTALL_PREFIX=${WORK}/prefix -DCMAKE_CXX_STANDARD=17)

@@ -1,13 +1,7 @@
 # Builds kernels_ref for another processor, installs it, builds tests/kernels_ref/check_variants.cc against what was installed, and
 # runs it emulated. Says "skipped" where the compiler or the emulator is absent.
 # cmake -D FOR=neon|wasm -D SOURCE=... -D WORK=... -D NATIVE=check_variants -P kernels_cross.cmake
-function(run)
-  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
-  if(NOT code EQUAL 0)
-    message(FATAL_ERROR "${ARGV}: ${code}\n${out}")
-  endif()
-  set(out "${out}" PARENT_SCOPE)
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 function(need program package)
   find_program(found_${program} ${program})
   if(NOT found_${program})
