@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/text.h"
-#include "datasets/chat.h"
 #include "datasets/corpus.h"
+#include "datasets/documents.h"
 #include "datasets/lines.h"
 
 namespace attar::cli {
@@ -71,13 +71,12 @@ class PromptReader {
   }
   void add_messages(const nlohmann::json& list, std::size_t number) {
     if (!form_) {
-      form_ = chat_form(tokenizer_.data(), batch_.prompts);
+      form_ = checked_chat_form(tokenizer_, batch_.prompts);
       const Ids end = tokenizer_.encode(form_->assistant.after, false);
       if (!end.empty() && tokenizer_.is_special(end.front())) prompts_.stop_ids.push_back(end.front());
     }
-    std::vector<Message> messages;
+    const std::vector<Message> messages = take_messages(list, batch_.prompts, number);
     try {
-      for (const auto& one : list) messages.push_back({one.at("role"), one.at("content")});
       if (messages.empty() || messages.back().role != "user") fail("the last message must be the user's, for the model to answer");
       ChatForm form = *form_;
       form.end.clear();
@@ -85,8 +84,6 @@ class PromptReader {
       prompts_.ids.push_back(with_bos(tokenizer_.encode(text, false), form.bos));
     } catch (const Error& error) {
       fail(batch_.prompts, ": line ", number, ": ", error.what());
-    } catch (const nlohmann::json::exception&) {
-      fail(batch_.prompts, ": line ", number, ": a message is not {\"role\": \"...\", \"content\": \"...\"}");
     }
     prompts_.lines.push_back({{"messages", list}});
   }

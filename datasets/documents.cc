@@ -24,6 +24,10 @@ Ids take_ids(const nlohmann::json& list, std::int64_t known, const std::string& 
   return ids;
 }
 
+bool has_list(const nlohmann::json& object, const char* key) { return object.contains(key) && object[key].is_array(); }
+
+}  // namespace
+
 ChatForm checked_chat_form(const Tokenizer& tokenizer, const std::string& source) {
   ChatForm form = chat_form(tokenizer.data(), source);
   for (const std::string& marker : form.markers)
@@ -33,9 +37,15 @@ ChatForm checked_chat_form(const Tokenizer& tokenizer, const std::string& source
   return form;
 }
 
-bool has_list(const nlohmann::json& object, const char* key) { return object.contains(key) && object[key].is_array(); }
-
-}  // namespace
+std::vector<Message> take_messages(const nlohmann::json& list, const std::string& source, std::size_t number) {
+  std::vector<Message> messages;
+  for (const auto& one : list) {
+    if (!one.is_object() || !one.contains("role") || !one["role"].is_string() || !one.contains("content") || !one["content"].is_string())
+      fail(source, ": line ", number, ": message ", messages.size() + 1, " is not {\"role\": \"...\", \"content\": \"...\"}");
+    messages.push_back({one["role"], one["content"]});
+  }
+  return messages;
+}
 
 Documents::Documents(const Tokenizer& tokenizer, std::string source) : tokenizer_(tokenizer), source_(std::move(source)) {
   ContentHash hash;
@@ -85,7 +95,7 @@ void Documents::check_line(std::string_view line, std::size_t number) const {
   if (has_list(object, "input_ids")) {
     take_ids(object["input_ids"], tokenizer_.vocab_size(), source_, number);
   } else if (has_list(object, "messages")) {
-    const auto messages = messages_of(object["messages"], number);
+    const auto messages = take_messages(object["messages"], source_, number);
     if (!form_) fail(source_, ": line ", number, ": the key \"messages\" is written with escapes; write it plainly");
     try {
       render_chat(*form_, messages);
@@ -123,20 +133,10 @@ Document Documents::of_object(nlohmann::json object, std::size_t number) const {
   return of_text(take_text(object, source_, number));
 }
 
-std::vector<Message> Documents::messages_of(const nlohmann::json& list, std::size_t number) const {
-  std::vector<Message> messages;
-  for (const auto& one : list) {
-    if (!one.is_object() || !one.contains("role") || !one["role"].is_string() || !one.contains("content") || !one["content"].is_string())
-      fail(source_, ": line ", number, ": message ", messages.size() + 1, " is not {\"role\": \"...\", \"content\": \"...\"}");
-    messages.push_back({one["role"], one["content"]});
-  }
-  return messages;
-}
-
 // The conversation is tokenized as one text, since that is what the model will see; a part begins at the first token that would be
 // another, or not there, if the text ended before it.
 Document Documents::of_messages(const nlohmann::json& list, std::size_t number) const {
-  const std::vector<ChatPart> parts = render_chat_parts(*form_, messages_of(list, number));
+  const std::vector<ChatPart> parts = render_chat_parts(*form_, take_messages(list, source_, number));
   std::string text;
   for (const ChatPart& part : parts) text += part.text;
   Document document;

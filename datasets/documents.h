@@ -22,6 +22,11 @@ struct Document {
   std::vector<std::uint8_t> learn;
 };
 
+// The form of the model's chat template, whose markers its tokenizer must know. Throws Error; source: for its text.
+ChatForm checked_chat_form(const Tokenizer& tokenizer, const std::string& source);
+// Throws Error naming the line for what is not a list of {"role": "...", "content": "..."}.
+std::vector<Message> take_messages(const nlohmann::json& list, const std::string& source, std::size_t number);
+
 class Documents {
  public:
   // source: as in datasets/corpus.h; the tokenizer lives longer than this. Reads all of it once. Throws Error: missing, empty, not
@@ -43,7 +48,6 @@ class Documents {
   Document of_text(const std::string& text) const;
   Document of_object(nlohmann::json object, std::size_t number) const;
   Document of_messages(const nlohmann::json& list, std::size_t number) const;
-  std::vector<Message> messages_of(const nlohmann::json& list, std::size_t number) const;
   void find_lines(std::string_view text);
   void check_line(std::string_view line, std::size_t number) const;
 
