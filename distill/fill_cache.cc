@@ -13,12 +13,11 @@ namespace {
 class Filler {
  public:
   Filler(LogitCache& cache, const DistillJob& job, const Checkpoint& source, const LoadedModel& student, const ProcessGroup* group)
-      : cache_(cache), job_(job), source_(source), student_(student), rank_(group != nullptr ? group->rank() : 0),
-        size_(group != nullptr ? group->size() : 1),
+      : cache_(cache), job_(job), source_(source), student_(student), place_(place_in(group)),
         batch_(static_cast<std::size_t>(job.trainer.micro_batch > 0 ? job.trainer.micro_batch : job.trainer.batch)) {}
 
   void want(const Chunk& chunk, double temperature) {
-    if (count_++ % size_ != rank_) return;
+    if (count_++ % place_.size != place_.rank) return;
     if (cache_.contains(chunk, temperature) || std::find(missing_.begin(), missing_.end(), chunk) != missing_.end()) return;
     missing_.push_back(chunk);
     if (missing_.size() == batch_) ask(temperature);
@@ -36,7 +35,8 @@ class Filler {
   const DistillJob& job_;
   const Checkpoint& source_;
   const LoadedModel& student_;
-  std::int64_t rank_, size_, count_ = 0;
+  Place place_;
+  std::int64_t count_ = 0;  // of the chunks that all processes meet
   std::size_t batch_;
   std::vector<Chunk> missing_;
   std::shared_ptr<Decoder> teacher_;

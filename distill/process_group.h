@@ -43,6 +43,12 @@ class ProcessGroup {
   std::int64_t rank_, size_;
 };
 
+// Which of how many; without a group the one of one.
+struct Place {
+  std::int64_t rank = 0, size = 1;
+};
+inline Place place_in(const ProcessGroup* group) { return group != nullptr ? Place{group->rank(), group->size()} : Place{}; }
+
 // Waits until all are there; null for one process. Throws Error: not all came, or this build cannot.
 std::unique_ptr<ProcessGroup> join_process_group(const Launch& launch, const at::Device& device);
 

@@ -102,7 +102,7 @@ LossSums Trainer::accumulate(const std::vector<Chunk>& chunks, std::int64_t tota
 }
 
 std::vector<Chunk> Trainer::own_share() {
-  const std::int64_t rank = group_ != nullptr ? group_->rank() : 0, size = group_ != nullptr ? group_->size() : 1;
+  const auto [rank, size] = place_in(group_);
   const std::int64_t begin = options_.batch * rank / size, end = options_.batch * (rank + 1) / size;
   std::vector<Chunk> share;
   for (std::int64_t i = 0; i < options_.batch; ++i) {  // all processes go through all data, so all stand at the same place
@@ -242,8 +242,8 @@ Evaluation Trainer::evaluate(const std::vector<Chunk>& chunks) {
 Evaluation Trainer::evaluate_weights(const std::vector<Chunk>& all) {
   const at::NoGradGuard no_grad;
   std::vector<Chunk> chunks;
-  for (std::size_t i = group_ != nullptr ? static_cast<std::size_t>(group_->rank()) : 0; i < all.size();
-       i += group_ != nullptr ? static_cast<std::size_t>(group_->size()) : 1)
+  const auto [rank, size] = place_in(group_);
+  for (auto i = static_cast<std::size_t>(rank); i < all.size(); i += static_cast<std::size_t>(size))
     chunks.push_back(all[i]);
   const at::Device device = student_.device();
   LossSums zero = zero_sums(at::device(device));
@@ -302,7 +302,7 @@ nlohmann::json Trainer::resume(const std::filesystem::path& file, const nlohmann
 }
 
 void Trainer::save_weights(const std::filesystem::path& file) const {
-  if (group_ != nullptr && group_->rank() > 0) return;
+  if (place_in(group_).rank > 0) return;
   write_weights(file, parameters_, average_.defined() ? average_ : parameters_.values());
 }
 
