@@ -7,7 +7,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <string>
+
+#include "base/error.h"
 
 namespace attar::test {
 
@@ -43,6 +46,16 @@ class TempFolder {
  private:
   fs::path path_;
 };
+
+// What the Error that `action` throws says; "no error" if it throws none.
+inline std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
 
 struct RunResult {
   int code = -1;

@@ -15,16 +15,6 @@ inline void put(const fs::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
-// The message of the Error that work throws; empty if it throws none.
-inline std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 #define EXPECT_ERROR(work, part)                                               \
   do {                                                                         \
     const std::string said = ::attar::test::error_of([&] { work; });           \

@@ -97,12 +97,7 @@ class Corpus : public testing::Test {
     return open_mixture(sources, *tokenizer_, {length, seed, packing});
   }
   std::string error_of(const std::vector<std::string>& sources, std::int64_t length = 20) {
-    try {
-      open(sources, PackMode::kDocuments, 3, length)->next();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return test::error_of([&] { open(sources, PackMode::kDocuments, 3, length)->next(); });
   }
   test::TempFolder folder_;
   std::unique_ptr<Tokenizer> tokenizer_;

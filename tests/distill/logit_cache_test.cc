@@ -30,14 +30,6 @@ class Cache : public ::testing::Test {
     cache.flush();
   }
   fs::path shard() const { return fs::directory_iterator(folder_.path())->path(); }
-  static std::string message(const std::function<void()>& action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
   at::Tensor teacher_logits(const std::vector<Chunk>& chunks) {
     at::Tensor ids = at::empty({static_cast<std::int64_t>(chunks.size()), kLength - 1}, at::kLong);
     for (std::size_t i = 0; i < chunks.size(); ++i) std::copy_n(chunks[i].ids.begin(), kLength - 1, ids.data_ptr<std::int64_t>() + static_cast<std::int64_t>(i) * (kLength - 1));
@@ -109,14 +101,14 @@ TEST_F(Cache, EntriesGoByContentNotByPlace) {
   EXPECT_TRUE(cache.contains(chunks_[0], 1.0));
   EXPECT_FALSE(cache.contains(chunks_[0], 2.0));
   EXPECT_FALSE(cache.contains(other, 1.0));
-  EXPECT_NE(message([&] { cache.rows({other}, 1.0, at::kCPU); }).find("does not hold"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { cache.rows({other}, 1.0, at::kCPU); }).find("does not hold"), std::string::npos);
 }
 
 TEST_F(Cache, RefusesAnotherTeacherOrTokenizer) {
   fill();
-  EXPECT_NE(message([&] { LogitCache(folder_.path(), identity("u")); }).find("another teacher: t, now u"), std::string::npos);
-  EXPECT_NE(message([&] { LogitCache(folder_.path(), {"t", "other", kVocab}); }).find("another tokenizer"), std::string::npos);
-  EXPECT_NE(message([&] { LogitCache(folder_.path(), {"t", "tok", 300}); }).find("another vocabulary"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { LogitCache(folder_.path(), identity("u")); }).find("another teacher: t, now u"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { LogitCache(folder_.path(), {"t", "other", kVocab}); }).find("another tokenizer"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { LogitCache(folder_.path(), {"t", "tok", 300}); }).find("another vocabulary"), std::string::npos);
 }
 
 // Every byte of a shard matters: whichever is changed, nothing wrong is read.

@@ -27,12 +27,7 @@ class Environment : public testing::Test {
     return launch_from_environment();
   }
   static std::string error_of(const std::map<std::string, std::string>& values) {
-    try {
-      with(values);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return test::error_of([&] { with(values); });
   }
 };
 

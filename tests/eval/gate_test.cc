@@ -7,18 +7,11 @@
 #include <set>
 
 #include "base/error.h"
+#include "tests/support.h"
 
 namespace attar {
 namespace {
 
-std::string message(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 // Four positions, reference and all.
@@ -79,7 +72,7 @@ TEST(Gate, NestedAndQuotedNamesAreTheSame) {
 }
 
 TEST(Gate, RefusesABadFile) {
-  const auto error = [](const std::string& toml) { return message([&] { parse_gate(toml, "gate.toml"); }); };
+  const auto error = [](const std::string& toml) { return test::error_of([&] { parse_gate(toml, "gate.toml"); }); };
   EXPECT_TRUE(has(error("[kl_divergance.mean]\nmax = 1\n"), "did you mean 'kl_divergence.mean'?"));
   EXPECT_TRUE(has(error("[kl_divergence]\nmax = 1\n"), "unknown metric 'kl_divergence'"));
   EXPECT_TRUE(has(error("[kl_divergence.mean]\nmaxx = 1\n"), "did you mean 'max'?"));
@@ -104,15 +97,15 @@ TEST(Gate, RefusesABadFile) {
   EXPECT_TRUE(has(error("[kl_divergence.mean]\nmax = 1\ndetect = 0\n"), "above 0"));
   EXPECT_TRUE(has(error("[tasks.arc.accc]\nmin = 1\n"), "did you mean 'acc'?"));
   EXPECT_TRUE(has(error("[kl_divergence.mean]\nmax = 1\nmax = 2\n"), "not TOML"));
-  EXPECT_TRUE(has(message([] { read_gate("/nowhere/gate.toml"); }), "/nowhere/gate.toml"));
+  EXPECT_TRUE(has(test::error_of([] { read_gate("/nowhere/gate.toml"); }), "/nowhere/gate.toml"));
 }
 
 TEST(Gate, CannotDecideWhatWasNotMeasured) {
   const auto gate = parse_gate("[kl_divergence.mean]\nmax = 1\n", "g");
-  EXPECT_TRUE(has(message([&] { require_measurable(gate, {.text = true}, false); }), "--reference"));
+  EXPECT_TRUE(has(test::error_of([&] { require_measurable(gate, {.text = true}, false); }), "--reference"));
   EXPECT_NO_THROW(require_measurable(gate, {.text = true, .reference = true}, false));
   const auto refused = [](const std::string& toml, const Planned& planned, bool baseline = false) {
-    return message([&] { require_measurable(parse_gate(toml, "g"), planned, baseline); });
+    return test::error_of([&] { require_measurable(parse_gate(toml, "g"), planned, baseline); });
   };
   EXPECT_TRUE(has(refused("[cloze.accuracy]\nmin = 0.5\n", {.text = true, .reference = true}), "builtin:heldout"));
   EXPECT_TRUE(has(refused("[perplexity.value]\nmax = 5\n", {.tasks = {"a"}}), "--data"));
@@ -227,7 +220,7 @@ TEST(Gate, ABaselineOfSomethingElseIsRefused) {
   const auto refused = [&](const std::function<void(EvalResult&)>& change) {
     EvalResult now = before;
     change(now);
-    return message([&] { Baseline(json, "base.json").require_comparable(now); });
+    return test::error_of([&] { Baseline(json, "base.json").require_comparable(now); });
   };
   EXPECT_EQ(refused([](EvalResult&) {}), "no error");
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.model.layers = 7; }), "the model's number of layers is 0 there and 7 here"));
@@ -240,14 +233,14 @@ TEST(Gate, ABaselineOfSomethingElseIsRefused) {
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.reference->hash = "other"; }), "hash of the reference"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].hash = "other"; }), "its items or how they were asked differ"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].bos = false; }), "its items or how they were asked differ"));
-  const auto bad = [](const nlohmann::json& json) { return message([&] { Baseline(json, "base.json"); }); };
+  const auto bad = [](const nlohmann::json& json) { return test::error_of([&] { Baseline(json, "base.json"); }); };
   nlohmann::json other = json;
   other["schema"] = "attar.eval.0";
   EXPECT_TRUE(has(bad(other), "has schema 'attar.eval.0'"));
   other.erase("schema");
   EXPECT_TRUE(has(bad(other), "no result of attar eval"));
   EXPECT_TRUE(has(bad(nlohmann::json::array()), "expected a JSON object"));
-  EXPECT_TRUE(has(message([] { Baseline("/nowhere/base.json"); }), "/nowhere/base.json"));
+  EXPECT_TRUE(has(test::error_of([] { Baseline("/nowhere/base.json"); }), "/nowhere/base.json"));
 }
 
 TEST(Metrics, SampledOnesHaveSamplesAndTheirValues) {

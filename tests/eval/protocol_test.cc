@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "tests/datasets/small_tokenizers.h"
+#include "tests/support.h"
 
 namespace attar {
 namespace {
@@ -15,15 +16,6 @@ Ids numbers(std::int64_t count) {
   Ids ids(static_cast<std::size_t>(count));
   std::iota(ids.begin(), ids.end(), 100);
   return ids;
-}
-
-std::string message(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(Protocol, ChunksFollowEachOtherAndTheRestIsDropped) {
@@ -57,15 +49,15 @@ TEST(Protocol, Limits) {
 
 TEST(Protocol, RefusesWhatItCannotScore) {
   EXPECT_EQ(cut_chunks(numbers(16), {.context = 8}, -1, "t").size(), 2u);
-  EXPECT_NE(message([] { cut_chunks(numbers(15), {.context = 8}, -1, "tale.txt"); })
+  EXPECT_NE(test::error_of([] { cut_chunks(numbers(15), {.context = 8}, -1, "tale.txt"); })
                 .find("tale.txt has only 15 tokens; a context of 8 needs at least 16"),
             std::string::npos);
-  EXPECT_NE(message([] { cut_chunks({}, {.context = 8}, -1, "t"); }).find("only 0 tokens"), std::string::npos);
-  EXPECT_NE(message([] { cut_chunks(numbers(16), {.context = 3}, -1, "t"); }).find("--context 3"), std::string::npos);
-  EXPECT_NE(message([] { cut_chunks(numbers(16), {.context = -8}, -1, "t"); }).find("--context -8"), std::string::npos);
-  EXPECT_NE(message([] { cut_chunks(numbers(16), {.context = 8, .tokens = 7}, -1, "t"); }).find("--tokens 7"),
+  EXPECT_NE(test::error_of([] { cut_chunks({}, {.context = 8}, -1, "t"); }).find("only 0 tokens"), std::string::npos);
+  EXPECT_NE(test::error_of([] { cut_chunks(numbers(16), {.context = 3}, -1, "t"); }).find("--context 3"), std::string::npos);
+  EXPECT_NE(test::error_of([] { cut_chunks(numbers(16), {.context = -8}, -1, "t"); }).find("--context -8"), std::string::npos);
+  EXPECT_NE(test::error_of([] { cut_chunks(numbers(16), {.context = 8, .tokens = 7}, -1, "t"); }).find("--tokens 7"),
             std::string::npos);
-  EXPECT_NE(message([] { cut_chunks(numbers(16), {.context = std::int64_t{1} << 62}, -1, "t"); }).find("only 16 tokens"),
+  EXPECT_NE(test::error_of([] { cut_chunks(numbers(16), {.context = std::int64_t{1} << 62}, -1, "t"); }).find("only 16 tokens"),
             std::string::npos);
 }
 
@@ -75,12 +67,12 @@ TEST(Protocol, TokenizersAreComparedByWhatIdsMean) {
   b.tokens = {"<s>", "x", "y", "[pad]"};
   EXPECT_NO_THROW(require_same_tokens(a, b)) << "padding at the end";
   b.tokens[2] = "z";
-  EXPECT_NE(message([&] { require_same_tokens(a, b); }).find("id 2 is 'y' in the model and 'z' in the reference"),
+  EXPECT_NE(test::error_of([&] { require_same_tokens(a, b); }).find("id 2 is 'y' in the model and 'z' in the reference"),
             std::string::npos);
   b.tokens[2] = "y";
   a.add_bos = true;
   a.bos_id = 0;
-  EXPECT_NE(message([&] { require_same_tokens(a, b); }).find("BOS 0 in the model, no BOS in the reference"),
+  EXPECT_NE(test::error_of([&] { require_same_tokens(a, b); }).find("BOS 0 in the model, no BOS in the reference"),
             std::string::npos);
 }
 
@@ -116,10 +108,10 @@ TEST(Rolling, WordsAsPythonSplitsThem) {
 
 TEST(Rolling, RefusesWhatItCannotScore) {
   const Tokenizer tokenizer(test::small_byte_bpe());
-  EXPECT_NE(message([&] { plan_rolling({""}, tokenizer, {.context = 4}, 263, "tale"); }).find("tale has no token"), std::string::npos);
-  EXPECT_NE(message([&] { plan_rolling({"a"}, tokenizer, {.context = 1}, 263, "t"); }).find("at least 2"), std::string::npos);
-  EXPECT_NE(message([&] { plan_rolling({"a"}, tokenizer, {.context = 4, .tokens = 9}, 263, "t"); }).find("--tokens"), std::string::npos);
-  EXPECT_NE(message([&] { plan_rolling({"hello"}, tokenizer, {.context = 4}, 200, "t"); }).find("id 259"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { plan_rolling({""}, tokenizer, {.context = 4}, 263, "tale"); }).find("tale has no token"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { plan_rolling({"a"}, tokenizer, {.context = 1}, 263, "t"); }).find("at least 2"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { plan_rolling({"a"}, tokenizer, {.context = 4, .tokens = 9}, 263, "t"); }).find("--tokens"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { plan_rolling({"hello"}, tokenizer, {.context = 4}, 200, "t"); }).find("id 259"), std::string::npos);
 }
 
 }  // namespace

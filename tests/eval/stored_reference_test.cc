@@ -53,14 +53,6 @@ class Stored : public ::testing::Test {
     write_reference(folder_ / "r.ref", model, protocol, plan, positions);
     return folder_ / "r.ref";
   }
-  static std::string message(const std::function<void()>& action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
   test::TempFolder folder_;
 };
 
@@ -124,7 +116,7 @@ TEST_F(Stored, DamageIsNoticed) {
   const std::string whole = read_text_file(path);
   const auto with = [&](const std::string& content) {
     write_text_file(folder_ / "d.ref", content);
-    return message([&] { StoredReference stored(folder_ / "d.ref"); });
+    return test::error_of([&] { StoredReference stored(folder_ / "d.ref"); });
   };
   EXPECT_EQ(with(whole), "no error");
   std::string bent = whole;

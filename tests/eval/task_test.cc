@@ -17,19 +17,11 @@ class TaskFile : public ::testing::Test {
   }
   Task read(const std::string& lines, const TaskOptions& options = {}) { return read_task(write("t.jsonl", lines), options); }
   std::string error(const std::string& lines, const TaskOptions& options = {}) {
-    return message([&] { read(lines, options); });
+    return test::error_of([&] { read(lines, options); });
   }
   std::string toml_error(const std::string& toml) {
     write("items.jsonl", kChoices);
-    return message([&] { read_task(write("t.toml", toml), {}); });
-  }
-  static std::string message(const std::function<void()>& action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
+    return test::error_of([&] { read_task(write("t.toml", toml), {}); });
   }
 
   static constexpr const char* kChoices =
@@ -74,9 +66,9 @@ TEST_F(TaskFile, BadLinesAreNamed) {
   EXPECT_HAS(error(""), "no item");
   EXPECT_HAS(error("\n\n"), "no item");
   EXPECT_HAS(error(good + "\xff"), "is not UTF-8");
-  EXPECT_HAS(message([] { read_task("/nowhere/t.jsonl", {}); }), "/nowhere/t.jsonl");
-  EXPECT_HAS(message([&] { read_task(write("t.csv", "a"), {}); }), "neither a .jsonl");
-  EXPECT_HAS(message([&] { read_task(write("a b.jsonl", good), {}); }), "'a b' is not one word");
+  EXPECT_HAS(test::error_of([] { read_task("/nowhere/t.jsonl", {}); }), "/nowhere/t.jsonl");
+  EXPECT_HAS(test::error_of([&] { read_task(write("t.csv", "a"), {}); }), "neither a .jsonl");
+  EXPECT_HAS(test::error_of([&] { read_task(write("a b.jsonl", good), {}); }), "'a b' is not one word");
 }
 
 TEST_F(TaskFile, ATaskFileSaysHowToAsk) {
