@@ -233,7 +233,7 @@ TEST(Gate, ABaselineOfSomethingElseIsRefused) {
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.reference->hash = "other"; }), "hash of the reference"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].hash = "other"; }), "its items or how they were asked differ"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].bos = false; }), "its items or how they were asked differ"));
-  const auto bad = [](const nlohmann::json& json) { return test::error_of([&] { Baseline(json, "base.json"); }); };
+  const auto bad = [](const nlohmann::json& changed) { return test::error_of([&] { Baseline(changed, "base.json"); }); };
   nlohmann::json other = json;
   other["schema"] = "attar.eval.0";
   EXPECT_TRUE(has(bad(other), "has schema 'attar.eval.0'"));
