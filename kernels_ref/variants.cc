@@ -1,14 +1,18 @@
 // Which variant runs: an explicit list, best first.
 #include "kernels_ref/variants.h"
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <string>
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
+#include "base/half.h"
 #include "kernels_ref/dot.h"
 #include "kernels_ref/multiply.h"
 
@@ -46,6 +50,7 @@ const Entry kVariants[] = {
 #if defined(__x86_64__)
     {&kAvx512Vnni, [] { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }},
     {&kAvx512, [] { return has_avx512(); }},
+    // No processor has AVX2 but lacks F16C, which compilers cannot all ask for.
     {&kAvx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #elif defined(__aarch64__)
     {&kNeonI8mm, [] { return has_i8mm(); }},
@@ -94,6 +99,27 @@ float reference_dot(const float* w, const float* x, std::size_t n) {
   return lanes[0];
 }
 
+void reference_attention(const AttentionTask& task) {
+  for (std::size_t i = 0; i < task.queries; ++i) {
+    float* const weights = task.scores + i * task.stride;
+    float most = -std::numeric_limits<float>::infinity(), sum = 0;
+    for (std::size_t k = task.first[i]; k < task.last[i]; ++k) {
+      float score = 0;
+      for (std::size_t j = 0; j < task.head_dim; ++j) score += task.q[i][j] * task.keys[j * task.stride + k];
+      weights[k] = task.softcap > 0 ? task.softcap * std::tanh(score / task.softcap) : score;
+      most = std::max(most, weights[k]);
+    }
+    for (std::size_t k = task.first[i]; k < task.last[i]; ++k) sum += weights[k] = std::exp(weights[k] - most);
+    std::fill_n(task.out[i], task.head_dim, 0.0f);
+    for (std::size_t k = task.first[i]; k < task.last[i]; ++k)
+      for (std::size_t j = 0; j < task.head_dim; ++j) task.out[i][j] += weights[k] / sum * task.values[k * task.head_dim + j];
+  }
+}
+
+void reference_widen(const std::uint16_t* half, std::size_t n, float* out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = f32_from_f16(half[i]);
+}
+
 std::string names(bool only_those_here) {
   std::string list;
   for (const auto& [variant, runs_here] : kVariants)
@@ -119,7 +145,7 @@ const Variant& first_choice() {
 
 }  // namespace
 
-const Variant kReference = {"reference", reference_rows, reference_panel, reference_dot};
+const Variant kReference = {"reference", reference_rows, reference_panel, reference_dot, reference_attention, reference_widen};
 
 const Variant& active_variant() {
   const Variant* active = g_active;

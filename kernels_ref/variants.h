@@ -41,11 +41,28 @@ struct PanelTask {
 };
 inline constexpr std::size_t kPanelRows = 16;
 
+// Attention of one query, or of kAttentionQueries, of the heads that share keys and values:
+// out[i] = sum_k softmax_k(q[i] . key k) value k, over keys first[i] .. last[i] - 1.
+inline constexpr std::size_t kAttentionQueries = 4, kAttentionKeys = 64;
+struct AttentionTask {
+  std::size_t queries;          // 1 or kAttentionQueries
+  const float* q[kAttentionQueries];
+  const float* keys;            // (head_dim, stride): a dimension of all keys side by side; what pads them is ignored
+  const float* values;          // (keys, head_dim)
+  std::size_t head_dim, stride;  // stride: the number of keys, up to a multiple of kAttentionKeys
+  std::size_t first[kAttentionQueries], last[kAttentionQueries];
+  float softcap;                // scores become softcap * tanh(scores / softcap); 0: no cap
+  float* scores;                // scratch: (queries, stride)
+  float* out[kAttentionQueries];
+};
+
 struct Variant {
   const char* name;
   void (*rows)(const RowsTask& task);
   void (*panel)(const PanelTask& task);
   float (*dot)(const float* w, const float* x, std::size_t n);
+  void (*attention)(const AttentionTask& task);
+  void (*widen)(const std::uint16_t* half, std::size_t n, float* out);  // f16 to float
 };
 
 extern const Variant kReference;

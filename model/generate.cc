@@ -186,9 +186,9 @@ DecodeRate measure_rates_of(Model& model, std::int64_t prompt_tokens, std::int64
   const std::span<const std::int64_t> all(ids);
   const auto finished = [](const at::Tensor& logits) { return logits[0].item<float>(); };  // waits for the device
   {
-    const Feed warm = feed_of(model);
-    finished(warm(all.first(1)));
-    finished(warm(all.subspan(1, 1)));
+    const Feed warm = feed_of(model);  // as llama-bench does: buffers have their size, pages are there
+    finished(warm(all.first(static_cast<std::size_t>(prompt_tokens))));
+    finished(warm(all.subspan(static_cast<std::size_t>(prompt_tokens), 1)));
   }
   DecodeRate rate;
   rate.prompt_tokens = prompt_tokens, rate.decode_tokens = decode_tokens;

@@ -1,9 +1,10 @@
-// AVX2 and FMA: 8 lanes.
+// AVX2, FMA and F16C: 8 lanes.
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #include "kernels_ref/variants.h"
 
+#include "kernels_ref/simd/attention.h"
 #include "kernels_ref/simd/panel.h"
 #include "kernels_ref/simd/rows.h"
 
@@ -19,6 +20,7 @@ struct Avx2 {
   static F zero_f() { return _mm256_setzero_ps(); }
   static I load(const void* p) { return _mm256_loadu_si256(static_cast<const I*>(p)); }
   static F load_f(const float* p) { return _mm256_loadu_ps(p); }
+  static F load_halves(const std::uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static void store_f(float* p, F v) { _mm256_storeu_ps(p, v); }
   static F broadcast(float v) { return _mm256_set1_ps(v); }
   static I broadcast4(const std::int8_t* p) { return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(p))); }
@@ -57,7 +59,7 @@ void rows(const RowsTask& task) {
 
 }  // namespace
 
-const Variant kAvx2 = {"avx2", rows, panel_product<Avx2>, dot_floats<Avx2>};
+const Variant kAvx2 = {"avx2", rows, panel_product<Avx2>, dot_floats<Avx2>, attention<Avx2>, widen_halves<Avx2>};
 
 }  // namespace attar
 #endif

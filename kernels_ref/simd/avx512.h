@@ -21,6 +21,7 @@ struct Avx512 : Dots {
   static F zero_f() { return _mm512_setzero_ps(); }
   static I load(const void* p) { return _mm512_loadu_si512(p); }
   static F load_f(const float* p) { return _mm512_loadu_ps(p); }
+  static F load_halves(const std::uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static void store_f(float* p, F v) { _mm512_storeu_ps(p, v); }
   static F broadcast(float v) { return _mm512_set1_ps(v); }
   static I broadcast4(const std::int8_t* p) {
@@ -28,11 +29,11 @@ struct Avx512 : Dots {
     std::memcpy(&four, p, 4);
     return _mm512_set1_epi32(four);
   }
-  // p[0] .. p[3] in four lanes each.
-  static F spread4(const float* p) {
-    const F four = _mm512_broadcast_f32x4(_mm_loadu_ps(p));
-    return _mm512_permutexvar_ps(_mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0), four);
+  // Four values in four lanes each.
+  static F spread(__m128 four) {
+    return _mm512_permutexvar_ps(_mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0), _mm512_broadcast_f32x4(four));
   }
+  static F spread4(const float* p) { return spread(_mm_loadu_ps(p)); }
   // p[0], p[1] in eight lanes each.
   static F spread8(const float* p) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_broadcast_ss(p)), _mm256_broadcast_ss(p + 1), 1);
@@ -58,6 +59,11 @@ inline float f16_at(const void* p) {
   std::memcpy(&bits, p, 2);
   return _cvtsh_ss(bits);
 }
+inline __mmask64 first_lanes(std::size_t n) { return n < 64 ? (__mmask64{1} << n) - 1 : ~__mmask64{0}; }
+template <std::size_t n>
+struct Count {
+  static constexpr std::size_t value = n;
+};
 template <class T>
 T read(const void* p) {
   T value;

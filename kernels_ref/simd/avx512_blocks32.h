@@ -1,5 +1,5 @@
 // Rows of formats whose scales stand per 32 weights: Q4_0, Q4_1, IQ4_NL, IQ4_XS, Q8_0. Four (Q8_0: two) blocks a step, and
-// activations arranged to meet them.
+// activations arranged to meet them. Four rows at a time share what is loaded of the activations.
 #pragma once
 
 #include "kernels_ref/simd/avx512.h"
@@ -8,47 +8,58 @@
 namespace attar {
 namespace {
 
-// Arranged for 128 weights. Lanes 4b .. 4b + 3 belong to block b.
+// The sums of four vectors. One row alone is summed so too: a row's result does not depend on its neighbours.
+inline __m128 sum4(const __m512* v) {
+  const auto half = [](__m512 x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); };
+  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(half(v[0]), half(v[1])), _mm256_hadd_ps(half(v[2]), half(v[3])));
+  return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+}
+
+// Four by four, the last ones alone. rows(r, n, totals): n = 1 or 4 rows from r on.
+template <class Rows>
+void four_rows_at_a_time(const RowsTask& task, const Rows& rows) {
+  std::size_t r = 0;
+  for (; r < task.rows; r += task.rows - r >= 4 ? 4 : 1) {
+    __m512 totals[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    if (task.rows - r >= 4) {
+      rows(r, Count<4>{}, totals);
+      _mm_storeu_ps(task.y + r, sum4(totals));
+    } else {
+      rows(r, Count<1>{}, totals);
+      task.y[r] = _mm_cvtss_f32(sum4(totals));
+    }
+  }
+}
+
+// Arranged for 128 weights, zero past the last column. Lanes 4b .. 4b + 3 belong to block b.
 struct alignas(64) Nibbles128 {
   std::int8_t low[64], high[64];  // activations of the low nibbles of the four blocks, then of the high ones
   std::int32_t bias[16];          // minus the bias of the levels times the lane's activations
   float d[16];                    // the block's d in its four lanes
-  float sums[16];                 // d times the sum of the block's activations, in the first of its lanes
+  float sums[16];                 // d times the sum of the lane's activations
 };
 static_assert(sizeof(Nibbles128) <= 4 * 128);
 
-inline const Nibbles128* arrange_nibbles(const RowsTask& task, int bias) {
+template <class Isa>
+const Nibbles128* arrange_nibbles(const RowsTask& task, int bias) {
   auto* const out = reinterpret_cast<Nibbles128*>(task.scratch);
-  for (std::size_t i = 0; i < task.columns / 128; ++i) {
-    for (std::size_t b = 0; b < 4; ++b) {
-      const std::int8_t* q = task.x.q + 128 * i + 32 * b;
-      const std::size_t block = 4 * i + b;
-      std::memcpy(out[i].low + 16 * b, q, 16);
-      std::memcpy(out[i].high + 16 * b, q + 16, 16);
-      for (std::size_t k = 0; k < 4; ++k) {
-        int sum = 0;
-        for (std::size_t j = 4 * k; j < 4 * k + 4; ++j) sum += q[j] + q[16 + j];
-        out[i].bias[4 * b + k] = -bias * sum;
-        out[i].d[4 * b + k] = task.x.d[block];
-        out[i].sums[4 * b + k] = k > 0 ? 0 : task.x.d[block] * static_cast<float>(task.x.sums[2 * block] + task.x.sums[2 * block + 1]);
-      }
-    }
+  const __m512i low = _mm512_set_epi64(13, 12, 9, 8, 5, 4, 1, 0), high = _mm512_set_epi64(15, 14, 11, 10, 7, 6, 3, 2);
+  for (std::size_t at = 0; at < task.columns; at += 128) {
+    Nibbles128& x = out[at / 128];
+    const std::size_t n = task.columns - at;
+    const __m512i first = _mm512_maskz_loadu_epi8(first_lanes(n), task.x.q + at);
+    const __m512i second = _mm512_maskz_loadu_epi8(first_lanes(n < 64 ? 0 : n - 64), task.x.q + at + 64);
+    const __m512i l = _mm512_permutex2var_epi64(first, low, second), h = _mm512_permutex2var_epi64(first, high, second);
+    const __m512i ones = _mm512_set1_epi8(1);
+    const __m512i sums = Isa::template dot<false>(Isa::template dot<false>(Isa::zero_i(), ones, l), ones, h);
+    const __m512 d = Isa::spread(_mm_maskz_loadu_ps(static_cast<__mmask8>(first_lanes(n / 32)), task.x.d + at / 32));
+    _mm512_store_si512(x.low, l);
+    _mm512_store_si512(x.high, h);
+    _mm512_store_si512(x.bias, _mm512_mullo_epi32(sums, _mm512_set1_epi32(-bias)));
+    _mm512_store_ps(x.d, d);
+    _mm512_store_ps(x.sums, _mm512_mul_ps(d, _mm512_cvtepi32_ps(sums)));
   }
   return out;
-}
-
-// The weights after the last whole step.
-template <class Isa, bool kWide>
-float tail(const RowsTask& task, std::size_t row, std::size_t from) {
-  if (from == task.columns) return 0;
-  Chunk chunk;
-  task.unpack(task.weights + row * task.stride, from, task.columns - from, chunk);
-  alignas(64) float scaled[16] = {};
-  for (std::size_t g = from / 16; g < task.columns / 16; ++g)
-    scaled[g - from / 16] = task.x.d[g / 2] * static_cast<float>(task.x.sums[g]);
-  ChunkSum<Isa> sum;
-  sum.template add<kWide>(chunk, task.columns - from, task.x.q + from, task.x.d + from / 32, scaled);
-  return sum.total();
 }
 
 struct NibblesQ4_0 {
@@ -72,34 +83,49 @@ struct NibblesIQ4_NL : NibblesQ4_0 {
   static __m512i levels(__m512i codes) { return iq4_levels(codes); }
 };
 
+// Packed codes of `count` blocks, the rest zero.
+inline __m512i load_blocks(const std::byte* p, std::size_t stride, std::size_t count) {
+  if (count == 4) return load_4x16(p, stride);
+  __m128i block[4] = {};
+  for (std::size_t i = 0; i < count; ++i) block[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(block[1], block[0])), _mm256_set_m128i(block[3], block[2]), 1);
+}
+
 template <class Isa, class Format>
 void nibble_rows(const RowsTask& task) {
   constexpr int kStep = Format::kBytes / 2;  // from scale to scale in words
   const __m512i scale_words = _mm512_castsi256_si512(_mm256_set_epi16(
       3 * kStep, 3 * kStep, 3 * kStep, 3 * kStep, 2 * kStep, 2 * kStep, 2 * kStep, 2 * kStep, kStep, kStep, kStep, kStep, 0, 0, 0, 0));
-  const auto halves = [&](const std::byte* p) {
-    return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_words, _mm512_loadu_si512(p))));
-  };
-  const std::size_t steps = task.columns / 128;
-  const Nibbles128* const x = arrange_nibbles(task, Format::kBias);
-  for (std::size_t r = 0; r < task.rows; ++r) {
-    const std::byte* w = task.weights + r * task.stride;
-    __m512 total = _mm512_setzero_ps(), minimum = _mm512_setzero_ps();
-    for (std::size_t i = 0; i < steps; ++i, w += 4 * Format::kBytes) {
-      const __m512i packed = load_4x16(w + Format::kCodes, Format::kBytes);
-      __m512i p = _mm512_load_si512(x[i].bias);
-      p = Isa::template dot<Format::kWide>(p, Format::levels(low_nibbles(packed)), _mm512_load_si512(x[i].low));
-      p = Isa::template dot<Format::kWide>(p, Format::levels(high_nibbles(packed)), _mm512_load_si512(x[i].high));
-      total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(halves(w), _mm512_load_ps(x[i].d)), total);
-      if constexpr (Format::kHasMin) minimum = _mm512_fmadd_ps(halves(w + 2), _mm512_load_ps(x[i].sums), minimum);
-    }
-    task.y[r] = _mm512_reduce_add_ps(_mm512_add_ps(total, minimum)) + tail<Isa, Format::kWide>(task, r, 128 * steps);
-  }
+  const Nibbles128* const arranged = arrange_nibbles<Isa>(task, Format::kBias);
+  four_rows_at_a_time(task, [&](std::size_t row, auto rows, __m512* totals) {
+    const std::byte* w = task.weights + row * task.stride;
+    const Nibbles128* x = arranged;
+    const auto step = [&](std::size_t blocks) {
+      // Words up to the last block's scale: there may be nothing after the last row.
+      const auto readable = static_cast<__mmask32>(first_lanes((blocks - 1) * kStep + 1));
+      const auto halves = [&](const std::byte* p) {
+        const __m512i words = blocks == 4 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(readable, p);
+        return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_words, words)));
+      };
+      for (std::size_t r = 0; r < rows.value; ++r) {
+        const std::byte* const at = w + r * task.stride;
+        const __m512i packed = load_blocks(at + Format::kCodes, Format::kBytes, blocks);
+        __m512i p = _mm512_load_si512(x->bias);
+        p = Isa::template dot<Format::kWide>(p, Format::levels(low_nibbles(packed)), _mm512_load_si512(x->low));
+        p = Isa::template dot<Format::kWide>(p, Format::levels(high_nibbles(packed)), _mm512_load_si512(x->high));
+        totals[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(halves(at), _mm512_load_ps(x->d)), totals[r]);
+        if constexpr (Format::kHasMin) totals[r] = _mm512_fmadd_ps(halves(at + 2), _mm512_load_ps(x->sums), totals[r]);
+      }
+      w += 4 * Format::kBytes, ++x;
+    };
+    for (std::size_t i = 0; i < task.columns / 128; ++i) step(4);
+    if (const std::size_t rest = task.columns % 128 / 32) step(rest);
+  });
 }
 
 template <class Isa>
 void iq4_xs_rows(const RowsTask& task) {
-  const Nibbles128* const arranged = arrange_nibbles(task, 128);
+  const Nibbles128* const arranged = arrange_nibbles<Isa>(task, 128);
   for (std::size_t r = 0; r < task.rows; ++r) {
     const std::byte* w = task.weights + r * task.stride;
     const Nibbles128* x = arranged;
@@ -123,41 +149,55 @@ void iq4_xs_rows(const RowsTask& task) {
   }
 }
 
-// Arranged for 64 weights. Lanes 8b .. 8b + 7 belong to block b.
+// Arranged for 64 weights, zero past the last column. Lanes 8b .. 8b + 7 belong to block b.
 struct alignas(64) Bytes64 {
+  std::int8_t q[64];
   std::int32_t bias[16];  // -128 times the lane's activations
   float d[16];
 };
 static_assert(sizeof(Bytes64) <= 4 * 64);
 
 template <class Isa>
-void q8_0_rows(const RowsTask& task) {
-  auto* const x = reinterpret_cast<Bytes64*>(task.scratch);
-  const std::size_t steps = task.columns / 64;
-  for (std::size_t i = 0; i < steps; ++i) {
-    for (std::size_t k = 0; k < 16; ++k) {
-      const std::int8_t* q = task.x.q + 64 * i + 4 * k;
-      x[i].bias[k] = -128 * (q[0] + q[1] + q[2] + q[3]);
-      x[i].d[k] = task.x.d[2 * i + k / 8];
-    }
+const Bytes64* arrange_bytes(const RowsTask& task) {
+  auto* const out = reinterpret_cast<Bytes64*>(task.scratch);
+  for (std::size_t at = 0; at < task.columns; at += 64) {
+    Bytes64& x = out[at / 64];
+    const std::size_t n = task.columns - at;
+    const __m512i q = _mm512_maskz_loadu_epi8(first_lanes(n), task.x.q + at);
+    _mm512_store_si512(x.q, q);
+    _mm512_store_si512(x.bias, _mm512_sub_epi32(Isa::zero_i(), Isa::template dot<true>(Isa::zero_i(), _mm512_set1_epi8(-128), q)));
+    _mm512_store_ps(x.d, n < 64 ? _mm512_zextps256_ps512(_mm256_broadcast_ss(task.x.d + at / 32)) : Isa::spread8(task.x.d + at / 32));
   }
+  return out;
+}
+
+template <class Isa>
+void q8_0_rows(const RowsTask& task) {
   constexpr int kStep = sizeof(BlockQ8_0) / 2;
   const __m512i scale_words = _mm512_castsi256_si512(
       _mm256_set_epi16(kStep, kStep, kStep, kStep, kStep, kStep, kStep, kStep, 0, 0, 0, 0, 0, 0, 0, 0));
-  for (std::size_t r = 0; r < task.rows; ++r) {
-    const std::byte* w = task.weights + r * task.stride;
-    __m512 total = _mm512_setzero_ps();
-    for (std::size_t i = 0; i < steps; ++i, w += 2 * sizeof(BlockQ8_0)) {
-      const __m512i scales = _mm512_permutexvar_epi16(scale_words, _mm512_loadu_si512(w));
-      const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 2));
-      const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 2 + sizeof(BlockQ8_0)));
-      const __m512i levels = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1), _mm512_set1_epi8(-128));
-      const __m512i p = Isa::template dot<true>(_mm512_load_si512(x[i].bias), levels, _mm512_loadu_si512(task.x.q + 64 * i));
-      const __m512 d = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(scales)), _mm512_load_ps(x[i].d));
-      total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), d, total);
+  const Bytes64* const arranged = arrange_bytes<Isa>(task);
+  four_rows_at_a_time(task, [&](std::size_t row, auto rows, __m512* totals) {
+    const std::byte* w = task.weights + row * task.stride;
+    const Bytes64* x = arranged;
+    const auto block = [](const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2)); };
+    const auto add = [&](__m512& total, __m512i bytes, __m512i scales) {
+      const __m512i levels = _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
+      const __m512i p = Isa::template dot<true>(_mm512_load_si512(x->bias), levels, _mm512_load_si512(x->q));
+      const __m512 halves = _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_words, scales)));
+      total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(halves, _mm512_load_ps(x->d)), total);
+    };
+    for (std::size_t i = 0; i < task.columns / 64; ++i, w += 2 * sizeof(BlockQ8_0), ++x) {
+      for (std::size_t r = 0; r < rows.value; ++r) {
+        const std::byte* const at = w + r * task.stride;
+        add(totals[r], _mm512_inserti64x4(_mm512_castsi256_si512(block(at)), block(at + sizeof(BlockQ8_0)), 1), _mm512_loadu_si512(at));
+      }
     }
-    task.y[r] = _mm512_reduce_add_ps(total) + tail<Isa, true>(task, r, 64 * steps);
-  }
+    for (std::size_t r = 0; r < rows.value && task.columns % 64 != 0; ++r) {
+      const std::byte* const at = w + r * task.stride;
+      add(totals[r], _mm512_zextsi256_si512(block(at)), _mm512_maskz_loadu_epi16(1, at));
+    }
+  });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Which function multiplies which type.
 #pragma once
 
+#include "kernels_ref/simd/attention.h"
 #include "kernels_ref/simd/avx512_blocks32.h"
 #include "kernels_ref/simd/avx512_k.h"
 #include "kernels_ref/simd/panel.h"

@@ -7,6 +7,7 @@
 
 #include "kernels_ref/variants.h"
 
+#include "kernels_ref/simd/attention.h"
 #include "kernels_ref/simd/panel.h"
 #include "kernels_ref/simd/rows.h"
 
@@ -23,6 +24,7 @@ struct Neon : Dots {
   static F zero_f() { return vdupq_n_f32(0); }
   static I load(const void* p) { return vreinterpretq_s32_u8(vld1q_u8(static_cast<const std::uint8_t*>(p))); }
   static F load_f(const float* p) { return vld1q_f32(p); }
+  static F load_halves(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
   static void store_f(float* p, F v) { vst1q_f32(p, v); }
   static F broadcast(float v) { return vdupq_n_f32(v); }
   static I broadcast4(const std::int8_t* p) {

@@ -2,8 +2,10 @@
 #if defined(__wasm_simd128__)
 #include <wasm_simd128.h>
 
+#include "base/half.h"
 #include "kernels_ref/variants.h"
 
+#include "kernels_ref/simd/attention.h"
 #include "kernels_ref/simd/panel.h"
 #include "kernels_ref/simd/rows.h"
 
@@ -19,6 +21,9 @@ struct WasmSimd {
   static F zero_f() { return wasm_f32x4_const_splat(0); }
   static I load(const void* p) { return wasm_v128_load(p); }
   static F load_f(const float* p) { return wasm_v128_load(p); }
+  static F load_halves(const std::uint16_t* p) {
+    return wasm_f32x4_make(f32_from_f16(p[0]), f32_from_f16(p[1]), f32_from_f16(p[2]), f32_from_f16(p[3]));
+  }
   static void store_f(float* p, F v) { wasm_v128_store(p, v); }
   static F broadcast(float v) { return wasm_f32x4_splat(v); }
   static I broadcast4(const std::int8_t* p) { return wasm_v128_load32_splat(p); }
@@ -57,7 +62,7 @@ void rows(const RowsTask& task) {
 
 }  // namespace
 
-const Variant kWasmSimd = {"wasm_simd", rows, panel_product<WasmSimd>, dot_floats<WasmSimd>};
+const Variant kWasmSimd = {"wasm_simd", rows, panel_product<WasmSimd>, dot_floats<WasmSimd>, attention<WasmSimd>, widen_halves<WasmSimd>};
 
 }  // namespace attar
 #endif
