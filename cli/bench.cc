@@ -86,28 +86,30 @@ double seconds_of_product(const Matrix& W, std::size_t tokens, Random& random) {
 }
 
 int bench_kernels(const BenchOptions& options) {
-  // More than caches hold, as the weights of a model are.
-  constexpr std::size_t kRows = 32768, kColumns = 2048, kTokens = 64;
+  // Many times what caches hold, as the weights of a model are.
+  constexpr std::size_t kBytes = std::size_t{1} << 28, kPattern = std::size_t{1} << 20, kColumns = 2048, kTokens = 64;
   const double bandwidth = measure_read_bandwidth();
   std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads, memory is read at " << std::fixed
             << std::setprecision(1) << bandwidth / kGiga << " GB/s\n"
             << "type      GB/s   of memory   " << kTokens << " tokens, GMAC/s\n";
   Random random(0);
-  nlohmann::json rows = nlohmann::json::array();
+  nlohmann::json table = nlohmann::json::array();
   for (const TypeInfo& type : all_types()) {
     if (default_rounding(type.type) == Rounding::kNone) continue;
     check_interrupt();
-    Bytes bytes(kRows * row_bytes(type.type, kColumns));
-    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.below(60));  // small scales, no NaN among them
-    const Matrix W{type.type, bytes, kRows, kColumns};
+    const std::size_t rows = kBytes / row_bytes(type.type, kColumns);
+    Bytes bytes(rows * row_bytes(type.type, kColumns));
+    for (std::size_t i = 0; i < bytes.size(); ++i)  // small scales, no NaN among them
+      bytes[i] = i < kPattern ? static_cast<std::byte>(random.below(60)) : bytes[i - kPattern];
+    const Matrix W{type.type, bytes, rows, kColumns};
     const double rate = static_cast<double>(bytes.size()) / seconds_of_product(W, 1, random);
-    const double macs = static_cast<double>(kRows * kColumns * kTokens) / seconds_of_product(W, kTokens, random);
+    const double macs = static_cast<double>(rows * kColumns * kTokens) / seconds_of_product(W, kTokens, random);
     std::cout << std::left << std::setw(8) << type.name << std::right << std::setw(6) << rate / kGiga << std::setw(10)
               << 100 * rate / bandwidth << " %" << std::setw(14) << macs / kGiga << "\n";
-    rows.push_back({{"type", type.name}, {"bytes_per_second", rate}, {"bandwidth_share", rate / bandwidth}, {"multiplications_per_second", macs}});
+    table.push_back({{"type", type.name}, {"bytes_per_second", rate}, {"bandwidth_share", rate / bandwidth}, {"multiplications_per_second", macs}});
   }
   write_result(options.common, "bench",
-               {{"threads", thread_count()}, {"variant", kernel_variant()}, {"read_bandwidth", bandwidth}, {"kernels", std::move(rows)}});
+               {{"threads", thread_count()}, {"variant", kernel_variant()}, {"read_bandwidth", bandwidth}, {"kernels", std::move(table)}});
   return kDone;
 }
 

@@ -31,7 +31,7 @@ void multiply_rows(const Matrix& W, const Activations& x, Span<float> Y) {
   const std::size_t stride = row_bytes(W.type, W.columns);
   // Steps long enough to prepare the activations once for each, short enough for the threads to end together.
   const std::size_t share = W.rows / (4 * static_cast<std::size_t>(thread_count()));
-  const std::size_t step = std::max<std::size_t>(32, std::min(share, (std::size_t{1} << 18) / W.columns));
+  const std::size_t step = std::max<std::size_t>(32, std::min(share, (std::size_t{1} << 20) / W.columns));
   const Unpack unpack = unpack_of(W.type);
   spread((W.rows + step - 1) / step, W.rows * W.columns, [&](std::size_t i) {
     const std::size_t begin = i * step, count = std::min(step, W.rows - begin);

@@ -60,15 +60,56 @@ inline float f16_at(const void* p) {
   return _cvtsh_ss(bits);
 }
 inline __mmask64 first_lanes(std::size_t n) { return n < 64 ? (__mmask64{1} << n) - 1 : ~__mmask64{0}; }
-template <std::size_t n>
-struct Count {
-  static constexpr std::size_t value = n;
-};
 template <class T>
 T read(const void* p) {
   T value;
   std::memcpy(&value, p, sizeof(T));
   return value;
+}
+
+// The sums of four vectors. One row alone is summed so too: a row's result does not depend on its neighbours.
+inline __m128 sum4(const __m512* v) {
+  const auto half = [](__m512 x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); };
+  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(half(v[0]), half(v[1])), _mm256_hadd_ps(half(v[2]), half(v[3])));
+  return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+}
+
+template <std::size_t n>
+struct Count {
+  static constexpr std::size_t value = n;
+};
+
+#define ATTAR_ALWAYS_INLINE __attribute__((always_inline))
+
+// body(Count<0>) ... body(Count<n - 1>), so that arrays that it indexes are registers.
+template <std::size_t n, std::size_t i = 0, class Body>
+ATTAR_ALWAYS_INLINE inline void unrolled(Count<n> count, const Body& body) {
+  if constexpr (i < n) {
+    body(Count<i>{});
+    unrolled<n, i + 1>(count, body);
+  }
+}
+
+// Called once for about 64 bytes that are read. How far ahead: what was fastest of 0.5 to 18 KiB.
+inline void prefetch_weights(const std::byte* p) { _mm_prefetch(reinterpret_cast<const char*>(p + 2048), _MM_HINT_T0); }
+
+// Four rows at a time, from the four quarters of the task: memory brings several streams faster than one. What is left of the
+// division goes alone. rows(first, distance, n, totals): rows first, first + distance, ..., n = 1 or 4 of them.
+template <class Rows>
+void from_four_quarters(const RowsTask& task, const Rows& rows) {
+  const std::size_t quarter = task.rows / 4;
+  for (std::size_t r = 0; r < quarter; ++r) {
+    __m512 totals[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    rows(r, quarter, Count<4>{}, totals);
+    alignas(16) float sums[4];
+    _mm_store_ps(sums, sum4(totals));
+    for (std::size_t i = 0; i < 4; ++i) task.y[r + i * quarter] = sums[i];
+  }
+  for (std::size_t r = 4 * quarter; r < task.rows; ++r) {
+    __m512 totals[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    rows(r, 0, Count<1>{}, totals);
+    task.y[r] = _mm_cvtss_f32(sum4(totals));
+  }
 }
 
 }  // namespace

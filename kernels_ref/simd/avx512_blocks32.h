@@ -1,5 +1,5 @@
-// Rows of formats whose scales stand per 32 weights: Q4_0, Q4_1, IQ4_NL, IQ4_XS, Q8_0. Four (Q8_0: two) blocks a step, and
-// activations arranged to meet them. Four rows at a time share what is loaded of the activations.
+// Rows of formats whose scales stand per 32 weights: Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, IQ4_XS, Q8_0. Four (Q8_0: two) blocks a step, and
+// activations arranged to meet them.
 #pragma once
 
 #include "kernels_ref/simd/avx512.h"
@@ -7,29 +7,6 @@
 
 namespace attar {
 namespace {
-
-// The sums of four vectors. One row alone is summed so too: a row's result does not depend on its neighbours.
-inline __m128 sum4(const __m512* v) {
-  const auto half = [](__m512 x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); };
-  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(half(v[0]), half(v[1])), _mm256_hadd_ps(half(v[2]), half(v[3])));
-  return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
-}
-
-// Four by four, the last ones alone. rows(r, n, totals): n = 1 or 4 rows from r on.
-template <class Rows>
-void four_rows_at_a_time(const RowsTask& task, const Rows& rows) {
-  std::size_t r = 0;
-  for (; r < task.rows; r += task.rows - r >= 4 ? 4 : 1) {
-    __m512 totals[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-    if (task.rows - r >= 4) {
-      rows(r, Count<4>{}, totals);
-      _mm_storeu_ps(task.y + r, sum4(totals));
-    } else {
-      rows(r, Count<1>{}, totals);
-      task.y[r] = _mm_cvtss_f32(sum4(totals));
-    }
-  }
-}
 
 // Arranged for 128 weights, zero past the last column. Lanes 4b .. 4b + 3 belong to block b.
 struct alignas(64) Nibbles128 {
@@ -65,13 +42,22 @@ const Nibbles128* arrange_nibbles(const RowsTask& task, int bias) {
 struct NibblesQ4_0 {
   static constexpr std::size_t kBytes = sizeof(BlockQ4_0), kCodes = 2;
   static constexpr int kBias = 8;
-  static constexpr bool kWide = false, kHasMin = false;
+  static constexpr bool kWide = false, kHasMin = false, kFifthBit = false;
   static __m512i levels(__m512i codes) { return codes; }
 };
 struct NibblesQ4_1 : NibblesQ4_0 {
   static constexpr std::size_t kBytes = sizeof(BlockQ4_1), kCodes = 4;
   static constexpr int kBias = 0;
   static constexpr bool kHasMin = true;
+};
+struct NibblesQ5_0 : NibblesQ4_0 {
+  static constexpr std::size_t kBytes = sizeof(BlockQ5_0), kCodes = 6, kBits = 2;
+  static constexpr int kBias = 16;
+  static constexpr bool kFifthBit = true;
+};
+struct NibblesQ5_1 : NibblesQ4_1 {
+  static constexpr std::size_t kBytes = sizeof(BlockQ5_1), kCodes = 8, kBits = 4;
+  static constexpr bool kFifthBit = true;
 };
 inline __m512i iq4_levels(__m512i codes) {  // + 128
   const __m128i table = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kIq4Levels)), _mm_set1_epi8(-128));
@@ -91,31 +77,58 @@ inline __m512i load_blocks(const std::byte* p, std::size_t stride, std::size_t c
   return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(block[1], block[0])), _mm256_set_m128i(block[3], block[2]), 1);
 }
 
+// The fifth bits of `count` blocks, those of low nibbles and those of high ones.
+struct FifthBits {
+  std::uint64_t low = 0, high = 0;
+  FifthBits(const std::byte* p, std::size_t stride, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto bits = read<std::uint32_t>(p + i * stride);
+      low |= std::uint64_t{bits & 0xffff} << (16 * i), high |= std::uint64_t{bits >> 16} << (16 * i);
+    }
+  }
+};
+
+// The halves at the beginning of `count` blocks, in four lanes each; zero for the rest.
+template <class Isa, class Format>
+__m512 block_scales(const std::byte* p, std::size_t count) {
+  constexpr int kStep = Format::kBytes / 2;  // from scale to scale in words
+  if constexpr (3 * kStep < 32) {            // all within a vector
+    const __m512i places = _mm512_castsi256_si512(_mm256_set_epi16(
+        3 * kStep, 3 * kStep, 3 * kStep, 3 * kStep, 2 * kStep, 2 * kStep, 2 * kStep, 2 * kStep, kStep, kStep, kStep, kStep, 0, 0, 0, 0));
+    // Not past the last block's scale: there may be nothing after the last row.
+    const auto readable = static_cast<__mmask32>(first_lanes((count - 1) * kStep + 1));
+    const __m512i words = count == 4 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(readable, p);
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(places, words)));
+  }
+  std::uint64_t halves = 0;
+  for (std::size_t i = 0; i < count; ++i) halves |= std::uint64_t{read<std::uint16_t>(p + i * Format::kBytes)} << (16 * i);
+  return Isa::spread(_mm_cvtph_ps(_mm_cvtsi64_si128(static_cast<long long>(halves))));
+}
+
 template <class Isa, class Format>
 void nibble_rows(const RowsTask& task) {
-  constexpr int kStep = Format::kBytes / 2;  // from scale to scale in words
-  const __m512i scale_words = _mm512_castsi256_si512(_mm256_set_epi16(
-      3 * kStep, 3 * kStep, 3 * kStep, 3 * kStep, 2 * kStep, 2 * kStep, 2 * kStep, 2 * kStep, kStep, kStep, kStep, kStep, 0, 0, 0, 0));
   const Nibbles128* const arranged = arrange_nibbles<Isa>(task, Format::kBias);
-  four_rows_at_a_time(task, [&](std::size_t row, auto rows, __m512* totals) {
+  from_four_quarters(task, [&](std::size_t row, std::size_t distance, auto rows, __m512* totals) {
     const std::byte* w = task.weights + row * task.stride;
+    distance *= task.stride;
     const Nibbles128* x = arranged;
     const auto step = [&](std::size_t blocks) {
-      // Words up to the last block's scale: there may be nothing after the last row.
-      const auto readable = static_cast<__mmask32>(first_lanes((blocks - 1) * kStep + 1));
-      const auto halves = [&](const std::byte* p) {
-        const __m512i words = blocks == 4 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(readable, p);
-        return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_words, words)));
-      };
-      for (std::size_t r = 0; r < rows.value; ++r) {
-        const std::byte* const at = w + r * task.stride;
+      unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
+        const std::byte* const at = w + r.value * distance;
+        prefetch_weights(at);
         const __m512i packed = load_blocks(at + Format::kCodes, Format::kBytes, blocks);
+        __m512i low = Format::levels(low_nibbles(packed)), high = Format::levels(high_nibbles(packed));
+        if constexpr (Format::kFifthBit) {
+          const FifthBits bits(at + Format::kBits, Format::kBytes, blocks);
+          low = _mm512_mask_add_epi8(low, bits.low, low, _mm512_set1_epi8(16));
+          high = _mm512_mask_add_epi8(high, bits.high, high, _mm512_set1_epi8(16));
+        }
         __m512i p = _mm512_load_si512(x->bias);
-        p = Isa::template dot<Format::kWide>(p, Format::levels(low_nibbles(packed)), _mm512_load_si512(x->low));
-        p = Isa::template dot<Format::kWide>(p, Format::levels(high_nibbles(packed)), _mm512_load_si512(x->high));
-        totals[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(halves(at), _mm512_load_ps(x->d)), totals[r]);
-        if constexpr (Format::kHasMin) totals[r] = _mm512_fmadd_ps(halves(at + 2), _mm512_load_ps(x->sums), totals[r]);
-      }
+        p = Isa::template dot<Format::kWide>(p, low, _mm512_load_si512(x->low));
+        p = Isa::template dot<Format::kWide>(p, high, _mm512_load_si512(x->high));
+        totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(block_scales<Isa, Format>(at, blocks), _mm512_load_ps(x->d)), totals[r.value]);
+        if constexpr (Format::kHasMin) totals[r.value] = _mm512_fmadd_ps(block_scales<Isa, Format>(at + 2, blocks), _mm512_load_ps(x->sums), totals[r.value]);
+      });
       w += 4 * Format::kBytes, ++x;
     };
     for (std::size_t i = 0; i < task.columns / 128; ++i) step(4);
@@ -126,27 +139,30 @@ void nibble_rows(const RowsTask& task) {
 template <class Isa>
 void iq4_xs_rows(const RowsTask& task) {
   const Nibbles128* const arranged = arrange_nibbles<Isa>(task, 128);
-  for (std::size_t r = 0; r < task.rows; ++r) {
-    const std::byte* w = task.weights + r * task.stride;
+  from_four_quarters(task, [&](std::size_t row, std::size_t distance, auto rows, __m512* totals) {
+    const std::byte* w = task.weights + row * task.stride;
     const Nibbles128* x = arranged;
-    __m512 total = _mm512_setzero_ps();
-    for (std::size_t b = 0; b < task.columns / 256; ++b, w += sizeof(BlockIQ4_XS)) {
-      const float d = f16_at(w);
-      const auto high = read<std::uint16_t>(w + 2);
-      const auto low = read<std::uint32_t>(w + 4);
-      alignas(32) float scale[8];
-      for (unsigned g = 0; g < 8; ++g)
-        scale[g] = d * static_cast<float>(static_cast<int>(((low >> (4 * g)) & 15) | ((high >> (2 * g)) & 3) << 4) - 32);
-      for (std::size_t h = 0; h < 2; ++h, ++x) {
-        const __m512i packed = _mm512_loadu_si512(w + 8 + 64 * h);
-        __m512i p = _mm512_load_si512(x->bias);
-        p = Isa::template dot<true>(p, iq4_levels(low_nibbles(packed)), _mm512_load_si512(x->low));
-        p = Isa::template dot<true>(p, iq4_levels(high_nibbles(packed)), _mm512_load_si512(x->high));
-        total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(Isa::spread4(scale + 4 * h), _mm512_load_ps(x->d)), total);
-      }
+    for (std::size_t b = 0; b < task.columns / 256; ++b, w += sizeof(BlockIQ4_XS), x += 2) {
+      unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
+        const std::byte* const at = w + r.value * distance * task.stride;
+        prefetch_weights(at), prefetch_weights(at + 64);
+        // Six bits of each group's scale: four of `low`, two of `high`.
+        const __m256i steps = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+        const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32(read<int>(at + 4)), _mm256_slli_epi32(steps, 2));
+        const __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(read<std::uint16_t>(at + 2)), _mm256_slli_epi32(steps, 1));
+        const __m256i six = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
+                                            _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
+        const __m256 scales = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))), _mm256_set1_ps(f16_at(at)));
+        for (std::size_t h = 0; h < 2; ++h) {
+          const __m512i packed = _mm512_loadu_si512(at + 8 + 64 * h);
+          __m512i p = _mm512_load_si512(x[h].bias);
+          p = Isa::template dot<true>(p, iq4_levels(low_nibbles(packed)), _mm512_load_si512(x[h].low));
+          p = Isa::template dot<true>(p, iq4_levels(high_nibbles(packed)), _mm512_load_si512(x[h].high));
+          totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(Isa::spread(h == 0 ? _mm256_castps256_ps128(scales) : _mm256_extractf128_ps(scales, 1)), _mm512_load_ps(x[h].d)), totals[r.value]);
+        }
+      });
     }
-    task.y[r] = _mm512_reduce_add_ps(total);
-  }
+  });
 }
 
 // Arranged for 64 weights, zero past the last column. Lanes 8b .. 8b + 7 belong to block b.
@@ -177,8 +193,9 @@ void q8_0_rows(const RowsTask& task) {
   const __m512i scale_words = _mm512_castsi256_si512(
       _mm256_set_epi16(kStep, kStep, kStep, kStep, kStep, kStep, kStep, kStep, 0, 0, 0, 0, 0, 0, 0, 0));
   const Bytes64* const arranged = arrange_bytes<Isa>(task);
-  four_rows_at_a_time(task, [&](std::size_t row, auto rows, __m512* totals) {
+  from_four_quarters(task, [&](std::size_t row, std::size_t distance, auto rows, __m512* totals) {
     const std::byte* w = task.weights + row * task.stride;
+    distance *= task.stride;
     const Bytes64* x = arranged;
     const auto block = [](const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2)); };
     const auto add = [&](__m512& total, __m512i bytes, __m512i scales) {
@@ -188,13 +205,14 @@ void q8_0_rows(const RowsTask& task) {
       total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(halves, _mm512_load_ps(x->d)), total);
     };
     for (std::size_t i = 0; i < task.columns / 64; ++i, w += 2 * sizeof(BlockQ8_0), ++x) {
-      for (std::size_t r = 0; r < rows.value; ++r) {
-        const std::byte* const at = w + r * task.stride;
-        add(totals[r], _mm512_inserti64x4(_mm512_castsi256_si512(block(at)), block(at + sizeof(BlockQ8_0)), 1), _mm512_loadu_si512(at));
-      }
+      unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
+        const std::byte* const at = w + r.value * distance;
+        prefetch_weights(at);
+        add(totals[r.value], _mm512_inserti64x4(_mm512_castsi256_si512(block(at)), block(at + sizeof(BlockQ8_0)), 1), _mm512_loadu_si512(at));
+      });
     }
     for (std::size_t r = 0; r < rows.value && task.columns % 64 != 0; ++r) {
-      const std::byte* const at = w + r * task.stride;
+      const std::byte* const at = w + r * distance;
       add(totals[r], _mm512_zextsi256_si512(block(at)), _mm512_maskz_loadu_epi16(1, at));
     }
   });

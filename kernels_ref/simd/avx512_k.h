@@ -43,12 +43,21 @@ inline const K32* arrange_k32(const RowsTask& task) {
   return out;
 }
 
-// Eight sc, then eight m, from 12 bytes; see load_six_bit.
+// Words of v, each shifted right by its own count, and masked.
+inline __m128i words_of(__m128i v, __m128i places, __m128i counts, __m128i mask) {
+  return _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi8(v, places), counts), mask);
+}
+inline __m128i words(int a, int b, int c, int d) { return _mm_set_epi32(d, c, b, a); }
+constexpr int kZero = -1;  // 0x80 in each byte: a shuffle gives 0
+constexpr int word_at(int byte) { return byte * 0x01010101 + 0x03020100; }
+
+// Eight sc, then eight m, from 12 bytes (16 are read); see load_six_bit.
 inline __m128i six_bit_scales(const std::byte* p) {
-  const auto a = read<std::uint32_t>(p), b = read<std::uint32_t>(p + 4), c = read<std::uint32_t>(p + 8);
-  constexpr std::uint32_t kSix = 0x3f3f3f3f, kFour = 0x0f0f0f0f, kTwo = 0x03030303;
-  const std::uint32_t sc = (c & kFour) | ((a >> 6) & kTwo) << 4, m = ((c >> 4) & kFour) | ((b >> 6) & kTwo) << 4;
-  return _mm_set_epi32(static_cast<int>(m), static_cast<int>(b & kSix), static_cast<int>(sc), static_cast<int>(a & kSix));
+  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));  // a, b, c
+  constexpr int a = word_at(0), b = word_at(4), c = word_at(8), kSix = 0x3f3f3f3f, kFour = 0x0f0f0f0f, kTwo = 0x30303030;
+  const __m128i low = words_of(v, words(a, c, b, c), words(0, 0, 0, 4), words(kSix, kFour, kSix, kFour));
+  const __m128i high = words_of(v, words(kZero, a, kZero, b), words(0, 2, 0, 2), words(0, kTwo, 0, kTwo));
+  return _mm_or_si128(low, high);
 }
 
 template <class Isa, bool kFifthBit>
@@ -59,11 +68,12 @@ void k32_rows(const RowsTask& task) {
   const auto pick = [](char i) { return _mm512_inserti64x4(_mm512_set1_epi32(i), _mm256_set1_epi32(i + 2), 1); };
   const __m512i picks[4] = {pick(0), pick(1), pick(4), pick(5)};
   constexpr __mmask64 kLowBytes = 0x1111111111111111;
-  for (std::size_t r = 0; r < task.rows; ++r) {
-    const std::byte* w = task.weights + r * task.stride;
-    __m512 total = _mm512_setzero_ps();
-    __m128 minimum = _mm_setzero_ps();
-    for (std::size_t b = 0; b < task.columns / 256; ++b, w += kBlock) {
+  from_four_quarters(task, [&](std::size_t row, std::size_t distance, auto rows, __m512* totals) {
+    __m128 minimum[4] = {_mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps()};
+    const std::byte* block = task.weights + row * task.stride;
+    for (std::size_t b = 0; b < task.columns / 256; ++b, block += kBlock) unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
+      const std::byte* const w = block + r.value * distance * task.stride;
+      prefetch_weights(w), prefetch_weights(w + 64);
       const __m128i scales = six_bit_scales(w + 4);
       const __m128i m = _mm_madd_epi16(_mm_cvtepu8_epi16(_mm_srli_si128(scales, 8)),
                                        _mm_loadu_si128(reinterpret_cast<const __m128i*>(x[b].sums)));
@@ -84,11 +94,12 @@ void k32_rows(const RowsTask& task) {
           sum = Isa::dot16(sum, p, _mm512_maskz_shuffle_epi8(kLowBytes, everywhere, picks[2 * h + n]));
         }
       }
-      total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(f16_at(w) * x[b].d), total);
-      minimum = _mm_fmadd_ps(_mm_cvtepi32_ps(m), _mm_set1_ps(f16_at(w + 2) * x[b].d), minimum);
-    }
-    task.y[r] = _mm512_reduce_add_ps(_mm512_sub_ps(total, _mm512_zextps128_ps512(minimum)));
-  }
+      const __m128 factors = _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(read<int>(w))), _mm_set1_ps(x[b].d));  // d, dmin
+      totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_broadcastss_ps(factors), totals[r.value]);
+      minimum[r.value] = _mm_fmadd_ps(_mm_cvtepi32_ps(m), _mm_shuffle_ps(factors, factors, 0x55), minimum[r.value]);
+    });
+    for (std::size_t r = 0; r < rows.value; ++r) totals[r] = _mm512_sub_ps(totals[r], _mm512_zextps128_ps512(minimum[r]));
+  });
 }
 
 // --- Q2_K, Q3_K, Q6_K: a scale per 16 --------------------------------------------------------------------------------
@@ -117,12 +128,11 @@ struct KQ3 {
     return merge(pairs(w + 32, h, n), 3, turned(load_32(w), 2 - k, 1 - k), 4);
   }
   static __m128i scales(const std::byte* w) {
-    const auto a = read<std::uint32_t>(w + 96), b = read<std::uint32_t>(w + 100), c = read<std::uint32_t>(w + 104);
-    constexpr std::uint32_t kFour = 0x0f0f0f0f, kTwo = 0x03030303;
-    const auto four = [&](std::uint32_t low, int shift, int part) {
-      return static_cast<int>(((low >> shift) & kFour) | ((c >> (2 * part)) & kTwo) << 4);
-    };
-    return _mm_sub_epi8(_mm_set_epi32(four(b, 4, 3), four(a, 4, 2), four(b, 0, 1), four(a, 0, 0)), _mm_set1_epi8(32));
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w + 94));  // a, b, c after two other bytes
+    constexpr int a = word_at(2), b = word_at(6), c = word_at(10), kFour = 0x0f0f0f0f, kTwo = 0x03030303;
+    const __m128i low = words_of(v, words(a, b, a, b), words(0, 0, 4, 4), _mm_set1_epi32(kFour));
+    const __m128i high = words_of(v, words(c, c, c, c), words(0, 2, 4, 6), _mm_set1_epi32(kTwo));
+    return _mm_sub_epi8(_mm_or_si128(low, _mm_slli_epi32(high, 4)), _mm_set1_epi8(32));
   }
 };
 
@@ -144,11 +154,12 @@ void k16_rows(const RowsTask& task) {
     return _mm512_add_epi32(_mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0), _mm512_set1_epi32(4 * k));
   };
   const __m512i picks[4] = {pick(0), pick(1), pick(2), pick(3)};
-  for (std::size_t r = 0; r < task.rows; ++r) {
-    const std::byte* w = task.weights + r * task.stride;
-    __m512 total = _mm512_setzero_ps();
-    __m256 minimum = _mm256_setzero_ps();
-    for (std::size_t b = 0; b < task.columns / 256; ++b, w += Format::kBytes) {
+  from_four_quarters(task, [&](std::size_t row, std::size_t distance, auto rows, __m512* totals) {
+    __m256 minimum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    const std::byte* block = task.weights + row * task.stride;
+    for (std::size_t b = 0; b < task.columns / 256; ++b, block += Format::kBytes) unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
+      const std::byte* const w = block + r.value * distance * task.stride;
+      for (std::size_t line = 0; line < Format::kBytes; line += 64) prefetch_weights(w + line);
       const float d = task.x.d[8 * b];
       const __m256i sums = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(task.x.sums + 16 * b));
       const __m128i scales = Format::scales(w);
@@ -163,14 +174,14 @@ void k16_rows(const RowsTask& task) {
                                                    _mm512_loadu_si512(task.x.q + 256 * b + 64 * k));
         sum = Isa::dot16(sum, p, _mm512_permutexvar_epi32(picks[k], words));
       }
-      total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(f16_at(w + Format::kD) * d), total);
+      totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(f16_at(w + Format::kD) * d), totals[r.value]);
       if constexpr (Format::kHasMin) {
         const __m256i m = _mm256_madd_epi16(_mm256_cvtepi8_epi16(Format::minima(w)), sums);
-        minimum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(m), _mm256_set1_ps(f16_at(w + Format::kD + 2) * d), minimum);
+        minimum[r.value] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(m), _mm256_set1_ps(f16_at(w + Format::kD + 2) * d), minimum[r.value]);
       }
-    }
-    task.y[r] = _mm512_reduce_add_ps(_mm512_sub_ps(total, _mm512_zextps256_ps512(minimum)));
-  }
+    });
+    for (std::size_t r = 0; r < rows.value; ++r) totals[r] = _mm512_sub_ps(totals[r], _mm512_zextps256_ps512(minimum[r]));
+  });
 }
 
 }  // namespace

@@ -14,6 +14,8 @@ void avx512_rows(const RowsTask& task) {
   switch (task.type) {
     case Type::kQ4_0: return nibble_rows<Isa, NibblesQ4_0>(task);
     case Type::kQ4_1: return nibble_rows<Isa, NibblesQ4_1>(task);
+    case Type::kQ5_0: return nibble_rows<Isa, NibblesQ5_0>(task);
+    case Type::kQ5_1: return nibble_rows<Isa, NibblesQ5_1>(task);
     case Type::kIQ4_NL: return nibble_rows<Isa, NibblesIQ4_NL>(task);
     case Type::kIQ4_XS: return iq4_xs_rows<Isa>(task);
     case Type::kQ8_0: return q8_0_rows<Isa>(task);
@@ -22,7 +24,7 @@ void avx512_rows(const RowsTask& task) {
     case Type::kQ6_K: return k16_rows<Isa, KQ6>(task);
     case Type::kQ4_K: return k32_rows<Isa, false>(task);
     case Type::kQ5_K: return k32_rows<Isa, true>(task);
-    default: return chunk_rows<Isa, false>(task);  // Q5_0, Q5_1
+    default: return chunk_rows<Isa, false>(task);
   }
 }
 
