@@ -47,47 +47,65 @@ void multiply_rows(const Matrix& W, const Activations& x, Span<float> Y) {
 // The rows of a panel side by side: see PanelTask.
 struct Panel {
   Panel(std::size_t columns, std::size_t group)
-      : codes(kPanelRows * columns), scale(kPanelRows * columns / group), offset(scale.size()) {}
+      : codes(kPanelRows * columns), scale(kPanelRows * columns / group), offset(scale.size()), chunks(kPanelRows) {}
 
   void repack(const Matrix& W, std::size_t first, std::size_t count, std::size_t group, Unpack unpack) {
     const std::size_t stride = row_bytes(W.type, W.columns);
-    Chunk chunk;
-    for (std::size_t r = 0; r < count; ++r) {
-      for (std::size_t at = 0; at < W.columns; at += 256) {
-        const std::size_t n = std::min<std::size_t>(256, W.columns - at);
-        unpack(W.bytes.data() + (first + r) * stride, at, n, chunk);
-        for (std::size_t i = 0; i < n; i += 4)
-          std::memcpy(codes.data() + ((at + i) / 4 * kPanelRows + r) * 4, chunk.codes + i, 4);
+    for (std::size_t at = 0; at < W.columns; at += 256) {
+      const std::size_t n = std::min<std::size_t>(256, W.columns - at);
+      for (std::size_t r = 0; r < count; ++r) {
+        unpack(W.bytes.data() + (first + r) * stride, at, n, chunks[r]);
         for (std::size_t i = 0; i < n; i += group) {
-          scale[(at + i) / group * kPanelRows + r] = chunk.scale[i / 16];
-          offset[(at + i) / group * kPanelRows + r] = chunk.offset[i / 16];
+          scale[(at + i) / group * kPanelRows + r] = chunks[r].scale[i / 16];
+          offset[(at + i) / group * kPanelRows + r] = chunks[r].offset[i / 16];
         }
       }
+      active_variant().interleave(chunks[0].codes, sizeof(Chunk), n, codes.data() + at * kPanelRows);
     }
   }
 
   std::vector<std::uint8_t> codes;
   std::vector<float> scale, offset;
+  std::vector<Chunk> chunks;
+};
+
+// Activations in tiles: see PanelTask.
+struct Tiles {
+  Tiles(const Activations& x, std::size_t tile, std::size_t group)
+      : q(round_up(x.tokens(), tile) * x.width()), d(q.size() / 32), sums(q.size() / group) {
+    const std::size_t width = x.width(), count = (x.tokens() + tile - 1) / tile;
+    spread(count, q.size(), [&](std::size_t i) {
+      for (std::size_t t = 0; t < tile && i * tile + t < x.tokens(); ++t) {
+        const RoundedVector v = x.token(i * tile + t);
+        const std::size_t first = i * tile * width;
+        for (std::size_t c = 0; c < width; c += 4) std::memcpy(q.data() + first + c * tile + 4 * t, v.q + c, 4);
+        for (std::size_t b = 0; b < width / 32; ++b) d[first / 32 + b * tile + t] = v.d[b];
+        for (std::size_t g = 0; g < width / group; ++g)
+          sums[first / group + g * tile + t] = static_cast<float>(group == 16 ? v.sums[g] : v.sums[2 * g] + v.sums[2 * g + 1]);
+      }
+    });
+  }
+  static std::size_t round_up(std::size_t n, std::size_t step) { return (n + step - 1) / step * step; }
+
+  std::vector<std::int8_t> q;
+  std::vector<float> d, sums;
 };
 
 void multiply_panels(const Matrix& W, const Activations& x, Span<float> Y) {
-  const auto panel_product = active_variant().panel;
+  const Variant& variant = active_variant();
   const Unpack unpack = unpack_of(W.type);
   const GridInfo& grid = info(W.type).grid;
-  const std::size_t group = grid.group == 16 ? 16 : 32, tokens = x.tokens();
-  std::vector<float> sums(tokens * W.columns / group);
-  const std::int16_t* sums16 = x.token(0).sums;
-  for (std::size_t i = 0; i < sums.size(); ++i)
-    sums[i] = static_cast<float>(group == 16 ? sums16[i] : sums16[2 * i] + sums16[2 * i + 1]);
-  spread((W.rows + kPanelRows - 1) / kPanelRows, W.rows * W.columns * tokens, [&](std::size_t p) {
+  const std::size_t group = grid.group == 16 ? 16 : 32;
+  const Tiles tiles(x, variant.tile, group);
+  spread((W.rows + kPanelRows - 1) / kPanelRows, W.rows * W.columns * x.tokens(), [&](std::size_t p) {
     thread_local Panel panel(0, 32);
     if (panel.codes.size() != kPanelRows * W.columns || panel.scale.size() != kPanelRows * W.columns / group)
       panel = Panel(W.columns, group);
     const std::size_t first = p * kPanelRows, count = std::min(kPanelRows, W.rows - first);
     panel.repack(W, first, count, group, unpack);
-    panel_product({panel.codes.data(), panel.scale.data(), panel.offset.data(), static_cast<int>(group),
-                   grid.levels > 128 || grid.codebook != nullptr, W.columns, tokens, x.token(0).q, x.token(0).d,
-                   sums.data(), Y.data() + first, W.rows, count});
+    variant.panel({panel.codes.data(), panel.scale.data(), panel.offset.data(), static_cast<int>(group),
+                   grid.levels > 128 || grid.codebook != nullptr, W.columns, x.tokens(), tiles.q.data(), tiles.d.data(),
+                   tiles.sums.data(), Y.data() + first, W.rows, count});
   });
 }
 

@@ -69,22 +69,33 @@ void reference_rows(const RowsTask& task) {
     task.y[r] = dot_integers(task.type, task.weights + r * task.stride, task.x, task.columns);
 }
 
+constexpr std::size_t kReferenceTile = 4;
+
 void reference_panel(const PanelTask& task) {
   const std::size_t group = static_cast<std::size_t>(task.group), groups = task.columns / group;
   for (std::size_t t = 0; t < task.tokens; ++t) {
+    const std::size_t first = t / kReferenceTile * kReferenceTile, in_tile = t % kReferenceTile;
+    const std::int8_t* q = task.q + first * task.columns;
+    const float* d = task.d + first * (task.columns / 32) + in_tile;
+    const float* sums = task.sums + first * groups + in_tile;
     for (std::size_t r = 0; r < task.rows; ++r) {
       float total = 0;
       for (std::size_t g = 0; g < groups; ++g) {
         std::int32_t product = 0;
         for (std::size_t i = g * group; i < (g + 1) * group; ++i)
-          product += task.codes[(i / 4 * kPanelRows + r) * 4 + i % 4] * task.q[t * task.columns + i];
+          product += task.codes[(i / 4 * kPanelRows + r) * 4 + i % 4] * q[(i / 4 * kReferenceTile + t % kReferenceTile) * 4 + i % 4];
         const std::size_t at = g * kPanelRows + r;
-        total += task.d[t * (task.columns / 32) + g * group / 32] *
-                 (task.scale[at] * static_cast<float>(product) + task.offset[at] * task.sums[t * groups + g]);
+        total += d[g * group / 32 * kReferenceTile] *
+                 (task.scale[at] * static_cast<float>(product) + task.offset[at] * sums[g * kReferenceTile]);
       }
       task.y[t * task.y_stride + r] = total;
     }
   }
+}
+
+void reference_interleave(const std::uint8_t* codes, std::size_t stride, std::size_t weights, std::uint8_t* out) {
+  for (std::size_t r = 0; r < kPanelRows; ++r)
+    for (std::size_t i = 0; i < weights; ++i) out[(i / 4 * kPanelRows + r) * 4 + i % 4] = codes[r * stride + i];
 }
 
 float reference_dot(const float* w, const float* x, std::size_t n) {
@@ -145,7 +156,7 @@ const Variant& first_choice() {
 
 }  // namespace
 
-const Variant kReference = {"reference", reference_rows, reference_panel, reference_dot, reference_attention, reference_widen};
+const Variant kReference = {"reference", kReferenceTile, reference_rows, reference_panel, reference_interleave, reference_dot, reference_attention, reference_widen};
 
 const Variant& active_variant() {
   const Variant* active = g_active;

@@ -33,9 +33,10 @@ struct PanelTask {
   int group;                    // 16 or 32
   bool wide;                    // there are codes above 127
   std::size_t columns, tokens;
-  const std::int8_t* q;         // (tokens, columns)
-  const float* d;               // (tokens, columns / 32)
-  const float* sums;            // (tokens, columns / group): sums of q
+  // Tokens in tiles of Variant::tile side by side, zeros after the last one.
+  const std::int8_t* q;         // (tiles, columns / 4, tile, 4)
+  const float* d;               // (tiles, columns / 32, tile)
+  const float* sums;            // (tiles, columns / group, tile): sums of q
   float* y;
   std::size_t y_stride, rows;   // how many of the 16 rows are wanted
 };
@@ -58,8 +59,11 @@ struct AttentionTask {
 
 struct Variant {
   const char* name;
+  std::size_t tile;  // tokens that `panel` takes together
   void (*rows)(const RowsTask& task);
   void (*panel)(const PanelTask& task);
+  // Codes of kPanelRows rows that lie `stride` bytes apart, to those of a panel. weights: a multiple of 32.
+  void (*interleave)(const std::uint8_t* codes, std::size_t stride, std::size_t weights, std::uint8_t* out);
   float (*dot)(const float* w, const float* x, std::size_t n);
   void (*attention)(const AttentionTask& task);
   void (*widen)(const std::uint16_t* half, std::size_t n, float* out);  // f16 to float

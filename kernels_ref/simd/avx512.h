@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels_ref/blocks.h"
+#include "kernels_ref/simd/unrolled.h"
 #include "kernels_ref/variants.h"
 
 namespace attar {
@@ -74,22 +75,6 @@ inline __m128 sum4(const __m512* v) {
   return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
 }
 
-template <std::size_t n>
-struct Count {
-  static constexpr std::size_t value = n;
-};
-
-#define ATTAR_ALWAYS_INLINE __attribute__((always_inline))
-
-// body(Count<0>) ... body(Count<n - 1>), so that arrays that it indexes are registers.
-template <std::size_t n, std::size_t i = 0, class Body>
-ATTAR_ALWAYS_INLINE inline void unrolled(Count<n> count, const Body& body) {
-  if constexpr (i < n) {
-    body(Count<i>{});
-    unrolled<n, i + 1>(count, body);
-  }
-}
-
 // Called once for about 64 bytes that are read. How far ahead: what was fastest of 0.5 to 18 KiB.
 inline void prefetch_weights(const std::byte* p) { _mm_prefetch(reinterpret_cast<const char*>(p + 2048), _MM_HINT_T0); }
 
@@ -109,6 +94,35 @@ void from_four_quarters(const RowsTask& task, const Rows& rows) {
     __m512 totals[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     rows(r, 0, Count<1>{}, totals);
     task.y[r] = _mm_cvtss_f32(sum4(totals));
+  }
+}
+
+// See Variant. A transposition of 16 x 16 words, 64 weights of each row.
+inline void interleave_rows(const std::uint8_t* codes, std::size_t stride, std::size_t weights, std::uint8_t* out) {
+  constexpr Count<16> sixteen;
+  constexpr Count<4> four;
+  for (std::size_t at = 0; at < weights; at += 64) {
+    const auto readable = first_lanes(weights - at);
+    __m512i a[16], b[16];
+    unrolled(sixteen, [&](auto r) ATTAR_ALWAYS_INLINE { a[r.value] = _mm512_maskz_loadu_epi8(readable, codes + r.value * stride + at); });
+    unrolled(four, [&](auto i) ATTAR_ALWAYS_INLINE {  // words of two rows, then of four
+      constexpr std::size_t r = 4 * decltype(i)::value;
+      const __m512i low01 = _mm512_unpacklo_epi32(a[r], a[r + 1]), high01 = _mm512_unpackhi_epi32(a[r], a[r + 1]);
+      const __m512i low23 = _mm512_unpacklo_epi32(a[r + 2], a[r + 3]), high23 = _mm512_unpackhi_epi32(a[r + 2], a[r + 3]);
+      b[r] = _mm512_unpacklo_epi64(low01, low23), b[r + 1] = _mm512_unpackhi_epi64(low01, low23);
+      b[r + 2] = _mm512_unpacklo_epi64(high01, high23), b[r + 3] = _mm512_unpackhi_epi64(high01, high23);
+    });
+    // b[4 i + j]: of rows 4 i ..., words j, 4 + j, 8 + j, 12 + j in a quarter each.
+    unrolled(four, [&](auto j) ATTAR_ALWAYS_INLINE {
+      constexpr std::size_t n = decltype(j)::value;
+      const __m512i even01 = _mm512_shuffle_i32x4(b[n], b[n + 4], 0x88), odd01 = _mm512_shuffle_i32x4(b[n], b[n + 4], 0xdd);
+      const __m512i even23 = _mm512_shuffle_i32x4(b[n + 8], b[n + 12], 0x88), odd23 = _mm512_shuffle_i32x4(b[n + 8], b[n + 12], 0xdd);
+      a[n] = _mm512_shuffle_i32x4(even01, even23, 0x88), a[n + 8] = _mm512_shuffle_i32x4(even01, even23, 0xdd);
+      a[n + 4] = _mm512_shuffle_i32x4(odd01, odd23, 0x88), a[n + 12] = _mm512_shuffle_i32x4(odd01, odd23, 0xdd);
+    });
+    unrolled(sixteen, [&](auto k) ATTAR_ALWAYS_INLINE {
+      if (at + 4 * k.value < weights) _mm512_storeu_si512(out + 16 * at + 64 * k.value, a[k.value]);
+    });
   }
 }
 

@@ -1,60 +1,61 @@
 // A panel of 16 rows times many tokens: codes of four weights of each row against four broadcast activations.
 #pragma once
 
+#include <cstring>
+
+#include "kernels_ref/simd/unrolled.h"
+#include "kernels_ref/variants.h"
+
 namespace attar {
 namespace {
 
-// kTokens tokens from `first` on. kVectors: vectors that hold the 16 rows.
-template <class Isa, int kGroup, bool kWide, int kTokens>
-void panel_tile(const PanelTask& task, std::size_t first) {
+// The rows of a panel against one tile of Isa::kTokens tokens.
+template <class Isa, int kGroup, bool kWide>
+void panel_tile(const PanelTask& task, std::size_t tile) {
   using F = typename Isa::F;
   using I = typename Isa::I;
-  constexpr std::size_t kRows = Isa::kLanes;
-  const std::size_t groups = task.columns / kGroup;
+  constexpr std::size_t kRows = Isa::kLanes, kTokens = Isa::kTokens;
+  constexpr Count<kTokens> tokens;
+  const std::size_t blocks = task.columns / 32, groups = task.columns / kGroup, first = tile * kTokens;
   for (std::size_t row = 0; row < task.rows; row += kRows) {
     F total[kTokens];
-    for (int t = 0; t < kTokens; ++t) total[t] = Isa::zero_f();
+    unrolled(tokens, [&](auto t) ATTAR_ALWAYS_INLINE { total[t.value] = Isa::zero_f(); });
     const std::uint8_t* w = task.codes + 4 * row;
     const float *scale = task.scale + row, *offset = task.offset + row;
-    for (std::size_t block = 0; block < task.columns / 32; ++block) {
+    const std::int8_t* q = task.q + first * task.columns;
+    const float *d = task.d + first * blocks, *sums = task.sums + first * groups;
+    for (std::size_t block = 0; block < blocks; ++block, d += kTokens) {
       F value[kTokens];
-      for (int part = 0; part < 32 / kGroup; ++part) {
+      unrolled(Count<32 / kGroup>{}, [&](auto part) ATTAR_ALWAYS_INLINE {
         I sum[kTokens];
-        for (int t = 0; t < kTokens; ++t) sum[t] = Isa::zero_i();
-        const std::int8_t* q = task.q + first * task.columns + 32 * block + static_cast<std::size_t>(part * kGroup);
-        for (int k = 0; k < kGroup; k += 4, w += 4 * kPanelRows) {
+        unrolled(tokens, [&](auto t) ATTAR_ALWAYS_INLINE { sum[t.value] = Isa::zero_i(); });
+        for (int k = 0; k < kGroup; k += 4, w += 4 * kPanelRows, q += 4 * kTokens) {
           const I codes = Isa::load(w);
-          for (int t = 0; t < kTokens; ++t)
-            sum[t] = Isa::template dot<kWide>(sum[t], codes, Isa::broadcast4(q + static_cast<std::size_t>(t) * task.columns + k));
+          unrolled(tokens, [&](auto t) ATTAR_ALWAYS_INLINE {
+            sum[t.value] = Isa::template dot<kWide>(sum[t.value], codes, Isa::broadcast4(q + 4 * t.value));
+          });
         }
         const F s = Isa::load_f(scale), o = Isa::load_f(offset);
-        scale += kPanelRows, offset += kPanelRows;
-        const float* sums = task.sums + first * groups + block * (32 / kGroup) + static_cast<std::size_t>(part);
-        for (int t = 0; t < kTokens; ++t) {
-          const F product = Isa::to_float(sum[t]);
-          value[t] = part == 0 ? Isa::mul(product, s) : Isa::fma(product, s, value[t]);
-          value[t] = Isa::fma(o, Isa::broadcast(sums[static_cast<std::size_t>(t) * groups]), value[t]);
-        }
-      }
-      const float* d = task.d + first * (task.columns / 32) + block;
-      for (int t = 0; t < kTokens; ++t)
-        total[t] = Isa::fma(value[t], Isa::broadcast(d[static_cast<std::size_t>(t) * (task.columns / 32)]), total[t]);
+        unrolled(tokens, [&](auto t) ATTAR_ALWAYS_INLINE {
+          const F product = Isa::to_float(sum[t.value]);
+          value[t.value] = part.value == 0 ? Isa::mul(product, s) : Isa::fma(product, s, value[t.value]);
+          value[t.value] = Isa::fma(o, Isa::broadcast(sums[t.value]), value[t.value]);
+        });
+        scale += kPanelRows, offset += kPanelRows, sums += kTokens;
+      });
+      unrolled(tokens, [&](auto t) ATTAR_ALWAYS_INLINE { total[t.value] = Isa::fma(value[t.value], Isa::broadcast(d[t.value]), total[t.value]); });
     }
     const std::size_t count = task.rows - row < kRows ? task.rows - row : kRows;
-    for (int t = 0; t < kTokens; ++t) {
-      alignas(64) float out[kRows];
-      Isa::store_f(out, total[t]);
-      float* y = task.y + (first + static_cast<std::size_t>(t)) * task.y_stride + row;
-      for (std::size_t r = 0; r < count; ++r) y[r] = out[r];
-    }
+    alignas(64) float out[kTokens][kRows];
+    unrolled(tokens, [&](auto t) ATTAR_ALWAYS_INLINE { Isa::store_f(out[t.value], total[t.value]); });
+    for (std::size_t t = 0; t < kTokens && first + t < task.tokens; ++t)
+      for (std::size_t r = 0; r < count; ++r) task.y[(first + t) * task.y_stride + row + r] = out[t][r];
   }
 }
 
 template <class Isa, int kGroup, bool kWide>
 void panel_tiles(const PanelTask& task) {
-  std::size_t t = 0;
-  for (; t + Isa::kTokens <= task.tokens; t += Isa::kTokens) panel_tile<Isa, kGroup, kWide, Isa::kTokens>(task, t);
-  for (; t < task.tokens; ++t) panel_tile<Isa, kGroup, kWide, 1>(task, t);
+  for (std::size_t tile = 0; tile * Isa::kTokens < task.tokens; ++tile) panel_tile<Isa, kGroup, kWide>(task, tile);
 }
 
 template <class Isa>
@@ -66,6 +67,11 @@ void panel_product(const PanelTask& task) {
   } else {
     panel_tiles<Isa, 32, false>(task);
   }
+}
+
+inline void interleave_words(const std::uint8_t* codes, std::size_t stride, std::size_t weights, std::uint8_t* out) {
+  for (std::size_t i = 0; i < weights; i += 4)
+    for (std::size_t r = 0; r < kPanelRows; ++r) std::memcpy(out + i * kPanelRows + 4 * r, codes + r * stride + i, 4);
 }
 
 }  // namespace
