@@ -32,7 +32,7 @@ void multiply_rows(const Matrix& W, const Activations& x, Span<float> Y) {
   // Steps long enough to prepare the activations once for each, short enough for the threads to end together.
   const std::size_t share = W.rows / (4 * static_cast<std::size_t>(thread_count()));
   const std::size_t step = std::max<std::size_t>(32, std::min(share, (std::size_t{1} << 20) / W.columns));
-  const Unpack unpack = unpack_of(W.type);
+  const Unpack unpack = active_variant().unpack(W.type);
   spread((W.rows + step - 1) / step, W.rows * W.columns, [&](std::size_t i) {
     const std::size_t begin = i * step, count = std::min(step, W.rows - begin);
     thread_local std::vector<std::byte> memory;
@@ -93,7 +93,7 @@ struct Tiles {
 
 void multiply_panels(const Matrix& W, const Activations& x, Span<float> Y) {
   const Variant& variant = active_variant();
-  const Unpack unpack = unpack_of(W.type);
+  const Unpack unpack = variant.unpack(W.type);
   const GridInfo& grid = info(W.type).grid;
   const std::size_t group = grid.group == 16 ? 16 : 32;
   const Tiles tiles(x, variant.tile, group);

@@ -156,7 +156,7 @@ const Variant& first_choice() {
 
 }  // namespace
 
-const Variant kReference = {"reference", kReferenceTile, reference_rows, reference_panel, reference_interleave, reference_dot, reference_attention, reference_widen};
+const Variant kReference = {"reference", kReferenceTile, reference_rows, reference_panel, unpack_of, reference_interleave, reference_dot, reference_attention, reference_widen};
 
 const Variant& active_variant() {
   const Variant* active = g_active;

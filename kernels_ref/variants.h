@@ -62,6 +62,7 @@ struct Variant {
   std::size_t tile;  // tokens that `panel` takes together
   void (*rows)(const RowsTask& task);
   void (*panel)(const PanelTask& task);
+  Unpack (*unpack)(Type type);  // unpack_of, or something faster that gives the same
   // Codes of kPanelRows rows that lie `stride` bytes apart, to those of a panel. weights: a multiple of 32.
   void (*interleave)(const std::uint8_t* codes, std::size_t stride, std::size_t weights, std::uint8_t* out);
   float (*dot)(const float* w, const float* x, std::size_t n);

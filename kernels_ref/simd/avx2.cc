@@ -59,7 +59,7 @@ void rows(const RowsTask& task) {
 
 }  // namespace
 
-const Variant kAvx2 = {"avx2", Avx2::kTokens, rows, panel_product<Avx2>, interleave_words, dot_floats<Avx2>, attention<Avx2>, widen_halves<Avx2>};
+const Variant kAvx2 = {"avx2", Avx2::kTokens, rows, panel_product<Avx2>, unpack_of, interleave_words, dot_floats<Avx2>, attention<Avx2>, widen_halves<Avx2>};
 
 }  // namespace attar
 #endif

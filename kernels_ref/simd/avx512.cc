@@ -24,7 +24,7 @@ using Isa = Avx512<WithoutVnni>;
 
 }  // namespace
 
-const Variant kAvx512 = {"avx512", Isa::kTokens, avx512_rows<Isa>, panel_product<Isa>, interleave_rows, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
+const Variant kAvx512 = {"avx512", Isa::kTokens, avx512_rows<Isa>, panel_product<Isa>, avx512_unpack<Isa>, interleave_rows, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
 
 }  // namespace attar
 #endif

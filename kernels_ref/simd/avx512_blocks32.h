@@ -70,7 +70,7 @@ struct NibblesIQ4_NL : NibblesQ4_0 {
 };
 
 // Packed codes of `count` blocks, the rest zero.
-inline __m512i load_blocks(const std::byte* p, std::size_t stride, std::size_t count) {
+ATTAR_ALWAYS_INLINE inline __m512i load_blocks(const std::byte* p, std::size_t stride, std::size_t count) {
   if (count == 4) return load_4x16(p, stride);
   __m128i block[4] = {};
   for (std::size_t i = 0; i < count; ++i) block[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride));
@@ -80,7 +80,7 @@ inline __m512i load_blocks(const std::byte* p, std::size_t stride, std::size_t c
 // The fifth bits of `count` blocks, those of low nibbles and those of high ones.
 struct FifthBits {
   std::uint64_t low = 0, high = 0;
-  FifthBits(const std::byte* p, std::size_t stride, std::size_t count) {
+  ATTAR_ALWAYS_INLINE FifthBits(const std::byte* p, std::size_t stride, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
       const auto bits = read<std::uint32_t>(p + i * stride);
       low |= std::uint64_t{bits & 0xffff} << (16 * i), high |= std::uint64_t{bits >> 16} << (16 * i);
@@ -88,9 +88,24 @@ struct FifthBits {
   }
 };
 
+struct Levels {
+  __m512i low, high;  // of the low nibbles of four blocks, then of the high ones
+};
+template <class Format>
+ATTAR_ALWAYS_INLINE inline Levels nibble_levels(const std::byte* w, std::size_t blocks) {
+  const __m512i packed = load_blocks(w + Format::kCodes, Format::kBytes, blocks);
+  Levels levels{Format::levels(low_nibbles(packed)), Format::levels(high_nibbles(packed))};
+  if constexpr (Format::kFifthBit) {
+    const FifthBits bits(w + Format::kBits, Format::kBytes, blocks);
+    levels.low = _mm512_mask_add_epi8(levels.low, bits.low, levels.low, _mm512_set1_epi8(16));
+    levels.high = _mm512_mask_add_epi8(levels.high, bits.high, levels.high, _mm512_set1_epi8(16));
+  }
+  return levels;
+}
+
 // The halves at the beginning of `count` blocks, in four lanes each; zero for the rest.
 template <class Isa, class Format>
-__m512 block_scales(const std::byte* p, std::size_t count) {
+ATTAR_ALWAYS_INLINE inline __m512 block_scales(const std::byte* p, std::size_t count) {
   constexpr int kStep = Format::kBytes / 2;  // from scale to scale in words
   if constexpr (3 * kStep < 32) {            // all within a vector
     const __m512i places = _mm512_castsi256_si512(_mm256_set_epi16(
@@ -112,26 +127,20 @@ void nibble_rows(const RowsTask& task) {
     const std::byte* w = task.weights + row * task.stride;
     distance *= task.stride;
     const Nibbles128* x = arranged;
-    const auto step = [&](std::size_t blocks) {
+    const auto step = [&](auto blocks) ATTAR_ALWAYS_INLINE {  // Count<4>, or fewer
       unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
         const std::byte* const at = w + r.value * distance;
         prefetch_weights(at);
-        const __m512i packed = load_blocks(at + Format::kCodes, Format::kBytes, blocks);
-        __m512i low = Format::levels(low_nibbles(packed)), high = Format::levels(high_nibbles(packed));
-        if constexpr (Format::kFifthBit) {
-          const FifthBits bits(at + Format::kBits, Format::kBytes, blocks);
-          low = _mm512_mask_add_epi8(low, bits.low, low, _mm512_set1_epi8(16));
-          high = _mm512_mask_add_epi8(high, bits.high, high, _mm512_set1_epi8(16));
-        }
+        const Levels levels = nibble_levels<Format>(at, blocks);
         __m512i p = _mm512_load_si512(x->bias);
-        p = Isa::template dot<Format::kWide>(p, low, _mm512_load_si512(x->low));
-        p = Isa::template dot<Format::kWide>(p, high, _mm512_load_si512(x->high));
+        p = Isa::template dot<Format::kWide>(p, levels.low, _mm512_load_si512(x->low));
+        p = Isa::template dot<Format::kWide>(p, levels.high, _mm512_load_si512(x->high));
         totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(block_scales<Isa, Format>(at, blocks), _mm512_load_ps(x->d)), totals[r.value]);
         if constexpr (Format::kHasMin) totals[r.value] = _mm512_fmadd_ps(block_scales<Isa, Format>(at + 2, blocks), _mm512_load_ps(x->sums), totals[r.value]);
       });
       w += 4 * Format::kBytes, ++x;
     };
-    for (std::size_t i = 0; i < task.columns / 128; ++i) step(4);
+    for (std::size_t i = 0; i < task.columns / 128; ++i) step(Count<4>{});
     if (const std::size_t rest = task.columns % 128 / 32) step(rest);
   });
 }

@@ -7,7 +7,7 @@ namespace attar {
 namespace {
 
 // Bits of 32 bytes twice, each half turned left by its own count (modulo 64; what crosses bytes is masked away later).
-inline __m512i turned(__m256i bytes, int low, int high) {
+ATTAR_ALWAYS_INLINE inline __m512i turned(__m256i bytes, int low, int high) {
   const __m512i counts = _mm512_inserti64x4(_mm512_set1_epi64(low & 63), _mm256_set1_epi64x(high & 63), 1);
   return _mm512_rolv_epi64(_mm512_broadcast_i64x4(bytes), counts);
 }
@@ -60,9 +60,24 @@ inline __m128i six_bit_scales(const std::byte* p) {
   return _mm_or_si128(low, high);
 }
 
+template <bool kFifthBit>
+constexpr std::size_t k32_bytes() {
+  return kFifthBit ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K);
+}
+
+// Codes of half h of the block: n = 0 of low nibbles, of weights 0 .. 31 and 64 .. 95; n = 1 of high ones, of the others.
+template <bool kFifthBit>
+ATTAR_ALWAYS_INLINE inline __m512i k32_codes(const std::byte* w, int h, int n) {
+  const __m512i packed = _mm512_loadu_si512(w + (kFifthBit ? 48 : 16) + 64 * h);
+  const __m512i codes = n == 0 ? low_nibbles(packed) : high_nibbles(packed);
+  if constexpr (!kFifthBit) return codes;
+  const int k = 4 * h + n;  // bit k: of group k; it goes to bit 4
+  return merge(codes, 15, turned(load_32(w + 16), 4 - k, 2 - k), 16);
+}
+
 template <class Isa, bool kFifthBit>
 void k32_rows(const RowsTask& task) {
-  constexpr std::size_t kBlock = kFifthBit ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K), kCodes = kFifthBit ? 48 : 16;
+  constexpr std::size_t kBlock = k32_bytes<kFifthBit>();
   const K32* const x = arrange_k32(task);
   // Byte i of the scales into the low byte of eight lanes, byte i + 2 into that of the next eight.
   const auto pick = [](char i) { return _mm512_inserti64x4(_mm512_set1_epi32(i), _mm256_set1_epi32(i + 2), 1); };
@@ -79,21 +94,10 @@ void k32_rows(const RowsTask& task) {
                                        _mm_loadu_si128(reinterpret_cast<const __m128i*>(x[b].sums)));
       const __m512i everywhere = _mm512_broadcast_i32x4(scales);
       __m512i sum = _mm512_setzero_si512();
-      for (int h = 0; h < 2; ++h) {
-        const __m512i packed = _mm512_loadu_si512(w + kCodes + 64 * h);
-        __m512i codes[2] = {low_nibbles(packed), high_nibbles(packed)};
-        if constexpr (kFifthBit) {
-          const __m256i bits = load_32(w + 16);  // bit k: of group k; it goes to bit 4
-          for (int n = 0; n < 2; ++n) {
-            const int k = 4 * h + n;
-            codes[n] = merge(codes[n], 15, turned(bits, 4 - k, 2 - k), 16);
-          }
-        }
-        for (int n = 0; n < 2; ++n) {
-          const __m512i p = Isa::template dot<false>(_mm512_setzero_si512(), codes[n], _mm512_load_si512(x[b].q[2 * h + n]));
-          sum = Isa::dot16(sum, p, _mm512_maskz_shuffle_epi8(kLowBytes, everywhere, picks[2 * h + n]));
-        }
-      }
+      unrolled(Count<4>{}, [&](auto k) ATTAR_ALWAYS_INLINE {
+        const __m512i p = Isa::template dot<false>(_mm512_setzero_si512(), k32_codes<kFifthBit>(w, k / 2, k % 2), _mm512_load_si512(x[b].q[k]));
+        sum = Isa::dot16(sum, p, _mm512_maskz_shuffle_epi8(kLowBytes, everywhere, picks[k]));
+      });
       const __m128 factors = _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(read<int>(w))), _mm_set1_ps(x[b].d));  // d, dmin
       totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_broadcastss_ps(factors), totals[r.value]);
       minimum[r.value] = _mm_fmadd_ps(_mm_cvtepi32_ps(m), _mm_shuffle_ps(factors, factors, 0x55), minimum[r.value]);
@@ -109,7 +113,7 @@ struct KQ6 {
   static constexpr std::size_t kBytes = sizeof(BlockQ6_K), kD = 208;
   static constexpr int kBias = 32;
   static constexpr bool kHasMin = false;
-  static __m512i codes(const std::byte* w, int h, int n) {
+  ATTAR_ALWAYS_INLINE static inline __m512i codes(const std::byte* w, int h, int n) {
     const __m512i low = _mm512_loadu_si512(w + 64 * h);
     const __m512i high = turned(load_32(w + 128 + 32 * h), 4 - 4 * n, 2 - 4 * n);
     return merge(n == 0 ? low : _mm512_srli_epi16(low, 4), 15, high, 48);
@@ -123,7 +127,7 @@ struct KQ3 {
   static constexpr std::size_t kBytes = sizeof(BlockQ3_K), kD = 108;
   static constexpr int kBias = 4;
   static constexpr bool kHasMin = false;
-  static __m512i codes(const std::byte* w, int h, int n) {
+  ATTAR_ALWAYS_INLINE static inline __m512i codes(const std::byte* w, int h, int n) {
     const int k = 4 * h + 2 * n;  // bit k of hmask: of weights 32 k + l
     return merge(pairs(w + 32, h, n), 3, turned(load_32(w), 2 - k, 1 - k), 4);
   }
@@ -140,7 +144,7 @@ struct KQ2 {
   static constexpr std::size_t kBytes = sizeof(BlockQ2_K), kD = 80;
   static constexpr int kBias = 0;
   static constexpr bool kHasMin = true;
-  static __m512i codes(const std::byte* w, int h, int n) {
+  ATTAR_ALWAYS_INLINE static inline __m512i codes(const std::byte* w, int h, int n) {
     return _mm512_and_si512(pairs(w + 16, h, n), _mm512_set1_epi8(3));
   }
   static __m128i packed(const std::byte* w) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(w)); }
@@ -169,11 +173,11 @@ void k16_rows(const RowsTask& task) {
         const __m256i bias = _mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), sums);
         sum = _mm512_zextsi256_si512(_mm256_mullo_epi32(bias, _mm256_set1_epi32(-Format::kBias)));
       }
-      for (int k = 0; k < 4; ++k) {
+      unrolled(Count<4>{}, [&](auto k) ATTAR_ALWAYS_INLINE {
         const __m512i p = Isa::template dot<false>(_mm512_setzero_si512(), Format::codes(w, k / 2, k % 2),
                                                    _mm512_loadu_si512(task.x.q + 256 * b + 64 * k));
         sum = Isa::dot16(sum, p, _mm512_permutexvar_epi32(picks[k], words));
-      }
+      });
       totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(f16_at(w + Format::kD) * d), totals[r.value]);
       if constexpr (Format::kHasMin) {
         const __m256i m = _mm256_madd_epi16(_mm256_cvtepi8_epi16(Format::minima(w)), sums);

@@ -4,6 +4,7 @@
 #include "kernels_ref/simd/attention.h"
 #include "kernels_ref/simd/avx512_blocks32.h"
 #include "kernels_ref/simd/avx512_k.h"
+#include "kernels_ref/simd/avx512_unpack.h"
 #include "kernels_ref/simd/panel.h"
 
 namespace attar {

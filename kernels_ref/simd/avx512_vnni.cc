@@ -14,7 +14,7 @@ using Isa = Avx512<Vnni>;
 
 }  // namespace
 
-const Variant kAvx512Vnni = {"avx512_vnni", Isa::kTokens, avx512_rows<Isa>, panel_product<Isa>, interleave_rows, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
+const Variant kAvx512Vnni = {"avx512_vnni", Isa::kTokens, avx512_rows<Isa>, panel_product<Isa>, avx512_unpack<Isa>, interleave_rows, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
 
 }  // namespace attar
 #endif

@@ -28,7 +28,7 @@ using Isa = Neon<Widening>;
 
 }  // namespace
 
-const Variant kNeon = {"neon", Isa::kTokens, neon_rows<Isa>, panel_product<Isa>, interleave_words, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
+const Variant kNeon = {"neon", Isa::kTokens, neon_rows<Isa>, panel_product<Isa>, unpack_of, interleave_words, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
 
 }  // namespace attar
 #endif

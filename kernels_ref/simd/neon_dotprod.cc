@@ -20,7 +20,7 @@ using Isa = Neon<SignedDots>;
 
 }  // namespace
 
-const Variant kNeonDotprod = {"neon_dotprod", Isa::kTokens, neon_rows<Isa>, panel_product<Isa>, interleave_words, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
+const Variant kNeonDotprod = {"neon_dotprod", Isa::kTokens, neon_rows<Isa>, panel_product<Isa>, unpack_of, interleave_words, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
 
 }  // namespace attar
 #endif

@@ -15,7 +15,7 @@ using Isa = Neon<MixedDots>;
 
 }  // namespace
 
-const Variant kNeonI8mm = {"neon_i8mm", Isa::kTokens, neon_rows<Isa>, panel_product<Isa>, interleave_words, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
+const Variant kNeonI8mm = {"neon_i8mm", Isa::kTokens, neon_rows<Isa>, panel_product<Isa>, unpack_of, interleave_words, dot_floats<Isa>, attention<Isa>, widen_halves<Isa>};
 
 }  // namespace attar
 #endif

@@ -11,6 +11,7 @@ namespace {
 template <std::size_t n>
 struct Count {
   static constexpr std::size_t value = n;
+  constexpr operator std::size_t() const { return n; }
 };
 
 // body(Count<0>) ... body(Count<n - 1>)

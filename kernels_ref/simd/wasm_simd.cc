@@ -62,7 +62,7 @@ void rows(const RowsTask& task) {
 
 }  // namespace
 
-const Variant kWasmSimd = {"wasm_simd", WasmSimd::kTokens, rows, panel_product<WasmSimd>, interleave_words, dot_floats<WasmSimd>, attention<WasmSimd>, widen_halves<WasmSimd>};
+const Variant kWasmSimd = {"wasm_simd", WasmSimd::kTokens, rows, panel_product<WasmSimd>, unpack_of, interleave_words, dot_floats<WasmSimd>, attention<WasmSimd>, widen_halves<WasmSimd>};
 
 }  // namespace attar
 #endif
