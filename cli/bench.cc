@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "cli/command.h"
+#include "cli/kv_cache.h"
 #include "kernels_ref/multiply.h"
 #include "model/generate.h"
 #include "runtime/bandwidth.h"
@@ -21,6 +22,7 @@ struct BenchOptions {
   std::string model, device = "cpu";
   std::int64_t prompt = 128, decode = 64;
   bool floats = false;
+  CacheType cache = CacheType::kF16;
 };
 
 constexpr double kGiga = 1e9;
@@ -30,7 +32,7 @@ int bench_model(const BenchOptions& options) {
   const at::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
   const auto load_start = std::chrono::steady_clock::now();
-  const auto runner = kernels ? std::make_unique<Runner>(checkpoint) : nullptr;
+  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache}) : nullptr;
   const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - load_start).count();
   const DecodeRate rate = kernels ? measure_rates(*runner, options.prompt, options.decode)
@@ -53,11 +55,10 @@ int bench_model(const BenchOptions& options) {
                            {"prompt", part(rate.prompt_tokens, rate.prompt_seconds, rate.prompt())},
                            {"decode", part(rate.decode_tokens, rate.decode_seconds, rate.decode())}};
   if (kernels) {
-    const ModelConfig& c = runner->config();
     const auto weights = static_cast<double>(runner->bytes_per_token());
-    // Keys and values in f16, at the middle of the decoded part.
+    // Keys and values at the middle of the decoded part.
     const double context = static_cast<double>(rate.prompt_tokens) + static_cast<double>(rate.decode_tokens) / 2;
-    const double cache = context * static_cast<double>(c.layers * c.kv_heads * c.head_dim) * 2 * 2;
+    const double cache = context * static_cast<double>(runner->cache_bytes_per_token());
     const double bandwidth = measure_read_bandwidth(), used = (weights + cache) * rate.decode();
     std::cout << "memory  " << weights / 1e6 << " MB of weights and " << cache / 1e6 << " MB of keys and values per token: "
               << used / kGiga << " of " << bandwidth / kGiga << " GB/s (" << 100 * used / bandwidth << " %)\n";
@@ -122,6 +123,7 @@ void add_bench(CLI::App& app) {
   sub->add_option("MODEL", options->model, "Folder or .gguf; none: the kernels of every type");
   sub->add_option("--prompt", options->prompt, "Tokens of the prompt")->check(CLI::PositiveNumber);
   sub->add_option("--decode", options->decode, "Tokens decoded one by one")->check(CLI::PositiveNumber);
+  add_kv_cache(*sub, options->cache);
   sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
   sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
 }

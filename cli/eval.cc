@@ -79,7 +79,7 @@ int measure_and_judge(const EvalCommand& command, const EvalOptions& options) {
   std::optional<Baseline> baseline;
   if (!command.baseline.empty() && !command.update_baseline) baseline.emplace(command.baseline);
 
-  const EvalResult result = evaluate(options);
+  const EvalResult result = evaluate(options, baseline ? &*baseline : nullptr);
   if (baseline) baseline->require_comparable(result);
   const Resampling resampling{.seed = command.common.seed};
   std::cout << table_text(result);
@@ -134,7 +134,7 @@ void add_eval(CLI::App& app) {
                               command->common, [command] { return run_eval(*command); });
   EvalOptions& options = command->options;
   sub->add_option("MODEL", options.model, "Model: Hugging Face folder, .gguf, or builtin:teacher")->required();
-  sub->add_option("--reference", options.reference, "Model to compare with, measured in the same pass; or a file of --save-reference");
+  sub->add_option("--reference", options.reference, "Model to compare with, measured in the same pass; or a file of --save-reference, or of llama-perplexity --kl-divergence-base");
   sub->add_option("--data", options.data, "Text: a file, or builtin:heldout (which adds cloze items)");
   sub->add_option("--save-reference", options.save_reference,
                   "Write what MODEL predicts to this file, for --reference");

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/batch.h"
 #include "cli/command.h"
+#include "cli/kv_cache.h"
 
 namespace attar::cli {
 namespace {
@@ -18,6 +19,7 @@ struct TextOptions {
   std::string model, prompt, prompt_file, device = "cpu";
   GenerateOptions generate;
   bool ids = false, floats = false;
+  CacheType cache = CacheType::kF16;
   TextBatch batch;
 };
 
@@ -51,7 +53,7 @@ int run_generate(TextOptions& options) {
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const at::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
-  const auto runner = kernels ? std::make_unique<Runner>(checkpoint) : nullptr;
+  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache}) : nullptr;
   const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);
   const Ids prompt = tokenizer.encode(text, true);
   options.generate.seed = options.common.seed;
@@ -94,6 +96,7 @@ void add_generate(CLI::App& app) {
   sub->add_option("--top-p", g.sampling.top_p, "Only the likeliest tokens that together reach this probability");
   sub->add_option("--stop", g.stop, "Text that ends the answer; may be repeated")->allow_extra_args(false);
   sub->add_flag("--ids", options->ids, "Print the new token ids as one JSON array instead of text");
+  add_kv_cache(*sub, options->cache);
   sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
   TextBatch& batch = options->batch;
   sub->add_option("--batch", batch.prompts,

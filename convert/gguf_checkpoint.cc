@@ -12,19 +12,10 @@
 namespace attar {
 namespace {
 
-constexpr std::size_t kReleaseFrom = std::size_t{64} << 10;
-
 Tensor lazy_tensor(const GgufFile& file, const GgufTensor& entry, std::string name) {
   Tensor tensor{std::move(name), entry.type, entry.shape, {}};
   const std::size_t stride = row_bytes(entry.type, static_cast<std::uint64_t>(tensor.columns()));
-  tensor.read_rows = [mapped = file.mapped(), bytes = entry.bytes, stride](std::int64_t begin, std::int64_t end,
-                                                                           std::byte* out) {
-    const ByteView part =
-        bytes.subspan(static_cast<std::size_t>(begin) * stride, static_cast<std::size_t>(end - begin) * stride);
-    if (part.empty()) return;
-    std::memcpy(out, part.data(), part.size());
-    if (part.size() >= kReleaseFrom) mapped->release(part);
-  };
+  tensor.read_rows = RowReader(file.mapped(), entry.bytes, stride);
   return tensor;
 }
 

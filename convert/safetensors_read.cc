@@ -15,8 +15,6 @@ namespace {
 
 constexpr std::uint64_t kMaxHeader = 100'000'000;
 constexpr std::size_t kMaxDimensions = 8;
-// A copy of at least this size gives its pages back, so that a walk over a large file stays small in memory.
-constexpr std::size_t kReleaseFrom = std::size_t{64} << 10;
 
 struct Dtype {
   const char* name;
@@ -162,13 +160,7 @@ SafetensorsFile read_safetensors(const fs::path& path) {
     const ByteView bytes = data.subspan(entry.begin, entry.end - entry.begin);
     const std::size_t stride = static_cast<std::size_t>(entry.tensor.columns()) *
                                static_cast<std::size_t>(info(entry.tensor.type).block_bytes);
-    entry.tensor.read_rows = [mapped, bytes, stride](std::int64_t begin, std::int64_t end, std::byte* out) {
-      const auto rows = static_cast<std::size_t>(end - begin);
-      const ByteView part = bytes.subspan(static_cast<std::size_t>(begin) * stride, rows * stride);
-      if (part.empty()) return;
-      std::memcpy(out, part.data(), part.size());
-      if (part.size() >= kReleaseFrom) mapped->release(part);
-    };
+    entry.tensor.read_rows = RowReader(mapped, bytes, stride);
     result.tensors.push_back(std::move(entry.tensor));
   }
   mapped->release(mapped->bytes());

@@ -47,6 +47,16 @@ std::uint64_t Tensor::bytes() const {
   return checked_mul(static_cast<std::uint64_t>(rows()), row_bytes(type, static_cast<std::uint64_t>(columns())), name);
 }
 
+RowReader::RowReader(std::shared_ptr<const MappedFile> file, ByteView bytes, std::size_t stride) : in_place_(bytes) {
+  constexpr std::size_t kReleaseFrom = std::size_t{64} << 10;
+  copy_ = [file = std::move(file), bytes, stride](std::int64_t begin, std::int64_t end, std::byte* out) {
+    const ByteView part = bytes.subspan(static_cast<std::size_t>(begin) * stride, static_cast<std::size_t>(end - begin) * stride);
+    if (part.empty()) return;
+    std::memcpy(out, part.data(), part.size());
+    if (part.size() >= kReleaseFrom) file->release(part);
+  };
+}
+
 QuantizedTensor read_packed(const Tensor& tensor) {
   QuantizedTensor packed{tensor.type, tensor.shape, Bytes(tensor.bytes())};
   if (!packed.bytes.empty()) tensor.read_rows(0, tensor.rows(), packed.bytes.data());

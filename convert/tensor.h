@@ -5,9 +5,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/files.h"
 #include "kernels_ref/types.h"
 
 namespace attar {
@@ -26,6 +28,22 @@ struct QuantizedTensor {
   std::int64_t columns() const;  // the last dimension
 };
 
+// Copies rows of a tensor to where they are wanted; of one that lies in a mapped file as it is, it also says where.
+class RowReader {
+ public:
+  RowReader() = default;
+  template <class Copy, class = std::enable_if_t<!std::is_same_v<std::decay_t<Copy>, RowReader>>>
+  RowReader(Copy copy) : copy_(std::move(copy)) {}  // copy(begin, end, out)
+  RowReader(std::shared_ptr<const MappedFile> file, ByteView bytes, std::size_t stride);
+
+  void operator()(std::int64_t begin, std::int64_t end, std::byte* out) const { copy_(begin, end, out); }
+  ByteView in_place() const { return in_place_; }  // for as long as this or a copy of it lives; empty: rows must be copied
+
+ private:
+  std::function<void(std::int64_t begin, std::int64_t end, std::byte* out)> copy_;
+  ByteView in_place_;
+};
+
 // One tensor of a checkpoint under its canonical (Hugging Face) name. Its rows (all dimensions but the last) can be read
 // in any slice, so a walk over a large model needs memory for one slice only.
 struct Tensor {
@@ -34,7 +52,7 @@ struct Tensor {
   Shape shape;
   // Copies rows [begin, end) in canonical order into out, as stored bytes of `type`. A reader that has to undo something
   // (llama.cpp's row permutation, Gemma's norm + 1) does it here.
-  std::function<void(std::int64_t begin, std::int64_t end, std::byte* out)> read_rows;
+  RowReader read_rows;
 
   std::int64_t rows() const;
   std::int64_t columns() const;

@@ -13,6 +13,7 @@
 #include "convert/vocabulary.h"
 #include "datasets/corpus.h"
 #include "datasets/vocabulary.h"
+#include "eval/llama_reference.h"
 #include "eval/measure.h"
 #include "eval/score_task.h"
 #include "eval/stored_reference.h"
@@ -51,6 +52,12 @@ std::vector<Task> read_tasks(const EvalOptions& options) {
   return tasks;
 }
 
+std::int64_t scored_positions(const TextPlan& plan) {
+  std::int64_t count = 0;
+  for (const Sequence& s : plan.sequences) count += s.end - s.begin;
+  return count;
+}
+
 // The text's tokens by the protocol asked for.
 TextPlan plan_text(const EvalOptions& options, const Model& model, Protocol& protocol) {
   const std::int64_t vocab = model.checkpoint.config.vocab_size;
@@ -67,7 +74,7 @@ TextPlan plan_text(const EvalOptions& options, const Model& model, Protocol& pro
     const bool one = fs::path(options.data).extension() != ".jsonl" && !options.data.starts_with("builtin:");
     const auto documents = one ? std::vector{text} : read_documents(options.data);
     plan = plan_rolling(documents, model.tokenizer, options.chunking, vocab, options.data);
-    for (const Sequence& s : plan.sequences) protocol.tokens += s.end - s.begin;
+    protocol.tokens = scored_positions(plan);
   } else {
     const Ids ids = tokenize_text(model.tokenizer, text, vocab, options.data);
     plan = plan_chunks(cut_chunks(ids, options.chunking, chunk_bos(model.tokenizer.data()), options.data), model.tokenizer);
@@ -131,6 +138,39 @@ void require_same_text(const Protocol& asked, const Protocol& stored, const std:
   differ("a text of hash", asked.data_hash, stored.data_hash);
   differ("a context of", asked.context, stored.context);
   differ("this many chunks:", asked.chunks, stored.chunks);
+}
+
+// The chunks of llama.cpp's file, read as the model's. It does not say which text and which tokenizer they came from: what can be
+// checked is checked.
+TextPlan plan_of(const LlamaReference& reference, const EvalOptions& options, const Model& model, const TextPlan& asked, Protocol& protocol) {
+  const std::int64_t vocab = model.checkpoint.config.vocab_size, bos = chunk_bos(model.tokenizer.data());
+  if (vocab != reference.vocab_size())
+    fail("eval: the model's vocabulary has ", vocab, " entries, that of ", options.reference, " ", reference.vocab_size(),
+         "; divergence needs one vocabulary");
+  std::vector<Ids> chunks = reference.chunks();
+  for (Ids& chunk : chunks)
+    if (bos >= 0) chunk.front() = bos;
+  TextPlan plan = plan_chunks(chunks, model.tokenizer);
+  if (!options.data.empty()) {
+    const bool same = protocol.name == "llama-perplexity" &&
+                      std::equal(plan.sequences.begin(), plan.sequences.end(), asked.sequences.begin(), asked.sequences.end(),
+                                 [](const Sequence& a, const Sequence& b) { return a.ids == b.ids; });
+    if (!same)
+      fail("eval: ", options.reference, " holds ", chunks.size(), " chunks of ", reference.context(), " tokens that are not those of ",
+           options.data, "; give the text and --context that llama-perplexity read, or leave --data out");
+    return plan;
+  }
+  warn(cat("eval: ", options.reference, " does not say which tokenizer made its tokens; give --data, the text, to have them checked"));
+  protocol.data = options.reference;
+  protocol.tokenizer_hash = model.tokenizer.hash();
+  protocol.context = reference.context(), protocol.packed = options.packed;
+  protocol.chunks = static_cast<std::int64_t>(chunks.size());
+  protocol.tokens = protocol.chunks * protocol.context;
+  ByteWriter ids;
+  for (const Ids& chunk : reference.chunks())
+    for (const std::int64_t id : chunk) ids.write(id);
+  protocol.data_hash = content_hash(ids.bytes());
+  return plan;
 }
 
 void write_items(OutputFile& file, const Task& task, const std::vector<ItemScore>& scores) {
@@ -215,7 +255,8 @@ bool measures_cloze(const EvalOptions& options) { return options.data == "builti
 }  // namespace
 
 Planned plan(const EvalOptions& options) {
-  const bool stored = !options.reference.empty() && is_reference_file(options.reference);
+  const bool llama = !options.reference.empty() && is_llama_reference(options.reference);
+  const bool stored = llama || (!options.reference.empty() && is_reference_file(options.reference));
   if (options.data.empty() && !stored && options.tasks.empty())
     fail("eval: nothing to measure; give --data TEXT, --tasks FILE, or as --reference a file that --save-reference wrote");
   if (!options.save_reference.empty() && options.data.empty())
@@ -224,7 +265,7 @@ Planned plan(const EvalOptions& options) {
     fail("eval: --save-reference writes what MODEL predicts; give it without --reference");
   if (!options.items.empty() && options.tasks.empty()) fail("eval: --items writes the scores of task items; give --tasks");
   Planned planned{.text = !options.data.empty() || stored,
-                  .rolling = stored ? StoredReference(options.reference).protocol().name == "rolling" : options.protocol == "rolling",
+                  .rolling = llama ? false : stored ? StoredReference(options.reference).protocol().name == "rolling" : options.protocol == "rolling",
                   .reference = !options.reference.empty(),
                   .cloze = measures_cloze(options),
                   .tasks_of_reference = !options.reference.empty() && !stored};
@@ -232,7 +273,7 @@ Planned plan(const EvalOptions& options) {
   return planned;
 }
 
-EvalResult evaluate(const EvalOptions& options) {
+EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
   const at::Device device = parse_device(options.device);
   if (options.packed && !device.is_cpu()) fail("eval: --packed runs the reference kernels, which are the processor's; leave --device out");
   const std::vector<Task> tasks = read_tasks(options);
@@ -244,14 +285,20 @@ EvalResult evaluate(const EvalOptions& options) {
 
   // Whatever can be refused is refused before weights are read.
   std::optional<Model> reference, whole;  // whole: the reference, if the model's vocabulary is a part of its own
-  std::optional<StoredReference> stored;
-  if (!options.reference.empty() && is_reference_file(options.reference)) {
-    stored.emplace(options.reference);
+  std::unique_ptr<ReferenceScores> file;
+  if (!options.reference.empty() && is_llama_reference(options.reference)) {
+    auto stored = std::make_unique<LlamaReference>(options.reference);
+    plan = plan_of(*stored, options, model, plan, result.protocol);
+    result.reference = ModelSummary{.path = options.reference, .hash = stored->hash(), .vocab_size = stored->vocab_size()};
+    file = std::move(stored);
+  } else if (!options.reference.empty() && is_reference_file(options.reference)) {
+    auto stored = std::make_unique<StoredReference>(options.reference);
     require_comparable(model, *stored, options.reference);
     if (!options.data.empty()) require_same_text(result.protocol, stored->protocol(), options.reference);
     else result.protocol = stored->protocol(), result.protocol.packed = options.packed;
     plan = stored->plan();
     result.reference = stored->model();
+    file = std::move(stored);
   } else if (!options.reference.empty()) {
     Checkpoint other = open_checkpoint(options.reference);
     const auto kept = model.checkpoint.config.vocab_size < other.config.vocab_size
@@ -262,15 +309,17 @@ EvalResult evaluate(const EvalOptions& options) {
     require_comparable(options, model, *reference);
     reference->warn_about_length(result.protocol.context);
     result.reference = (whole ? *whole : *reference).summary(options.reference);
-    reference->decoder = load(*reference, options, device);
   }
+  result.protocol.scored = scored_positions(plan);
+  if (baseline != nullptr && !whole) baseline->require_comparable(result);  // with whole, its own tokens are to be counted first
+  if (reference) reference->decoder = load(*reference, options, device);
   model.warn_about_length(result.protocol.context);
   model.decoder = load(model, options, device);
 
   if (!plan.sequences.empty()) {
     std::vector<Bytes> encoded;
     const Against against{.decoder = reference ? reference->decoder.get() : nullptr,
-                          .stored = stored ? &*stored : nullptr,
+                          .stored = file.get(),
                           .encoded = options.save_reference.empty() ? nullptr : &encoded};
     TokenScores scores = measure(*model.decoder, against, plan.sequences, "eval");
     scores.bytes = scored_bytes(model.tokenizer, plan.sequences);

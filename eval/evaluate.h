@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/baseline.h"
 #include "eval/protocol.h"
 #include "eval/result.h"
 #include "eval/task.h"
@@ -12,7 +13,7 @@ namespace attar {
 
 struct EvalOptions {
   std::string model;                 // path of a checkpoint
-  std::string reference;             // a checkpoint, or what save_reference wrote; empty: none
+  std::string reference;             // a checkpoint, what save_reference wrote, or llama.cpp's base file; empty: none
   std::string data;                  // a text source: a file or "builtin:heldout"; empty: the stored reference's, if any
   std::string save_reference;        // write the model's predictions to this file
   std::string protocol = "llama-perplexity";  // or "rolling"
@@ -37,7 +38,7 @@ struct Planned {
 Planned plan(const EvalOptions& options);
 
 // Throws Error: unreadable model or text, too little text, text that is not UTF-8, tokenizers that differ, logits that are
-// not finite; Interrupted.
-EvalResult evaluate(const EvalOptions& options);
+// not finite; with a baseline, and before anything is measured, a run that is not comparable with it; Interrupted.
+EvalResult evaluate(const EvalOptions& options, const Baseline* baseline = nullptr);
 
 }  // namespace attar

@@ -12,12 +12,12 @@
 
 namespace attar {
 
-class StoredReference;
+class ReferenceScores;
 
 // What the model is measured against, if anything; and what happens to its logits.
 struct Against {
   Decoder* decoder = nullptr;                // must have the model's vocabulary size
-  const StoredReference* stored = nullptr;   // instead; its sequences must be those measured
+  const ReferenceScores* stored = nullptr;   // instead; its sequences must be those measured
   std::vector<Bytes>* encoded = nullptr;     // gets every position of the model as a stored reference has it
 };
 

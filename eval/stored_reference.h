@@ -19,7 +19,15 @@ namespace attar {
 // One position, encoded. Throws Error for logits that are not finite. slot: its number, which seeds the draw.
 Bytes encode_position(std::span<const float> logits, std::int64_t target, std::size_t slot);
 
-class StoredReference {
+// What a file says of a reference model's predictions.
+class ReferenceScores {
+ public:
+  virtual ~ReferenceScores() = default;
+  // What the model's logits at the position say of the token that came, against what the file holds. slot: the position's number.
+  virtual PairScore score(std::size_t slot, std::span<const float> logits, std::int64_t target) const = 0;
+};
+
+class StoredReference : public ReferenceScores {
  public:
   // Throws Error: not such a file, another version, damaged.
   explicit StoredReference(const fs::path& path);
@@ -27,8 +35,7 @@ class StoredReference {
   const ModelSummary& model() const { return model_; }
   const Protocol& protocol() const { return protocol_; }
   const TextPlan& plan() const { return plan_; }  // the tokens that were read
-  // What the model's logits at the position say of the token that came, against what is stored.
-  PairScore score(std::size_t slot, std::span<const float> logits, std::int64_t target) const;
+  PairScore score(std::size_t slot, std::span<const float> logits, std::int64_t target) const override;
 
  private:
   MappedFile file_;

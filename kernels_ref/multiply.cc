@@ -26,21 +26,31 @@ void multiply_floats(const Matrix& W, const Activations& x, Span<float> Y) {
   });
 }
 
-void multiply_rows(const Matrix& W, const Activations& x, Span<float> Y) {
-  const auto rows = active_variant().rows;
-  const std::size_t stride = row_bytes(W.type, W.columns);
-  // Steps long enough to prepare the activations once for each, short enough for the threads to end together.
-  const std::size_t share = W.rows / (4 * static_cast<std::size_t>(thread_count()));
-  const std::size_t step = std::max<std::size_t>(32, std::min(share, (std::size_t{1} << 20) / W.columns));
-  const Unpack unpack = active_variant().unpack(W.type);
-  spread((W.rows + step - 1) / step, W.rows * W.columns, [&](std::size_t i) {
-    const std::size_t begin = i * step, count = std::min(step, W.rows - begin);
+// Some rows of a product: enough to prepare the activations once for each, few enough for the threads to end together.
+struct Rows {
+  const Product* product;
+  std::size_t first, count;
+};
+
+void multiply_rows(Span<const Product> products) {
+  std::vector<Rows> parts;
+  std::size_t operations = 0;
+  for (const Product& p : products) {
+    const std::size_t share = p.W.rows / (4 * static_cast<std::size_t>(thread_count()));
+    const std::size_t step = std::max<std::size_t>(32, std::min(share, (std::size_t{1} << 20) / p.W.columns));
+    for (std::size_t first = 0; first < p.W.rows; first += step) parts.push_back({&p, first, std::min(step, p.W.rows - first)});
+    operations += p.W.rows * p.W.columns;
+  }
+  const Variant& variant = active_variant();
+  spread(parts.size(), operations, [&](std::size_t i) {
+    const auto& [W, x, Y] = *parts[i].product;
+    const std::size_t first = parts[i].first, stride = row_bytes(W.type, W.columns);
     thread_local std::vector<std::byte> memory;
     memory.resize(scratch_bytes(W.columns) + 64);
     std::byte* const scratch = memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64);
-    for (std::size_t t = 0; t < x.tokens(); ++t)
-      rows({W.type, W.bytes.data() + begin * stride, stride, count, W.columns, x.token(t), Y.data() + t * W.rows + begin, unpack,
-            scratch});
+    for (std::size_t t = 0; t < x->tokens(); ++t)
+      variant.rows({W.type, W.bytes.data() + first * stride, stride, parts[i].count, W.columns, x->token(t),
+                    Y.data() + t * W.rows + first, variant.unpack(W.type), scratch});
   });
 }
 
@@ -118,16 +128,39 @@ void check_matrix(const Matrix& W) {
          W.bytes.size());
 }
 
-void multiply(const Matrix& W, const Activations& x, Span<float> Y) {
+namespace {
+
+void check(const Product& p) {
+  const auto& [W, x_pointer, Y] = p;
+  const Activations& x = *x_pointer;
   check_matrix(W);
   check_rounding(W.type, x.rounding());
   if (x.width() != W.columns || Y.size() != x.tokens() * W.rows)
     fail("[multiply] ", x.tokens(), " vectors of ", x.width(), " and ", Y.size(), " results do not go with ", W.rows,
          " rows of ", W.columns);
-  if (Y.empty()) return;
-  if (x.rounding() == Rounding::kNone) return multiply_floats(W, x, Y);
-  if (x.tokens() < kFewTokens) return multiply_rows(W, x, Y);
-  multiply_panels(W, x, Y);
+}
+
+}  // namespace
+
+void multiply(Span<const Product> products) {
+  std::vector<Product> few;
+  for (const Product& p : products) {
+    check(p);
+    if (p.Y.empty()) continue;
+    if (p.x->rounding() == Rounding::kNone) {
+      multiply_floats(p.W, *p.x, p.Y);
+    } else if (p.x->tokens() < kFewTokens) {
+      few.push_back(p);
+    } else {
+      multiply_panels(p.W, *p.x, p.Y);
+    }
+  }
+  if (!few.empty()) multiply_rows(few);
+}
+
+void multiply(const Matrix& W, const Activations& x, Span<float> Y) {
+  const Product product{W, &x, Y};
+  multiply(Span<const Product>(&product, 1));
 }
 
 void matvec(Type type, ByteView weights, std::int64_t rows, Span<const float> x, Span<float> y) {

@@ -23,6 +23,15 @@ void check_matrix(const Matrix& W);
 // Y: (x.tokens(), W.rows). x: vectors of W.columns, rounded in a way that the type takes.
 void multiply(const Matrix& W, const Activations& x, Span<float> Y);
 
+struct Product {
+  Matrix W;
+  const Activations* x;
+  Span<float> Y;
+};
+// Several at once, none of which reads another's Y. With few tokens the threads share them all out together: small matrices alone
+// would have them wait for each other.
+void multiply(Span<const Product> products);
+
 // Rounds and multiplies a vector: y[r] = row r . x.
 void matvec(Type type, ByteView weights, std::int64_t rows, Span<const float> x, Span<float> y);
 

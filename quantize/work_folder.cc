@@ -89,11 +89,7 @@ std::optional<WorkFolder::Part> WorkFolder::find(const std::string& name) const 
       Tensor tensor{entry.at("name"), *type, entry.at("shape"), {}};
       const ByteView bytes = reader.take(tensor.bytes(), tensor.name);
       const std::size_t stride = row_bytes(*type, static_cast<std::uint64_t>(tensor.columns()));
-      tensor.read_rows = [mapped, bytes, stride](std::int64_t begin, std::int64_t end, std::byte* out) {
-        const ByteView rows = bytes.subspan(static_cast<std::size_t>(begin) * stride, static_cast<std::size_t>(end - begin) * stride);
-        if (!rows.empty()) std::memcpy(out, rows.data(), rows.size());
-        mapped->release(rows);
-      };
+      tensor.read_rows = RowReader(mapped, bytes, stride);
       part.tensors.push_back(std::move(tensor));
     }
   } catch (const nlohmann::json::exception&) {

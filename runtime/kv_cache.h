@@ -1,7 +1,9 @@
 // Keys and values of the tokens seen so far, and causal attention over them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace attar {
@@ -12,11 +14,21 @@ struct AttentionShape {
   float softcap = 0;       // scores become softcap * tanh(scores / softcap); 0: no cap
 };
 
-// Of one layer. Stored: std::uint16_t for f16, or float.
-template <class Stored>
+enum class CacheType : std::uint8_t {
+  kF32,
+  kF16,
+  kQ8_0,  // 32 dimensions of a head share a scale in f16; head_dim must be a multiple
+};
+// Of keys and values of one token in one layer.
+std::size_t cache_bytes(CacheType type, std::size_t kv_heads, std::size_t head_dim);
+
+// Of one layer.
 class LayerCache {
  public:
-  LayerCache(std::size_t kv_heads, std::size_t head_dim) : kv_heads_(kv_heads), head_dim_(head_dim) {}
+  // Throws Error for a head_dim that the type does not take.
+  LayerCache(CacheType type, std::size_t kv_heads, std::size_t head_dim);
+  ~LayerCache();
+  LayerCache(LayerCache&&) noexcept;
 
   // k, v: (tokens, kv_heads, head_dim) at positions begin, begin + 1, ...
   void write(std::size_t begin, std::size_t tokens, const float* k, const float* v);
@@ -24,12 +36,11 @@ class LayerCache {
   // out: the same shape. Spread over the threads; the result does not depend on their number.
   void attend(const AttentionShape& shape, std::size_t begin, std::size_t tokens, const float* q, float* out) const;
 
- private:
-  void make_room(std::size_t needed);
+  class Store;  // how they are kept
 
+ private:
   std::size_t kv_heads_, head_dim_, room_ = 0;
-  std::vector<Stored> keys_;    // (kv_heads, head_dim, room): places of a dimension side by side
-  std::vector<Stored> values_;  // (kv_heads, room, head_dim)
+  std::unique_ptr<Store> store_;
 };
 
 }  // namespace attar

@@ -1,11 +1,13 @@
 #include "runtime/runner.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <variant>
 
 #include "base/console.h"
+#include "base/text.h"
 #include "base/threads.h"
 #include "kernels_ref/multiply.h"
 #include "kernels_ref/spread.h"
@@ -21,11 +23,26 @@ using Vector = std::vector<float>;
 constexpr std::size_t kBatch = 512;  // tokens of a prompt taken together
 
 struct Linear {
-  QuantizedTensor weight;  // empty: the model has none
-  Vector bias;             // empty: none
-  bool exists() const { return !weight.shape.empty(); }
-  std::size_t rows() const { return static_cast<std::size_t>(weight.rows()); }
+  Matrix W{};           // no rows: the model has none
+  Vector bias;          // empty: none
+  RowReader mapped;     // keeps W.bytes where they are in the file
+  Bytes copied;         // or they are here, as the file has them otherwise
+  bool exists() const { return W.rows > 0; }
 };
+
+// Weights stay in the file where they are in it as they are needed: loading costs nothing, and processes share them.
+Linear read_linear(const Tensor& tensor) {
+  Linear result;
+  result.W = {tensor.type, tensor.read_rows.in_place(), static_cast<std::size_t>(tensor.rows()), static_cast<std::size_t>(tensor.columns())};
+  if (!result.W.bytes.empty()) {
+    result.mapped = tensor.read_rows;
+  } else {
+    result.copied = read_packed(tensor).bytes;
+    result.W.bytes = result.copied;
+  }
+  check_matrix(result.W);
+  return result;
+}
 
 struct Layer {
   Linear q, k, v, qkv, o, gate, up, gate_up, down;  // the fused ones instead of their parts, or the other way round
@@ -107,6 +124,10 @@ void check_heads(const ModelConfig& c) {
     fail("decoder: a sliding window is set but ", c.sliding_layers.size(), " of ", c.layers, " layers say if they use it");
 }
 
+std::uint64_t physical_memory() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE));
+}
+
 Vector read_vector(const Checkpoint& checkpoint, const std::string& name) {
   const Tensor* tensor = checkpoint.find(name);
   if (tensor == nullptr) return {};
@@ -124,7 +145,12 @@ struct Runner::Parts {
   Vector feed_batch(std::span<const std::int64_t> ids, bool all);
   void attention(std::size_t index, std::size_t tokens);
   void mlp(const Layer& layer, std::size_t tokens);
-  void multiply_into(const Linear& linear, std::size_t tokens, Vector& y);
+  struct Output {
+    const Linear& linear;
+    Vector& y;
+  };
+  // y = W x + bias of what `rounded` holds.
+  void multiply_into(std::initializer_list<Output> outputs, std::size_t tokens);
   void embed(std::span<const std::int64_t> ids);
   void norm(const Vector& x, const Vector& weight, std::size_t tokens, std::size_t width, Vector& y) const;
   void add_to_hidden(Vector& x, const Vector& norm_weight, std::size_t tokens);
@@ -134,7 +160,7 @@ struct Runner::Parts {
   Linear embedding, head;
   Vector final_norm;
   std::vector<Layer> layers;
-  std::vector<std::variant<LayerCache<std::uint16_t>, LayerCache<float>>> cache;
+  std::vector<LayerCache> cache;
   Rotation rotation, local_rotation;
   std::vector<std::int64_t> ids;  // of the context
   Vector hidden, normed, q, k, v, joined, out;
@@ -144,11 +170,12 @@ struct Runner::Parts {
 Runner::Parts::Parts(const Checkpoint& checkpoint, const RunnerOptions& o)
     : config(checkpoint.config), options(o), rotation(config.rope, config), local_rotation(config.local_rope, config) {
   check_heads(config);
+  if (options.exact) options.cache = CacheType::kF32;
   const auto linear = [&](const std::string& name) {
     Linear result;
     if (const Tensor* tensor = checkpoint.find(name + ".weight")) {
       check_interrupt();
-      result.weight = read_packed(*tensor);
+      result = read_linear(*tensor);
     }
     result.bias = read_vector(checkpoint, name + ".bias");
     return result;
@@ -173,23 +200,21 @@ Runner::Parts::Parts(const Checkpoint& checkpoint, const RunnerOptions& o)
       l.mlp_norm = read_vector(checkpoint, at + "pre_feedforward_layernorm.weight");
       l.after_mlp = read_vector(checkpoint, at + "post_feedforward_layernorm.weight");
     }
-    const auto kv_heads = static_cast<std::size_t>(config.kv_heads), head_dim = static_cast<std::size_t>(config.head_dim);
-    if (options.exact) {
-      cache.emplace_back(LayerCache<float>(kv_heads, head_dim));
-    } else {
-      cache.emplace_back(LayerCache<std::uint16_t>(kv_heads, head_dim));
-    }
+    cache.emplace_back(options.cache, static_cast<std::size_t>(config.kv_heads), static_cast<std::size_t>(config.head_dim));
   }
   rotation.prepare(1), local_rotation.prepare(1);  // throws now rather than at the first token
 }
 
-void Runner::Parts::multiply_into(const Linear& linear, std::size_t tokens, Vector& y) {
-  const QuantizedTensor& W = linear.weight;
-  const Rounding rounding = options.exact ? Rounding::kNone : default_rounding(W.type);
-  y.resize(tokens * linear.rows());
-  multiply({W.type, W.bytes, linear.rows(), static_cast<std::size_t>(W.columns())}, rounded.as(rounding), y);
-  for (std::size_t t = 0; t < tokens && !linear.bias.empty(); ++t)
-    for (std::size_t i = 0; i < linear.bias.size(); ++i) y[t * linear.rows() + i] += linear.bias[i];
+void Runner::Parts::multiply_into(std::initializer_list<Output> outputs, std::size_t tokens) {
+  std::vector<Product> products;
+  for (const auto& [linear, y] : outputs) {
+    y.resize(tokens * linear.W.rows);
+    products.push_back({linear.W, &rounded.as(options.exact ? Rounding::kNone : default_rounding(linear.W.type)), y});
+  }
+  multiply(products);
+  for (const auto& [linear, y] : outputs)
+    for (std::size_t t = 0; t < tokens && !linear.bias.empty(); ++t)
+      for (std::size_t i = 0; i < linear.bias.size(); ++i) y[t * linear.W.rows + i] += linear.bias[i];
 }
 
 // Rows of `width` values. x and y may be the same.
@@ -208,15 +233,14 @@ void Runner::Parts::add_to_hidden(Vector& x, const Vector& norm_weight, std::siz
 }
 
 void Runner::Parts::embed(std::span<const std::int64_t> tokens) {
-  const QuantizedTensor& W = embedding.weight;
-  const auto width = static_cast<std::size_t>(W.columns());
-  const std::uint64_t stride = row_bytes(W.type, width);
+  const Matrix& W = embedding.W;
+  const std::size_t width = W.columns, stride = row_bytes(W.type, width);
   // The factor is rounded to the dtype the model runs in, which is float32 here.
   const float scale = config.scaled_embeddings ? std::sqrt(static_cast<float>(config.hidden_size)) : 1.0f;
   hidden.resize(tokens.size() * width);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     const std::span<float> row(hidden.data() + t * width, width);
-    decode_row(W.type, ByteView(W.bytes).subspan(static_cast<std::size_t>(tokens[t]) * stride, stride), row);
+    decode_row(W.type, W.bytes.subspan(static_cast<std::size_t>(tokens[t]) * stride, stride), row);
     for (float& value : row) value *= scale;
   }
 }
@@ -226,7 +250,7 @@ void Runner::Parts::attention(std::size_t index, std::size_t tokens) {
   const auto d = static_cast<std::size_t>(config.head_dim), heads = static_cast<std::size_t>(config.heads),
              kv_heads = static_cast<std::size_t>(config.kv_heads);
   if (l.qkv.exists()) {
-    multiply_into(l.qkv, tokens, joined);
+    multiply_into({{l.qkv, joined}}, tokens);
     q.resize(tokens * heads * d), k.resize(tokens * kv_heads * d), v.resize(tokens * kv_heads * d);
     for (std::size_t t = 0; t < tokens; ++t) {
       const float* from = joined.data() + t * (heads + 2 * kv_heads) * d;
@@ -235,7 +259,7 @@ void Runner::Parts::attention(std::size_t index, std::size_t tokens) {
       std::copy_n(from + (heads + kv_heads) * d, kv_heads * d, v.data() + t * kv_heads * d);
     }
   } else {
-    multiply_into(l.q, tokens, q), multiply_into(l.k, tokens, k), multiply_into(l.v, tokens, v);
+    multiply_into({{l.q, q}, {l.k, k}, {l.v, v}}, tokens);
   }
   if (config.qk_norm) norm(q, l.q_norm, tokens * heads, d, q), norm(k, l.k_norm, tokens * kv_heads, d, k);
 
@@ -252,14 +276,10 @@ void Runner::Parts::attention(std::size_t index, std::size_t tokens) {
   out.resize(q.size());
   const AttentionShape shape{heads, kv_heads, d, sliding ? static_cast<std::size_t>(config.sliding_window) : 0,
                              static_cast<float>(config.attention_softcap)};
-  std::visit(
-      [&](auto& held) {
-        held.write(begin, tokens, k.data(), v.data());
-        held.attend(shape, begin, tokens, q.data(), out.data());
-      },
-      cache[index]);
+  cache[index].write(begin, tokens, k.data(), v.data());
+  cache[index].attend(shape, begin, tokens, q.data(), out.data());
   rounded.set(out, tokens);
-  multiply_into(l.o, tokens, joined);
+  multiply_into({{l.o, joined}}, tokens);
 }
 
 void Runner::Parts::mlp(const Layer& l, std::size_t tokens) {
@@ -267,9 +287,9 @@ void Runner::Parts::mlp(const Layer& l, std::size_t tokens) {
   // Gate and up lie apart, or side by side in the rows of one product.
   const bool fused = l.gate_up.exists();
   if (fused) {
-    multiply_into(l.gate_up, tokens, joined);
+    multiply_into({{l.gate_up, joined}}, tokens);
   } else {
-    multiply_into(l.gate, tokens, q), multiply_into(l.up, tokens, joined);
+    multiply_into({{l.gate, q}, {l.up, joined}}, tokens);
   }
   out.resize(tokens * width);
   constexpr std::size_t kStep = 2048;
@@ -288,7 +308,7 @@ void Runner::Parts::mlp(const Layer& l, std::size_t tokens) {
     }
   });
   rounded.set(out, tokens);
-  multiply_into(l.down, tokens, joined);
+  multiply_into({{l.down, joined}}, tokens);
 }
 
 Vector Runner::Parts::feed_batch(std::span<const std::int64_t> batch, bool all) {
@@ -310,7 +330,7 @@ Vector Runner::Parts::feed_batch(std::span<const std::int64_t> batch, bool all) 
   norm(hidden, final_norm, wanted, width, normed);
   rounded.set(normed, wanted);
   Vector logits;
-  multiply_into(config.tied_embeddings ? embedding : head, wanted, logits);
+  multiply_into({{config.tied_embeddings ? embedding : head, logits}}, wanted);
   if (const auto cap = static_cast<float>(config.final_softcap); cap > 0)
     for (float& value : logits) value = cap * std::tanh(value / cap);
   return logits;
@@ -327,6 +347,9 @@ std::vector<float> Runner::feed(std::span<const std::int64_t> ids, bool all) {
   std::vector<std::int64_t> queue(ids.begin(), ids.end());
   // Where a longer text turns the earlier tokens by other angles, they are computed anew.
   const std::size_t before = p.ids.size(), now = before + ids.size();
+  if (const std::uint64_t needed = cache_bytes_per_token() * now, memory = physical_memory(); needed > memory)
+    fail("decoder: the keys and values of ", now, " tokens take ", size_text(needed), ", and this machine has ", size_text(memory),
+         " of memory; use a shorter context, or q8_0 for them");
   const bool anew = before > 0 && (p.rotation.changes(before, now) || p.local_rotation.changes(before, now));
   if (anew) {
     queue.insert(queue.begin(), p.ids.begin(), p.ids.end());
@@ -358,13 +381,19 @@ const ModelConfig& Runner::config() const { return parts_->config; }
 
 std::uint64_t Runner::weight_bytes() const {
   std::uint64_t bytes = bytes_per_token();
-  if (!parts_->config.tied_embeddings) bytes += parts_->embedding.weight.bytes.size();
+  if (!parts_->config.tied_embeddings) bytes += parts_->embedding.W.bytes.size();
   return bytes;
+}
+
+std::uint64_t Runner::cache_bytes_per_token() const {
+  const ModelConfig& c = parts_->config;
+  return static_cast<std::uint64_t>(c.layers) *
+         cache_bytes(parts_->options.cache, static_cast<std::size_t>(c.kv_heads), static_cast<std::size_t>(c.head_dim));
 }
 
 std::uint64_t Runner::bytes_per_token() const {
   const Parts& p = *parts_;
-  const auto size = [](const Linear& l) { return l.weight.bytes.size() + l.bias.size() * sizeof(float); };
+  const auto size = [](const Linear& l) { return l.W.bytes.size() + l.bias.size() * sizeof(float); };
   const auto floats = [](const Vector& v) { return v.size() * sizeof(float); };
   std::uint64_t bytes = size(p.config.tied_embeddings ? p.embedding : p.head) + floats(p.final_norm);
   for (const Layer& l : p.layers) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "convert/checkpoint.h"
+#include "runtime/kv_cache.h"
 
 namespace attar {
 
@@ -13,6 +14,7 @@ struct RunnerOptions {
   // Round nothing: activations meet packed matrices as floats, and keys and values stay float32 instead of f16. Slower; for
   // comparisons.
   bool exact = false;
+  CacheType cache = CacheType::kF16;  // of keys and values, unless exact
 };
 
 // Holds the weights as the file has them; one context of tokens at a time. Not for several threads at once: each product uses them.
@@ -25,7 +27,7 @@ class Runner {
   Runner& operator=(const Runner&) = delete;
 
   // Continues the context by ids. Returns the logits of the last one, or with `all` of each: (ids, vocab).
-  // Throws Error for no ids and for ids outside the vocabulary.
+  // Throws Error for no ids, for ids outside the vocabulary, and for a context whose keys and values exceed this machine's memory.
   std::vector<float> feed(std::span<const std::int64_t> ids, bool all = false);
   void clear();  // an empty context
   std::int64_t length() const;
@@ -33,6 +35,7 @@ class Runner {
   const ModelConfig& config() const;
   std::uint64_t weight_bytes() const;  // held in memory
   std::uint64_t bytes_per_token() const;  // of weights, read to decode one token
+  std::uint64_t cache_bytes_per_token() const;  // of keys and values in all layers
 
  private:
   struct Parts;

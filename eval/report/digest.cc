@@ -166,12 +166,24 @@ Table model_table(const Report& report, const Group& group, bool all_models) {
     row.push_back({model.decode_rate, Unit::kRate});
     table.rows.push_back(std::move(row));
   };
+  // A reference that was not evaluated itself: its perplexity stands in the results of what was measured against it.
+  const auto as_reference = [&](const ReportedModel& model) {
+    ReportedEvaluation own{.model = model.path};
+    for (const ReportedEvaluation* one : group.evaluations)
+      if (const Figure* found = find(*one, "reference_perplexity.value"); found != nullptr && one->reference == model.path)
+        own.metrics["perplexity.value"] = *found;
+    return own;
+  };
   for (const ReportedModel& model : report.models) {
     bool evaluated = false;
     for (const ReportedEvaluation* one : group.evaluations)
       if (one->model == model.path) add(model, one), evaluated = true;
     const bool known = model.weight_bytes || model.file_bytes || model.decode_rate || model.prompt_rate;  // what was only passed through is not
-    if (!evaluated && all_models && (known || group.evaluations.empty())) add(model, nullptr);
+    if (evaluated || !all_models) continue;
+    if (const ReportedEvaluation reference = as_reference(model); !reference.metrics.empty())
+      add(model, &reference);
+    else if (known || group.evaluations.empty())
+      add(model, nullptr);
   }
   const bool weights = std::none_of(table.rows.begin(), table.rows.end(), [](const auto& row) { return row[kFileColumn - 2].empty(); });
   if (weights)  // sizes that compare; those of files hold tokenizers too

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "eval/report/numbers.h"
 
 namespace attar {
 namespace {
@@ -24,6 +25,13 @@ std::string short_name(const std::string& path, const std::vector<ReportedModel>
     const auto same = std::count_if(models.begin(), models.end(), [&](const ReportedModel& one) { return end_of(one.path, parts) == name; });
     if (same == 1 || name == path) return name;
   }
+}
+
+// Four digits, or as many as tell it from the bound.
+std::string told_apart(double value, std::optional<double> bound) {
+  int digits = 4;
+  while (bound && value != *bound && digits < 17 && rounded(value, digits) == rounded(*bound, digits)) ++digits;
+  return rounded(value, digits);
 }
 
 }  // namespace
@@ -49,7 +57,7 @@ std::string ReportedProtocol::difference(const ReportedProtocol& other) const {
 std::string ReportedCheck::text() const {
   const std::string why = note.empty() ? "" : cat(" (", note, ")");
   if (!value) return cat(metric, " is not known", why);
-  const std::string found = cat(metric, " is ", exact(*value));
+  const std::string found = cat(metric, " is ", told_apart(*value, !max ? min : max));
   if (!rule.empty()) return cat(found, "; its bound: ", rule, why);
   if (max && *value > *max) return cat(found, ", above ", exact(*max), why);
   if (min && *value < *min) return cat(found, ", below ", exact(*min), why);

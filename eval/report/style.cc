@@ -97,7 +97,6 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--hair);
   main { padding: 1.5rem 1rem 3rem; }
   .verdict .sentence { font-size: 1.2rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
-  tbody th { min-width: 8rem; }
   dd { margin-bottom: 0.5rem; }
   svg.heat { min-width: 30rem; }
 }

@@ -160,6 +160,9 @@ TEST_F(EvalGate, ABaselineIsStoredOnlyWhenAsked) {
   run = eval(path("a") + " --data " + path("text.txt") + " --context 16" + tasks() + base + rule);
   EXPECT_EQ(run.code, 2) << "another protocol";
   EXPECT_HAS(run.output, "--update-baseline");
+  run = eval(path("a") + " --data " + path("text.txt") + " --context 16" + base + rule + " --save-reference " + path("early.ref"));
+  EXPECT_EQ(run.code, 2);
+  EXPECT_FALSE(fs::exists(path("early.ref"))) << "found out after the work only";
   run = eval(path("a") + text() + tasks() + " --limit 5" + base + rule);
   EXPECT_EQ(run.code, 2) << "other items";
   write_text_file(path("old.json"), "{\"perplexity\": {\"value\": 3}}");

@@ -215,7 +215,7 @@ TEST_F(Golden, AttentionIsThatOfTheRuntime) {
         for (std::size_t d = 0; d < D; ++d) out[(t * n + h) * D + d] = scale * x[(h * T + t) * D + d];
     return out;
   };
-  LayerCache<float> cache(kv_heads, D);
+  LayerCache cache(CacheType::kF32, kv_heads, D);
   cache.write(0, T, by_token(k, kv_heads, 1).data(), by_token(v, kv_heads, 1).data());
   std::vector<float> out(q.size());
   cache.attend({heads, kv_heads, D, 0, 0}, 0, T, by_token(q, heads, index["attention"]["scale"].get<float>()).data(),

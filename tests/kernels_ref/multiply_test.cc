@@ -151,6 +151,32 @@ TEST(Variants, ChosenByName) {
   }
 }
 
+TEST(MultiplyTogether, IsTheSameAsOneByOne) {
+  Random random(5);
+  constexpr std::size_t kColumns = 512;
+  const std::vector<std::pair<Type, std::size_t>> matrices = {{Type::kQ4_0, 70}, {Type::kQ6_K, 3}, {Type::kF32, 5}, {Type::kQ4_0, 200}};
+  for (const std::size_t tokens : {1, 3, 9}) {
+    const std::vector<float> x = normal_like(tokens * kColumns, random);
+    std::vector<Bytes> bytes;
+    std::vector<std::vector<float>> alone, together;
+    std::vector<Activations> rounded(matrices.size());
+    std::vector<Product> products;
+    for (std::size_t i = 0; i < matrices.size(); ++i) {
+      const auto [type, rows] = matrices[i];
+      bytes.emplace_back(rows * row_bytes(type, kColumns));
+      for (std::size_t r = 0; r < rows; ++r)
+        encode_row(type, normal_like(kColumns, random), {}, Span<std::byte>(bytes[i]).subspan(r * row_bytes(type, kColumns), row_bytes(type, kColumns)));
+      rounded[i].round(default_rounding(type), x, tokens);
+      alone.emplace_back(tokens * rows), together.emplace_back(tokens * rows, -1.0f);
+      multiply({type, bytes[i], rows, kColumns}, rounded[i], alone[i]);
+    }
+    for (std::size_t i = 0; i < matrices.size(); ++i)
+      products.push_back({{matrices[i].first, bytes[i], matrices[i].second, kColumns}, &rounded[i], together[i]});
+    multiply(products);
+    EXPECT_EQ(alone, together) << tokens << " tokens";
+  }
+}
+
 TEST(MultiplyErrors, SizesAndRoundings) {
   const Bytes bytes(2 * row_bytes(Type::kQ4_0, 64));
   const std::vector<float> values(64, 1.0f);

@@ -67,7 +67,7 @@ double divergence(const std::vector<float>& p, const std::vector<float>& q, std:
 
 TEST_P(RunnerOracle, LogitsOfTransformers) {
   for (const bool exact : {true, false}) {
-    Runner runner(checkpoint_, {exact});
+    Runner runner(checkpoint_, {.exact = exact});
     const std::vector<float> expected = read_floats(find("logits"));
     for (std::int64_t row = 0; row < 2; ++row) {
       runner.clear();
@@ -81,7 +81,7 @@ TEST_P(RunnerOracle, LogitsOfTransformers) {
 }
 
 TEST_P(RunnerOracle, SameInPiecesAndTokenByToken) {
-  Runner runner(checkpoint_, {true});
+  Runner runner(checkpoint_, {.exact = true});
   const auto ids = integers("input_ids", 0);
   const std::vector<float> whole = runner.feed(ids);
   for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, ids.size() - 1}) {
@@ -98,7 +98,7 @@ TEST_P(RunnerOracle, Int8ActivationsStayClose) {
   for (const Type type : {Type::kQ8_0, Type::kQ4_0}) {
     const Checkpoint packed = quantized(type);
     const auto ids = integers("input_ids", 0);
-    Runner floats(packed, {true}), integers8(packed);
+    Runner floats(packed, {.exact = true}), integers8(packed);
     EXPECT_LT(static_cast<double>(integers8.weight_bytes()), 1.05 * static_cast<double>(packed.tensor_bytes()));
     const std::vector<float> p = floats.feed(ids, true), q = integers8.feed(ids, true);
     const double kl = divergence(p, q, static_cast<std::size_t>(packed.config.vocab_size));

@@ -142,7 +142,7 @@ TEST(Verdict, FollowsTheGateAndSaysNoMore) {
   const Verdict worse = judge(report_of({gated("worse")}));
   EXPECT_EQ(worse.outcome, "worse");
   EXPECT_EQ(worse.sentence, "small.gguf is not good enough: 1 of 2 bounds of its gate does not hold.");
-  EXPECT_EQ(worse.reasons, std::vector<std::string>{"small.gguf: kl_divergence.mean is 0.0123456789, above 0.01"});
+  EXPECT_EQ(worse.reasons, std::vector<std::string>{"small.gguf: kl_divergence.mean is 0.01235, above 0.01"});
   EXPECT_EQ(judge(report_of({gated("undecided")})).outcome, "undecided");
   json other = gated("worse");
   other["model"]["path"] = "out/other.gguf";
