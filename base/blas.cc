@@ -20,12 +20,14 @@ void choose_blas_kernels() {
 #if defined(__x86_64__)
   const auto core_name = find_function<const char* (*)()>("openblas_get_corename");
   const auto quit = find_function<void (*)()>("gotoblas_dynamic_quit"), init = find_function<void (*)()>("gotoblas_dynamic_init");
-  if (core_name == nullptr || quit == nullptr || init == nullptr || std::string_view(core_name()) != "Prescott") return;
+  if (core_name == nullptr || quit == nullptr || init == nullptr) return;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+  const std::string_view chosen = core_name();
   const char* better = nullptr;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) better = "Haswell";
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
-    better = "SkylakeX";
+  if (avx2 && chosen == "Prescott") better = "Haswell";
+  if (avx512 && (chosen == "Prescott" || chosen == "Haswell" || chosen == "Zen")) better = "SkylakeX";
   constexpr int kKeep = 0;
   if (better == nullptr || std::getenv("OPENBLAS_CORETYPE") != nullptr || ::setenv("OPENBLAS_CORETYPE", better, kKeep) != 0) return;
   quit();

@@ -5,21 +5,23 @@
 #include <memory>
 
 #include "base/console.h"
+#include "base/files.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "cli/command.h"
 #include "cli/kv_cache.h"
+#include "eval/report/plot.h"
 #include "kernels_ref/multiply.h"
 #include "model/generate.h"
-#include "runtime/bandwidth.h"
+#include "runtime/roofline.h"
 
 namespace attar::cli {
 namespace {
 
 struct BenchOptions {
   Common common;
-  std::string model, device = "cpu";
+  std::string model, device = "cpu", svg;
   std::int64_t prompt = 128, decode = 64;
   bool floats = false;
   CacheType cache = CacheType::kF16;
@@ -28,6 +30,7 @@ struct BenchOptions {
 constexpr double kGiga = 1e9;
 
 int bench_model(const BenchOptions& options) {
+  if (!options.svg.empty()) fail("bench: --svg draws the kernels; leave the model out");
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const at::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
@@ -86,31 +89,68 @@ double seconds_of_product(const Matrix& W, std::size_t tokens, Random& random) {
   return best;
 }
 
-int bench_kernels(const BenchOptions& options) {
+// Of one type: how its products do with one token, which reads every weight once, and with many.
+struct KernelRate {
+  std::string type;
+  double bytes_per_weight = 0, one = 0, many = 0;  // multiplications per second
+};
+constexpr std::size_t kTokens = 64;
+
+KernelRate measure_kernel(const TypeInfo& type, Random& random) {
   // Many times what caches hold, as the weights of a model are.
-  constexpr std::size_t kBytes = std::size_t{1} << 28, kPattern = std::size_t{1} << 20, kColumns = 2048, kTokens = 64;
-  const double bandwidth = measure_read_bandwidth();
-  std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads, memory is read at " << std::fixed
-            << std::setprecision(1) << bandwidth / kGiga << " GB/s\n"
-            << "type      GB/s   of memory   " << kTokens << " tokens, GMAC/s\n";
+  constexpr std::size_t kBytes = std::size_t{1} << 28, kPattern = std::size_t{1} << 20, kColumns = 2048;
+  const std::size_t stride = row_bytes(type.type, kColumns), rows = kBytes / stride;
+  Bytes bytes(rows * stride);
+  for (std::size_t i = 0; i < bytes.size(); ++i)  // small scales, no NaN among them
+    bytes[i] = i < kPattern ? static_cast<std::byte>(random.below(60)) : bytes[i - kPattern];
+  const Matrix W{type.type, bytes, rows, kColumns};
+  const auto weights = static_cast<double>(rows * kColumns);
+  return {type.name, static_cast<double>(bytes.size()) / weights, weights / seconds_of_product(W, 1, random),
+          weights * kTokens / seconds_of_product(W, kTokens, random)};
+}
+
+Plot roofline(const std::vector<KernelRate>& rates, double bandwidth, double peak) {
+  Plot plot{.id = "roofline",
+            .title = cat("Products of packed weights, ", kernel_variant(), ", ", thread_count(), " threads"),
+            .description = "Multiplications per second over multiplications per byte of weights read; lines: what memory and processor allow.",
+            .x = {.label = "multiplications per byte", .logarithmic = true},
+            .y = {.label = "thousand million multiplications per second", .logarithmic = true}};
+  Series roof{.style = Series::Style::kPointsAndLine, .colour = 5}, one{.name = "one token", .style = Series::Style::kPoints},
+      many{.name = cat(kTokens, " tokens"), .style = Series::Style::kPoints, .colour = 1, .shape = 1};
+  const double corner = peak / bandwidth, first = 0.5, last = std::max(400.0, 2 * corner);
+  const std::string memory = cat("memory ", rounded(bandwidth / kGiga, 3), " GB/s"), compute = cat("products ", rounded(peak / kGiga, 3));
+  roof.points = {{first, first * bandwidth / kGiga, memory, memory}, {corner, peak / kGiga, compute, ""}, {last, peak / kGiga, compute, compute}};
+  for (const KernelRate& rate : rates) {
+    const auto point = [&](double tokens, double value) {
+      return PlotPoint{tokens / rate.bytes_per_weight, value / kGiga, cat(rate.type, ": ", rounded(value / kGiga, 3)), rate.type};
+    };
+    one.points.push_back(point(1, rate.one)), many.points.push_back(point(kTokens, rate.many));
+  }
+  plot.series = {roof, one, many};
+  return plot;
+}
+
+int bench_kernels(const BenchOptions& options) {
+  const double bandwidth = measure_read_bandwidth(), peak = measure_product_rate();
+  std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads; memory is read at " << std::fixed
+            << std::setprecision(1) << bandwidth / kGiga << " GB/s, " << peak / kGiga << " GMAC/s from the first cache\n"
+            << "type      GB/s   of memory   " << kTokens << " tokens, GMAC/s   of the peak\n";
   Random random(0);
+  std::vector<KernelRate> rates;
   nlohmann::json table = nlohmann::json::array();
   for (const TypeInfo& type : all_types()) {
     if (default_rounding(type.type) == Rounding::kNone) continue;
     check_interrupt();
-    const std::size_t rows = kBytes / row_bytes(type.type, kColumns);
-    Bytes bytes(rows * row_bytes(type.type, kColumns));
-    for (std::size_t i = 0; i < bytes.size(); ++i)  // small scales, no NaN among them
-      bytes[i] = i < kPattern ? static_cast<std::byte>(random.below(60)) : bytes[i - kPattern];
-    const Matrix W{type.type, bytes, rows, kColumns};
-    const double rate = static_cast<double>(bytes.size()) / seconds_of_product(W, 1, random);
-    const double macs = static_cast<double>(rows * kColumns * kTokens) / seconds_of_product(W, kTokens, random);
-    std::cout << std::left << std::setw(8) << type.name << std::right << std::setw(6) << rate / kGiga << std::setw(10)
-              << 100 * rate / bandwidth << " %" << std::setw(14) << macs / kGiga << "\n";
-    table.push_back({{"type", type.name}, {"bytes_per_second", rate}, {"bandwidth_share", rate / bandwidth}, {"multiplications_per_second", macs}});
+    const KernelRate& rate = rates.emplace_back(measure_kernel(type, random));
+    const double bytes = rate.one * rate.bytes_per_weight;
+    std::cout << std::left << std::setw(8) << type.name << std::right << std::setw(6) << bytes / kGiga << std::setw(10)
+              << 100 * bytes / bandwidth << " %" << std::setw(14) << rate.many / kGiga << std::setw(18) << 100 * rate.many / peak << " %" << std::endl;
+    table.push_back({{"type", type.name}, {"bytes_per_second", bytes}, {"bandwidth_share", bytes / bandwidth},
+                     {"multiplications_per_second", rate.many}, {"peak_share", rate.many / peak}});
   }
+  if (!options.svg.empty()) write_text_file(options.svg, svg_file(roofline(rates, bandwidth, peak)));
   write_result(options.common, "bench",
-               {{"threads", thread_count()}, {"variant", kernel_variant()}, {"read_bandwidth", bandwidth}, {"kernels", std::move(table)}});
+               {{"threads", thread_count()}, {"variant", kernel_variant()}, {"read_bandwidth", bandwidth}, {"product_peak", peak}, {"kernels", std::move(table)}});
   return kDone;
 }
 
@@ -125,6 +165,7 @@ void add_bench(CLI::App& app) {
   sub->add_option("--decode", options->decode, "Tokens decoded one by one")->check(CLI::PositiveNumber);
   add_kv_cache(*sub, options->cache);
   sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
+  sub->add_option("--svg", options->svg, "Without a model: draw the kernels under what memory and processor allow (a roofline)");
   sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
 }
 

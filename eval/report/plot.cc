@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "eval/report/page.h"
 
 namespace attar {
 namespace {
@@ -197,14 +198,19 @@ std::vector<double> round_ticks(double low, double high, bool logarithmic) {
   return ticks;
 }
 
-Element draw(const Plot& plot) {
+namespace {
+
+bool is_empty(const Plot& plot) {
+  return std::none_of(plot.series.begin(), plot.series.end(), [&](const Series& series) {
+    return std::any_of(series.points.begin(), series.points.end(), [&](const PlotPoint& p) { return drawable(plot, p); });
+  });
+}
+
+Element image_of(const Plot& plot) {
   Range across, up;
   for (const Series& series : plot.series)
     for (const PlotPoint& p : series.points)
       if (drawable(plot, p)) across.take(p.x), up.take(p.y);
-  Element frame("figure");
-  frame.add(Element("figcaption", {}, plot.title));
-  if (across.low > across.high) return frame.add(Element("p", {{"class", "note"}}, "There is nothing to draw."));
   const bool loose = std::any_of(plot.series.begin(), plot.series.end(), [](const Series& s) { return s.style == Series::Style::kPoints; });
   const Scale x(plot.x, across.low, across.high, kLeft, kWidth - kRight, loose ? 0.08 : 0.0), y(plot.y, up.low, up.high, kHeight - kBottom, kTop, {});
   const std::string title = plot.id + "-title", description = plot.id + "-desc";
@@ -215,7 +221,25 @@ Element draw(const Plot& plot) {
     for (const PlotPoint& p : series.points)
       if (series.style == Series::Style::kPoints && drawable(plot, p)) taken.push_back({x(p.x) - 6, y(p.y) - 6, x(p.x) + 6, y(p.y) + 6});
   for (const Series& series : plot.series) image.add(draw_series(plot, series, x, y, taken));
-  frame.add(image);
+  return image;
+}
+
+}  // namespace
+
+std::string svg_file(const Plot& plot) {
+  if (is_empty(plot)) fail("plot: there is nothing to draw");
+  Element style("style");
+  style.add_style(kPageStyle);
+  Element image = image_of(plot);
+  image.set("xmlns", "http://www.w3.org/2000/svg");
+  return image.add(style).html() + "\n";
+}
+
+Element draw(const Plot& plot) {
+  Element frame("figure");
+  frame.add(Element("figcaption", {}, plot.title));
+  if (is_empty(plot)) return frame.add(Element("p", {{"class", "note"}}, "There is nothing to draw."));
+  frame.add(image_of(plot));
   const bool named = std::count_if(plot.series.begin(), plot.series.end(), [](const Series& s) { return !s.name.empty(); }) > 1;
   return named ? frame.add(legend(plot)) : frame;
 }

@@ -47,6 +47,9 @@ struct Plot {
 // A figure with caption, image and legend. Points that are not finite, or not above 0 on a logarithmic axis, are left out.
 Element draw(const Plot& plot);
 
+// The image alone, as a file.
+std::string svg_file(const Plot& plot);
+
 // Round numbers that cover [low, high]: 1, 2 or 5 times a power of ten apart; on a logarithmic axis powers of ten, between few of
 // them also 2 and 5 times one.
 std::vector<double> round_ticks(double low, double high, bool logarithmic);

@@ -34,13 +34,19 @@ TEST(BenchCommand, MeasuresFloatAndPackedModels) {
     EXPECT_NE(result.output.find("tokens/s"), std::string::npos);
   }
   EXPECT_LT(bytes[1], 0.35 * bytes[0]);
+  const std::string half = "bench " + (folder / "model.gguf").string() + " --prompt 16 --decode 4 --kv-cache ";
+  EXPECT_EQ(test::run_attar(half + "q4_0").code, 2);
+  const test::RunResult wrong = test::run_attar("bench " + (folder / "model.gguf").string() + " --svg x.svg");
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_HAS(wrong.output, "leave the model out");
   EXPECT_EQ(test::run_attar("bench " + (folder / "model").string() + " --decode 0").code, 2);
 }
 
 TEST(BenchCommand, KernelsOfEveryTypeAndVariant) {
   const test::TempFolder folder;
   const std::string json_path = (folder / "r.json").string();
-  const test::RunResult result = test::run_attar("bench --threads 1 --json " + json_path);
+  const std::string svg_path = (folder / "roof.svg").string();
+  const test::RunResult result = test::run_attar("bench --threads 1 --json " + json_path + " --svg " + svg_path);
   ASSERT_EQ(result.code, 0) << result.output;
   const auto json = nlohmann::json::parse(read_text_file(json_path));
   EXPECT_EQ(json["kernels"].size(), 12u);
@@ -48,7 +54,11 @@ TEST(BenchCommand, KernelsOfEveryTypeAndVariant) {
     EXPECT_GT(row["bytes_per_second"].get<double>(), 0.0);
     EXPECT_GT(row["multiplications_per_second"].get<double>(), 0.0);
     EXPECT_HAS(result.output, row["type"].get<std::string>());
+    EXPECT_DOUBLE_EQ(row["bandwidth_share"].get<double>(), row["bytes_per_second"].get<double>() / json["read_bandwidth"].get<double>());
+    EXPECT_DOUBLE_EQ(row["peak_share"].get<double>(), row["multiplications_per_second"].get<double>() / json["product_peak"].get<double>());
+    EXPECT_HAS(read_text_file(svg_path), "<title>" + row["type"].get<std::string>() + ": ");
   }
+  EXPECT_TRUE(read_text_file(svg_path).starts_with("<svg "));
   EXPECT_EQ(test::run_shell("ATTAR_KERNELS=sse9 $ATTAR_PROGRAM bench --threads 1 2>&1").code, 2);
 }
 

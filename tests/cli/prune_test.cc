@@ -172,7 +172,7 @@ TEST_P(PruneVocabulary, RefusesWhatCannotBeDone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Heads, PruneVocabulary, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "tied" : "untied"; });
+                         [](const auto& each) { return each.param ? "tied" : "untied"; });
 
 }  // namespace
 }  // namespace attar

@@ -229,7 +229,7 @@ TEST_P(CutTokenizer, EveryTextComesBack) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Real, CutTokenizer, testing::Values("llama2", "llama2_json", "llama3_2", "qwen2_5", "gpt2"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& each) { return each.param; });
 
 }  // namespace
 }  // namespace attar

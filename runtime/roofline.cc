@@ -1,11 +1,13 @@
-#include "runtime/bandwidth.h"
+#include "runtime/roofline.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <vector>
 
+#include "base/threads.h"
 #include "kernels_ref/spread.h"
+#include "kernels_ref/variants.h"
 
 namespace attar {
 
@@ -31,6 +33,27 @@ double measure_read_bandwidth() {
     });
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     best = std::max(best, static_cast<double>(kWords * sizeof(std::uint64_t)) / seconds);
+  }
+  return best;
+}
+
+double measure_product_rate() {
+  constexpr std::size_t kColumns = 512, kTokens = 32, kTimes = 400;
+  const auto threads = static_cast<std::size_t>(thread_count());
+  const std::vector<std::uint8_t> codes(kPanelRows * kColumns, 1);
+  const std::vector<std::int8_t> q(kTokens * kColumns, 1);
+  const std::vector<float> ones(kTokens * kColumns / 32, 1.0f);
+  std::vector<float> y(threads * kTokens * kPanelRows);
+  double best = 0;
+  for (int pass = 0; pass < 5; ++pass) {
+    const auto start = std::chrono::steady_clock::now();
+    spread(threads, kTimes * codes.size() * kTokens, [&](std::size_t thread) {
+      for (std::size_t i = 0; i < kTimes; ++i)
+        active_variant().panel({codes.data(), ones.data(), ones.data(), 32, false, kColumns, kTokens, q.data(), ones.data(), ones.data(),
+                                y.data() + thread * kTokens * kPanelRows, kPanelRows, kPanelRows});
+    });
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    best = std::max(best, static_cast<double>(threads * kTimes * kPanelRows * kColumns * kTokens) / seconds);
   }
   return best;
 }
