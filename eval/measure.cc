@@ -55,11 +55,11 @@ class Measurement {
  public:
   Measurement(std::span<const Sequence> sequences, const Against& against, std::int64_t vocab, bool gpu, bool alone)
       : sequences_(sequences), against_(against), vocab_(vocab), gpu_(gpu), alone_(alone), length_(longest(sequences)) {
-    const auto per_batch = static_cast<std::size_t>(
+    per_batch_ = static_cast<std::size_t>(
         std::max<std::int64_t>(1, (gpu ? kGpuBatchTokens : kCpuBatchTokens) / std::max<std::int64_t>(1, length_)));
     std::size_t slot = 0;
-    for (std::size_t first = 0; first < sequences.size(); first += per_batch) {
-      batches_.push_back({first, std::min(per_batch, sequences.size() - first), slot});
+    for (std::size_t first = 0; first < sequences.size(); first += per_batch_) {
+      batches_.push_back({first, std::min(per_batch_, sequences.size() - first), slot});
       for (const Sequence& s : sequences.subspan(first, batches_.back().count)) slot += static_cast<std::size_t>(s.end - s.begin);
     }
     scores_.nll.resize(slot), scores_.top.resize(slot);
@@ -75,10 +75,13 @@ class Measurement {
 
   void run(Decoder& model, Decoder* reference, const Batch& batch) {
     const at::NoGradGuard no_grad;
-    const auto sequences = of(batch);
+    // A row of a matrix product can depend on how many rows there are, in its last bit. So the last batch is filled up, and what a
+    // chunk scores does not depend on how many chunks are asked for.
+    std::vector<Sequence> sequences(of(batch).begin(), of(batch).end());
+    sequences.resize(per_batch_, sequences.back());
     const at::Tensor ids = to_tensor(sequences, length_);
     std::vector<std::int64_t> targets;
-    for (const Sequence& s : sequences) targets.insert(targets.end(), s.ids.begin() + s.begin + 1, s.ids.begin() + s.end + 1);
+    for (const Sequence& s : of(batch)) targets.insert(targets.end(), s.ids.begin() + s.begin + 1, s.ids.begin() + s.end + 1);
     const at::Tensor states = scored_states(model, ids, sequences);
     const bool paired = reference != nullptr;
     const at::Tensor reference_states = paired ? scored_states(*reference, ids, sequences) : at::Tensor();
@@ -94,10 +97,11 @@ class Measurement {
                        paired ? reference_logits.data_ptr<float>() + row * vocab_ : nullptr,
                        targets[static_cast<std::size_t>(begin + row)]);
       };
+      const std::int64_t wanted = std::clamp<std::int64_t>(static_cast<std::int64_t>(targets.size()) - begin, 0, count);
       if (alone_)  // one thread drives the model, so all may score
-        parallel_for(count, score);
+        parallel_for(wanted, score);
       else
-        for (std::int64_t row = 0; row < count; ++row) score(row);
+        for (std::int64_t row = 0; row < wanted; ++row) score(row);
     }
   }
 
@@ -137,6 +141,7 @@ class Measurement {
   std::int64_t vocab_;
   bool gpu_, alone_;
   std::int64_t length_;
+  std::size_t per_batch_ = 1;
   std::vector<Batch> batches_;
   TokenScores scores_;
 };

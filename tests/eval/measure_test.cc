@@ -60,6 +60,20 @@ TEST(Measure, AgreesWithTheDefinition) {
   EXPECT_EQ(slot, scores.size());
 }
 
+TEST(Measure, AChunkScoresTheSameHoweverManyAreAsked) {
+  const auto model = tiny_decoder(1), reference = tiny_decoder(2);
+  const auto sequences = random_sequences(70, 16);
+  const TokenScores all = measure(*model, reference.get(), sequences, "test");
+  for (std::size_t count = 1; count < 70; count += 3) {
+    const TokenScores some = measure(*model, reference.get(), std::span(sequences).first(count), "test");
+    ASSERT_EQ(some.size(), 7 * count);
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      ASSERT_EQ(some.nll[i], all.nll[i]) << "position " << i << " of " << count << " chunks";
+      ASSERT_EQ(some.kl[i], all.kl[i]) << "position " << i << " of " << count << " chunks";
+    }
+  }
+}
+
 TEST(Measure, AModelAgainstItselfDoesNotDiverge) {
   const auto model = tiny_decoder(3);
   const auto sequences = random_sequences(5, 20);
