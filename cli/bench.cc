@@ -121,10 +121,10 @@ Plot roofline(const std::vector<KernelRate>& rates, double bandwidth, double pea
   const std::string memory = cat("memory ", rounded(bandwidth / kGiga, 3), " GB/s"), compute = cat("products ", rounded(peak / kGiga, 3));
   roof.points = {{first, first * bandwidth / kGiga, memory, memory}, {corner, peak / kGiga, compute, ""}, {last, peak / kGiga, compute, compute}};
   for (const KernelRate& rate : rates) {
-    const auto point = [&](double tokens, double value) {
-      return PlotPoint{tokens / rate.bytes_per_weight, value / kGiga, cat(rate.type, ": ", rounded(value / kGiga, 3)), rate.type};
+    const auto point = [&](double tokens, double value, const std::string& label) {
+      return PlotPoint{tokens / rate.bytes_per_weight, value / kGiga, cat(rate.type, ": ", rounded(value / kGiga, 3)), label};
     };
-    one.points.push_back(point(1, rate.one)), many.points.push_back(point(kTokens, rate.many));
+    one.points.push_back(point(1, rate.one, rate.type)), many.points.push_back(point(kTokens, rate.many, ""));
   }
   plot.series = {roof, one, many};
   return plot;

@@ -224,12 +224,27 @@ Element image_of(const Plot& plot) {
   return image;
 }
 
+// The page's look in light colours, for viewers that know no variables.
+std::string without_variables(std::string css) {
+  const std::size_t end = css.find('}');  // of the first rule, :root
+  std::vector<std::pair<std::string, std::string>> values;
+  for (std::size_t at = css.find("--"); at < end; at = css.find("--", at + 2)) {
+    const std::size_t colon = css.find(':', at), semicolon = css.find(';', at);
+    values.emplace_back(cat("var(", css.substr(at, colon - at), ")"), css.substr(colon + 2, semicolon - colon - 2));
+  }
+  const std::size_t rest = css.find("\n* {");  // after the dark colours
+  css.erase(0, rest);
+  for (const auto& [name, value] : values)
+    for (std::size_t at = css.find(name); at != std::string::npos; at = css.find(name, at)) css.replace(at, name.size(), value);
+  return css;
+}
+
 }  // namespace
 
 std::string svg_file(const Plot& plot) {
   if (is_empty(plot)) fail("plot: there is nothing to draw");
   Element style("style");
-  style.add_style(kPageStyle);
+  style.add_style(without_variables(kPageStyle));
   Element image = image_of(plot);
   image.set("xmlns", "http://www.w3.org/2000/svg");
   return image.add(style).html() + "\n";

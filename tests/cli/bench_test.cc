@@ -59,6 +59,7 @@ TEST(BenchCommand, KernelsOfEveryTypeAndVariant) {
     EXPECT_HAS(read_text_file(svg_path), "<title>" + row["type"].get<std::string>() + ": ");
   }
   EXPECT_TRUE(read_text_file(svg_path).starts_with("<svg "));
+  EXPECT_EQ(read_text_file(svg_path).find("var(--"), std::string::npos);
   EXPECT_EQ(test::run_shell("ATTAR_KERNELS=sse9 $ATTAR_PROGRAM bench --threads 1 2>&1").code, 2);
 }
 
