@@ -4,17 +4,15 @@
 
 #include "base/half.h"
 #include "base/random.h"
-#include "kernels_ref/multiply.h"
 #include "kernels_ref/variants.h"
+#include "tests/kernels_ref/with_variant.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
 
 class Attention : public ::testing::TestWithParam<std::string> {
- protected:
-  void SetUp() override { select_kernel_variant(GetParam()); }
-  void TearDown() override { select_kernel_variant(kernel_variants().front()); }
+  const test::WithVariant with_{GetParam()};
 };
 
 std::vector<double> exact(const AttentionTask& task, std::size_t i) {

@@ -8,10 +8,13 @@
 #include "kernels_ref/dot.h"
 #include "kernels_ref/multiply.h"
 #include "tests/kernels_ref/gridded_types.h"
+#include "tests/kernels_ref/with_variant.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
+
+using test::WithVariant;
 
 std::vector<Type> integer_types() {
   std::vector<Type> types;
@@ -19,13 +22,6 @@ std::vector<Type> integer_types() {
     if (default_rounding(type) != Rounding::kNone) types.push_back(type);
   return types;
 }
-
-// Goes back to the best variant when the test ends.
-class WithVariant {
- public:
-  explicit WithVariant(const std::string& name) { select_kernel_variant(name); }
-  ~WithVariant() { select_kernel_variant(kernel_variants().front()); }
-};
 
 // Blocks of any bits, but for scales of moderate size: products of the rest must still be numbers.
 Bytes any_bits(Type type, std::size_t rows, std::size_t columns, Random& random) {

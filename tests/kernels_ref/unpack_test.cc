@@ -2,18 +2,16 @@
 #include <cstring>
 
 #include "base/random.h"
-#include "kernels_ref/multiply.h"
 #include "kernels_ref/variants.h"
 #include "tests/kernels_ref/gridded_types.h"
+#include "tests/kernels_ref/with_variant.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
 
 class UnpackVariant : public ::testing::TestWithParam<std::string> {
- protected:
-  void SetUp() override { select_kernel_variant(GetParam()); }
-  void TearDown() override { select_kernel_variant(kernel_variants().front()); }
+  const test::WithVariant with_{GetParam()};
 };
 
 TEST_P(UnpackVariant, GivesTheReferencesBits) {
