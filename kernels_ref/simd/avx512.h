@@ -53,6 +53,13 @@ inline __m512i load_4x16(const std::byte* p, std::size_t stride) {
   const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(at(2)), at(3), 1);
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
+// Of `count` blocks, the rest zero.
+ATTAR_ALWAYS_INLINE inline __m512i load_16s(const std::byte* p, std::size_t stride, std::size_t count) {
+  if (count == 4) return load_4x16(p, stride);
+  __m128i block[4] = {};
+  for (std::size_t i = 0; i < count; ++i) block[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(block[1], block[0])), _mm256_set_m128i(block[3], block[2]), 1);
+}
 inline __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 inline __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
 inline float f16_at(const void* p) {
@@ -66,6 +73,13 @@ T read(const void* p) {
   T value;
   std::memcpy(&value, p, sizeof(T));
   return value;
+}
+// Halves that lie `stride` bytes apart, in four lanes each; zero for those past `count`.
+template <class Isa>
+ATTAR_ALWAYS_INLINE inline __m512 load_halves(const std::byte* p, std::size_t stride, std::size_t count) {
+  std::uint64_t halves = 0;
+  for (std::size_t i = 0; i < count; ++i) halves |= std::uint64_t{read<std::uint16_t>(p + i * stride)} << (16 * i);
+  return Isa::spread(_mm_cvtph_ps(_mm_cvtsi64_si128(static_cast<long long>(halves))));
 }
 
 // The sums of four vectors. One row alone is summed so too: a row's result does not depend on its neighbours.

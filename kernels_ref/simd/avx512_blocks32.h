@@ -69,14 +69,6 @@ struct NibblesIQ4_NL : NibblesQ4_0 {
   static __m512i levels(__m512i codes) { return iq4_levels(codes); }
 };
 
-// Packed codes of `count` blocks, the rest zero.
-ATTAR_ALWAYS_INLINE inline __m512i load_blocks(const std::byte* p, std::size_t stride, std::size_t count) {
-  if (count == 4) return load_4x16(p, stride);
-  __m128i block[4] = {};
-  for (std::size_t i = 0; i < count; ++i) block[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride));
-  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(block[1], block[0])), _mm256_set_m128i(block[3], block[2]), 1);
-}
-
 // The fifth bits of `count` blocks, those of low nibbles and those of high ones.
 struct FifthBits {
   std::uint64_t low = 0, high = 0;
@@ -93,7 +85,7 @@ struct Levels {
 };
 template <class Format>
 ATTAR_ALWAYS_INLINE inline Levels nibble_levels(const std::byte* w, std::size_t blocks) {
-  const __m512i packed = load_blocks(w + Format::kCodes, Format::kBytes, blocks);
+  const __m512i packed = load_16s(w + Format::kCodes, Format::kBytes, blocks);
   Levels levels{Format::levels(low_nibbles(packed)), Format::levels(high_nibbles(packed))};
   if constexpr (Format::kFifthBit) {
     const FifthBits bits(w + Format::kBits, Format::kBytes, blocks);
@@ -115,9 +107,7 @@ ATTAR_ALWAYS_INLINE inline __m512 block_scales(const std::byte* p, std::size_t c
     const __m512i words = count == 4 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(readable, p);
     return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(places, words)));
   }
-  std::uint64_t halves = 0;
-  for (std::size_t i = 0; i < count; ++i) halves |= std::uint64_t{read<std::uint16_t>(p + i * Format::kBytes)} << (16 * i);
-  return Isa::spread(_mm_cvtph_ps(_mm_cvtsi64_si128(static_cast<long long>(halves))));
+  return load_halves<Isa>(p, Format::kBytes, count);
 }
 
 template <class Isa, class Format>
@@ -145,6 +135,16 @@ void nibble_rows(const RowsTask& task) {
   });
 }
 
+// d * sc of the eight groups. Six bits of each sc: four of `low`, two of `high`.
+inline __m256 iq4_xs_scales(const std::byte* block) {
+  const __m256i steps = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+  const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32(read<int>(block + 4)), _mm256_slli_epi32(steps, 2));
+  const __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(read<std::uint16_t>(block + 2)), _mm256_slli_epi32(steps, 1));
+  const __m256i six = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
+                                      _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
+  return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))), _mm256_set1_ps(f16_at(block)));
+}
+
 template <class Isa>
 void iq4_xs_rows(const RowsTask& task) {
   const Nibbles128* const arranged = arrange_nibbles<Isa>(task, 128);
@@ -155,13 +155,7 @@ void iq4_xs_rows(const RowsTask& task) {
       unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
         const std::byte* const at = w + r.value * distance * task.stride;
         prefetch_weights(at), prefetch_weights(at + 64);
-        // Six bits of each group's scale: four of `low`, two of `high`.
-        const __m256i steps = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-        const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32(read<int>(at + 4)), _mm256_slli_epi32(steps, 2));
-        const __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(read<std::uint16_t>(at + 2)), _mm256_slli_epi32(steps, 1));
-        const __m256i six = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
-                                            _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
-        const __m256 scales = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))), _mm256_set1_ps(f16_at(at)));
+        const __m256 scales = iq4_xs_scales(at);
         for (std::size_t h = 0; h < 2; ++h) {
           const __m512i packed = _mm512_loadu_si512(at + 8 + 64 * h);
           __m512i p = _mm512_load_si512(x[h].bias);

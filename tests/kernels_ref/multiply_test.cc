@@ -59,6 +59,19 @@ Row decoded(Type type, ByteView bytes, std::size_t columns) {
   return row;
 }
 
+struct ExactProduct {
+  double sum = 0, terms = 0;  // terms: what rounding errors are relative to
+};
+ExactProduct exact_product(const Row& row, const RoundedVector& v) {
+  ExactProduct result;
+  for (std::size_t i = 0; i < row.w.size(); ++i) {
+    const double a = v.q != nullptr ? static_cast<double>(v.d[i / 32]) * v.q[i] : static_cast<double>(v.x[i]);
+    result.sum += static_cast<double>(row.w[i]) * a;
+    result.terms += static_cast<double>(row.spare[i]) * std::fabs(a);
+  }
+  return result;
+}
+
 class Multiply : public ::testing::TestWithParam<std::tuple<std::string, Type>> {};
 
 TEST_P(Multiply, IsTheSumOfDecodedProducts) {
@@ -87,18 +100,35 @@ TEST_P(Multiply, IsTheSumOfDecodedProducts) {
           for (std::size_t t = 0; t < tokens; ++t) {
             const RoundedVector v = x.token(t);
             for (std::size_t r = 0; r < rows; ++r) {
-              double sum = 0, terms = 0;
-              for (std::size_t i = 0; i < columns; ++i) {
-                const double a = v.q != nullptr ? static_cast<double>(v.d[i / 32]) * v.q[i] : static_cast<double>(v.x[i]);
-                sum += static_cast<double>(exact[r].w[i]) * a;
-                terms += static_cast<double>(exact[r].spare[i]) * std::fabs(a);
-              }
+              const auto [sum, terms] = exact_product(exact[r], v);
               ASSERT_NEAR(Y[t * rows + r], sum, 1e-6 * terms) << columns << " columns, row " << r << " of " << rows << ", token " << t
                                                               << " of " << tokens << ", rounding " << static_cast<int>(rounding);
             }
           }
         }
       }
+    }
+  }
+}
+
+// Codes, scales and activations that are as large as they can be: the integers of a block must not overflow.
+TEST_P(Multiply, LargestIntegers) {
+  const auto& [variant, type] = GetParam();
+  const WithVariant with(variant);
+  constexpr std::size_t kColumns = 512;
+  for (const int bits : {0x00, 0x0f, 0x7f, 0x80, 0xf0, 0xff}) {
+    Bytes row(row_bytes(type, kColumns), static_cast<std::byte>(bits));
+    std::vector<BlockScales> scales = read_scales(type, row, kColumns);
+    for (BlockScales& s : scales) s.d = s.dmin = 1;
+    write_scales(type, scales, row);
+    const Row exact = decoded(type, row, kColumns);
+    for (const float value : {-1.0f, 1.0f}) {
+      Activations x;
+      x.round(default_rounding(type), std::vector<float>(kColumns, value), 1);
+      float y = std::nanf("");
+      multiply({type, row, 1, kColumns}, x, {&y, 1});
+      const auto [sum, terms] = exact_product(exact, x.token(0));
+      ASSERT_NEAR(y, sum, 1e-6 * terms) << "bytes " << bits << ", activations " << value;
     }
   }
 }
