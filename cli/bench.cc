@@ -24,7 +24,7 @@ struct BenchOptions {
   std::string model, device = "cpu", svg;
   std::int64_t prompt = 128, decode = 64;
   bool floats = false;
-  CacheType cache = CacheType::kF16;
+  std::optional<CacheType> cache;
 };
 
 constexpr double kGiga = 1e9;
@@ -34,8 +34,9 @@ int bench_model(const BenchOptions& options) {
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const at::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
+  if (!kernels) refuse_kv_cache(options.cache, "bench");
   const auto load_start = std::chrono::steady_clock::now();
-  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache}) : nullptr;
+  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache.value_or(CacheType::kF16)}) : nullptr;
   const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - load_start).count();
   const DecodeRate rate = kernels ? measure_rates(*runner, options.prompt, options.decode)
@@ -131,6 +132,7 @@ Plot roofline(const std::vector<KernelRate>& rates, double bandwidth, double pea
 }
 
 int bench_kernels(const BenchOptions& options) {
+  refuse_kv_cache(options.cache, "bench");
   const double bandwidth = measure_read_bandwidth(), peak = measure_product_rate();
   std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads; memory is read at " << std::fixed
             << std::setprecision(1) << bandwidth / kGiga << " GB/s, " << peak / kGiga << " GMAC/s from the first cache\n"

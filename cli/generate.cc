@@ -19,7 +19,7 @@ struct TextOptions {
   std::string model, prompt, prompt_file, device = "cpu";
   GenerateOptions generate;
   bool ids = false, floats = false;
-  CacheType cache = CacheType::kF16;
+  std::optional<CacheType> cache;
   TextBatch batch;
 };
 
@@ -32,6 +32,7 @@ std::string as_utf8(std::string text) {
 int run_batch(TextOptions& options) {
   if (!options.prompt.empty() || !options.prompt_file.empty()) fail("generate: --batch brings its own prompts; leave --prompt out");
   if (options.batch.output.empty()) fail("generate: --batch needs -o FILE.jsonl to write to");
+  refuse_kv_cache(options.cache, "generate");
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const auto decoder = load_decoder(checkpoint, parse_device(options.device));
@@ -53,7 +54,8 @@ int run_generate(TextOptions& options) {
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const at::Device device = parse_device(options.device);
   const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
-  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache}) : nullptr;
+  if (!kernels) refuse_kv_cache(options.cache, "generate");
+  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache.value_or(CacheType::kF16)}) : nullptr;
   const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);
   const Ids prompt = tokenizer.encode(text, true);
   options.generate.seed = options.common.seed;

@@ -36,6 +36,11 @@ TEST(BenchCommand, MeasuresFloatAndPackedModels) {
   EXPECT_LT(bytes[1], 0.35 * bytes[0]);
   const std::string half = "bench " + (folder / "model.gguf").string() + " --prompt 16 --decode 4 --kv-cache ";
   EXPECT_EQ(test::run_attar(half + "q4_0").code, 2);
+  for (const std::string& without : {"bench " + (folder / "model").string(), "bench " + (folder / "model.gguf").string() + " --float", std::string("bench")}) {
+    const test::RunResult refused = test::run_attar(without + " --kv-cache q8_0");
+    EXPECT_EQ(refused.code, 2) << without;
+    EXPECT_HAS(refused.output, "--kv-cache is for quantized models");
+  }
   const test::RunResult wrong = test::run_attar("bench " + (folder / "model.gguf").string() + " --svg x.svg");
   EXPECT_EQ(wrong.code, 2);
   EXPECT_HAS(wrong.output, "leave the model out");

@@ -57,11 +57,14 @@ TEST_F(GenerateCommand, RunsQuantizedModelsThroughTheKernels) {
   ASSERT_EQ(kernels.code, 0) << kernels.output;
   EXPECT_EQ(nlohmann::json::parse(kernels.output).size(), 8u);
   EXPECT_EQ(run("--prompt Once --max-tokens 8 --ids --float", "model.gguf").code, 0);
+  EXPECT_EQ(run("--prompt Once --max-tokens 8 --ids --kv-cache f16", "model.gguf").output, kernels.output);
+  EXPECT_EQ(run("--prompt Once --max-tokens 8 --float --kv-cache f16", "model.gguf").code, 2);
 }
 
 TEST_F(GenerateCommand, RefusesWhatItCannotDo) {
   for (const char* options : {"", "--prompt a --prompt-file b", "--prompt a --temperature -1", "--prompt a --top-p 0",
-                              "--prompt-file /missing/file", "--prompt a --device tpu"}) {
+                              "--prompt-file /missing/file", "--prompt a --device tpu", "--prompt a --kv-cache q8_0",
+                              "--batch builtin:train -o /tmp/none.jsonl --kv-cache q8_0"}) {
     EXPECT_EQ(run(options).code, 2) << options;
   }
 }
