@@ -10,7 +10,7 @@ namespace {
 struct DistillOptions {
   Common common;
   DistillJob job;
-  std::string loss = "forward_kl", schedule = "cosine";
+  std::string loss = "forward_kl", schedule = "cosine", hidden_measure = "cosine", layer_map = "uniform";
 };
 
 void print_summary(const nlohmann::json& result) {
@@ -32,6 +32,8 @@ int run_distill(DistillOptions& options) {
   options.job.seed = options.common.seed;
   options.job.trainer.loss.divergence = parse_divergence(options.loss);
   options.job.trainer.schedule.decay = parse_decay(options.schedule);
+  options.job.trainer.match.measure = parse_hidden_measure(options.hidden_measure);
+  options.job.trainer.match.map = parse_layer_map(options.layer_map);
   const nlohmann::json result = run_distillation(options.job);
   if (result.is_null()) return kDone;  // one of several processes, not the one that reports
   print_summary(result);
@@ -74,6 +76,15 @@ void add_distill(CLI::App& app) {
   option("--loss", options->loss, "How far the student is from its teacher; one of " + divergence_help());
   option("--temperature", trainer.loss.temperature, "Softens both distributions before they are compared");
   option("--alpha", trainer.loss.alpha, "Weight of the next-token loss; the rest is the teacher's");
+  option("--match-hidden", trainer.match.hidden, "Weight of the distance between hidden states of student and teacher; 0: none")
+      ->check(CLI::NonNegativeNumber);
+  option("--hidden-measure", options->hidden_measure, "How hidden states are compared: cosine or mse");
+  option("--match-attention", trainer.match.attention,
+         "Weight of the distance between the attention of student and teacher: relations of queries, keys and values; 0: none")
+      ->check(CLI::NonNegativeNumber);
+  option("--relation-heads", trainer.match.relation_heads, "Heads that relations are cut into, for both models; 0: the teacher's, if they fit");
+  option("--layer-map", options->layer_map,
+         "Which layers are matched: uniform, last, learned, or STUDENT:TEACHER,... counted from 0, such as 0:1,1:3");
   option("--on-policy", trainer.on_policy.lambda, "Share of chunks whose text the student writes itself, for the teacher to judge")
       ->check(CLI::Range(0.0, 1.0));
   option("--weight-decay", trainer.adamw.weight_decay, "Pull of matrices towards zero");

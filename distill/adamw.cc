@@ -11,24 +11,27 @@ constexpr std::int64_t kBlockOnCpu = std::int64_t{1} << 17;  // floats: the upda
 
 }  // namespace
 
-FlatParameters::FlatParameters(Decoder& decoder) {
-  const auto names = decoder.parameter_names();
+FlatParameters::FlatParameters(Decoder& decoder, const NamedTensors& beside) {
+  NamedTensors all = beside;
+  for (const auto& name : decoder.parameter_names()) all.emplace_back(name, decoder.parameter(name));
+  std::vector<at::Tensor> in_order;
   std::int64_t total = 0;
   for (const bool matrices : {true, false}) {
-    for (const auto& name : names) {
-      const at::Tensor& parameter = decoder.parameter(name);
+    for (const auto& [name, parameter] : all) {
       if ((parameter.dim() >= 2) != matrices) continue;
       slots_.push_back({name, total, parameter.sizes().vec(), parameter.numel()});
+      in_order.push_back(parameter);
       total += (parameter.numel() + kAlign - 1) / kAlign * kAlign;
     }
     if (matrices) decayed_ = total;
   }
   const at::NoGradGuard no_grad;
-  const auto options = decoder.parameter(names.front()).options().dtype(at::kFloat).requires_grad(false);
+  const auto options = all.back().second.options().dtype(at::kFloat).requires_grad(false);
   values_ = at::zeros({total}, options);
   gradients_ = at::zeros({total}, options);
-  for (const Slot& slot : slots_) {
-    at::Tensor& parameter = decoder.parameter(slot.name);
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    at::Tensor& parameter = in_order[i];  // shares what it is with the owner's
     at::Tensor place = view(values_, slot);
     place.copy_(parameter.detach());
     parameter.set_data(place);

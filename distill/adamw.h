@@ -9,18 +9,23 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/decoder.h"
 
 namespace attar {
 
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
 // The model's parameters and gradients, moved into two flat buffers of which they are views: the optimizer, the norm and
 // zeroing are then a few large operations. Matrices come first, since only they take weight decay; norms, biases and
 // other vectors follow.
 class FlatParameters {
  public:
-  explicit FlatParameters(Decoder& decoder);  // marks every parameter as trained
+  // Marks every parameter as trained. beside: others that are trained along, of the same device; their matrices stand before the
+  // decoder's.
+  explicit FlatParameters(Decoder& decoder, const NamedTensors& beside = {});
 
   struct Slot {
     std::string name;

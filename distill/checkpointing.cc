@@ -1,36 +1,49 @@
 #include "distill/checkpointing.h"
 
+#include <torch/csrc/autograd/autograd.h>
+
 namespace attar {
 
+LayerStates Backbone::run(std::int64_t index, const at::Tensor& x) const {
+  if (index == decoder_.config().layers) return {decoder_.final_norm(x), {}, {}, {}};
+  return run_layer(decoder_, index, x, matching_ != nullptr && matching_->attention());
+}
+
 at::Tensor Backbone::forward(const at::Tensor& ids) {
-  inputs_.clear();
-  if (checkpoints_) {
-    embedded_ = decoder_.embed(ids);
-    inputs_.push_back(embedded_.detach());
-    const at::NoGradGuard no_grad;
-    for (std::int64_t i = 0; i < decoder_.config().layers; ++i) inputs_.push_back(decoder_.layer(i, inputs_.back()));
-    normed_ = decoder_.final_norm(inputs_.back());
-  } else {
-    normed_ = decoder_.hidden_states(ids);
+  passes_.clear();
+  embedded_ = decoder_.embed(ids);
+  at::Tensor h = embedded_;
+  const at::AutoGradMode graphs(!checkpoints_);
+  for (std::int64_t i = 0; i <= decoder_.config().layers; ++i) {
+    const at::Tensor x = h.detach().set_requires_grad(true);
+    const LayerStates states = run(i, x);
+    h = states.hidden;
+    passes_.push_back({x, checkpoints_ ? LayerStates{} : states});
   }
-  return normed_.detach().reshape({-1, normed_.size(-1)});
+  return h.detach().reshape({-1, h.size(-1)});
 }
 
 void Backbone::backward(const at::Tensor& gradient) {
-  at::Tensor g = gradient.view(normed_.sizes());
-  if (!checkpoints_) {
-    normed_.backward(g);
-  } else {
-    for (std::int64_t i = decoder_.config().layers; i >= 0; --i) {
-      const at::Tensor x = inputs_.back().set_requires_grad(true);
-      inputs_.pop_back();
-      const at::Tensor y = i == decoder_.config().layers ? decoder_.final_norm(x) : decoder_.layer(i, x);
-      y.backward(g);
-      g = x.grad();
+  at::Tensor g = gradient.view(embedded_.sizes());
+  for (std::int64_t i = decoder_.config().layers; i >= 0; --i) {
+    const Pass pass = std::move(passes_.back());
+    passes_.pop_back();
+    const LayerStates y = checkpoints_ ? run(i, pass.x) : pass.states;
+    std::vector<at::Tensor> roots = {y.hidden}, gradients = {g};
+    if (matching_ != nullptr && i < decoder_.config().layers) {
+      const LayerStates pull = matching_->gradients(i, y);
+      if (pull.hidden.defined()) gradients[0] = g + pull.hidden;
+      for (const auto part : {&LayerStates::q, &LayerStates::k, &LayerStates::v}) {
+        if (!(pull.*part).defined()) continue;
+        roots.push_back(y.*part);
+        gradients.push_back(pull.*part);
+      }
     }
-    embedded_.backward(g);
+    torch::autograd::backward(roots, gradients);
+    g = pass.x.grad();
   }
-  embedded_ = normed_ = at::Tensor();
+  embedded_.backward(g);
+  embedded_ = at::Tensor();
 }
 
 }  // namespace attar

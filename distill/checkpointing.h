@@ -1,4 +1,4 @@
-// The decoder up to its output projection, forward and back, with or without what its layers compute kept in between.
+// The decoder up to its output projection, forward and back, layer by layer, with or without what its layers compute kept in between.
 //
 // T. Chen, B. Xu, C. Zhang, C. Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016,
 // https://arxiv.org/abs/1604.06174, section 4: only the inputs of the layers are kept; the way back computes each layer again.
@@ -9,21 +9,31 @@
 
 #include <vector>
 
+#include "distill/matching.h"
 #include "model/decoder.h"
 
 namespace attar {
 
 class Backbone {
  public:
-  Backbone(Decoder& decoder, bool checkpoints) : decoder_(decoder), checkpoints_(checkpoints) {}
+  // matching: pulls at the layers on the way back; may be null.
+  Backbone(Decoder& decoder, bool checkpoints, Matching* matching = nullptr)
+      : decoder_(decoder), checkpoints_(checkpoints), matching_(matching) {}
   at::Tensor forward(const at::Tensor& ids);       // (batch, time) -> (batch * time, hidden), detached
   void backward(const at::Tensor& gradient);       // of what forward gave; adds to the parameters' gradients
 
  private:
+  // A layer, or the final norm behind the last one: from x, where the graph begins, to what it gives.
+  struct Pass {
+    at::Tensor x;
+    LayerStates states;
+  };
+  LayerStates run(std::int64_t index, const at::Tensor& x) const;
   Decoder& decoder_;
   bool checkpoints_;
-  at::Tensor embedded_, normed_;     // with their graphs
-  std::vector<at::Tensor> inputs_;   // of each layer and of the final norm
+  Matching* matching_;
+  at::Tensor embedded_;        // with its graph
+  std::vector<Pass> passes_;   // without checkpoints with their graphs, else only x is defined
 };
 
 }  // namespace attar

@@ -49,6 +49,11 @@ nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, cons
           {"cache", !job.cache.empty()},
           {"patience", job.patience},
           {"on-policy", t.on_policy.lambda},
+          {"match-hidden", t.match.hidden},
+          {"hidden-measure", kHiddenMeasureNames[static_cast<int>(t.match.measure)]},
+          {"match-attention", t.match.attention},
+          {"relation-heads", t.match.relation_heads},
+          {"layer-map", layer_map_text(t.match.map)},
           {"seed", job.seed}};
   if (job.patience > 0) {  // then evaluations decide as well
     ContentHash hash;
@@ -67,6 +72,11 @@ void check_job(const DistillJob& job) {
   if (job.patience > 0 && (job.heldout.empty() || job.eval_every < 1))
     fail("[distill] --patience waits for a better evaluation; it needs --heldout and --eval-every above 0");
   if (!job.cache.empty() && job.teacher.empty()) fail("[distill] --cache keeps what a teacher says; it needs --teacher");
+  if (job.trainer.match.on() && job.teacher.empty())
+    fail("[distill] --match-hidden and --match-attention look into a teacher; they need --teacher");
+  if (!job.cache.empty() && job.trainer.match.on())
+    fail("[distill] --cache keeps what the teacher says, not its hidden states and attention; leave --cache or --match-hidden and "
+         "--match-attention out");
   if (!job.cache.empty() && job.trainer.on_policy.lambda > 0)
     fail("[distill] --cache knows what the teacher says of the data, not of what the student writes; leave --cache or --on-policy out");
   if (!job.cache.empty() && job.trainer.loss.divergence.measure != Measure::kForwardKl)
@@ -91,12 +101,14 @@ void prepare_folder(const DistillJob& job, const fs::path& folder) {
   if (error) fail("[distill] cannot make folder ", folder.string(), ": ", error.message());
 }
 
-nlohmann::json report_values(const StepReport& report, bool teacher, const Divergence& loss) {
+nlohmann::json report_values(const StepReport& report, bool teacher, const TrainerOptions& options) {
   nlohmann::json values = {{"loss", report.loss},
                            {"cross_entropy", report.cross_entropy},
                            {"gradient_norm", report.gradient_norm},
                            {"learning_rate", report.rate}};
-  if (teacher) values[loss.measure == Measure::kForwardKl ? "kl" : "divergence"] = report.divergence;
+  if (teacher) values[options.loss.divergence.measure == Measure::kForwardKl ? "kl" : "divergence"] = report.divergence;
+  if (options.match.hidden > 0) values["hidden"] = report.hidden;
+  if (options.match.attention > 0) values["attention"] = report.attention;
   if (report.skipped) values = {{"learning_rate", report.rate}, {"skipped", 1}};
   return values;
 }
@@ -108,6 +120,15 @@ nlohmann::json evaluation_values(const Evaluation& evaluation, bool teacher) {
     values["kl"] = evaluation.kl;
     values["same_top"] = evaluation.same_top;
   }
+  return values;
+}
+
+// How much each pair of layers counts.
+nlohmann::json layer_map_values(const Matching& matching) {
+  nlohmann::json values = nlohmann::json::array();
+  const std::vector<double> weights = matching.weights();
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    values.push_back({{"student", matching.pairs()[i].first}, {"teacher", matching.pairs()[i].second}, {"weight", weights[i]}});
   return values;
 }
 
@@ -185,7 +206,7 @@ class Run {
                              {"tokens", done * trainer_.step_tokens()},
                              {"skipped_steps", notes_.skipped},
                              {"loss_spikes", notes_.spikes}};
-    if (first < done) result["train"] = report_values(last_, teacher_, job_.trainer.loss.divergence);
+    if (first < done) result["train"] = report_values(last_, teacher_, job_.trainer);
     if (!heldout_.empty()) result["heldout"] = evaluation_values(evaluation_, teacher_);
     if (job_.patience > 0) result["best"] = {{"step", notes_.best_step}, {teacher_ ? "kl" : "cross_entropy", notes_.best}};
     if (seconds > 0) result["tokens_per_second"] = static_cast<double>((done - first) * trainer_.step_tokens()) / seconds;
@@ -220,7 +241,7 @@ class Run {
     const bool end = report.step == job_.trainer.steps;
     const auto due = [&](std::int64_t every) { return every > 0 && (report.step % every == 0 || end); };
     if (due(job_.log_every) || report.skipped || spike) {
-      nlohmann::json values = report_values(report, teacher_, job_.trainer.loss.divergence);
+      nlohmann::json values = report_values(report, teacher_, job_.trainer);
       values["tokens"] = report.step * trainer_.step_tokens();
       values["tokens_per_second"] = static_cast<double>(trainer_.step_tokens()) / seconds;
       if (spike) values["spike"] = 1;
@@ -320,7 +341,7 @@ nlohmann::json run_distillation(const DistillJob& job) {
 
   DistillJob set = job;
   if (!teacher) set.trainer.loss.alpha = 1.0;
-  set.trainer.on_policy.seed = job.seed;
+  set.trainer.on_policy.seed = set.trainer.match.seed = job.seed;
   set.trainer.on_policy.end_ids = student.config.eos_ids;
   set.trainer.on_policy.end_ids.push_back(student.tokenizer.eos_id);
   const nlohmann::json identity = run_identity(set, *data, heldout, student, teacher ? &*teacher : nullptr);
@@ -348,6 +369,7 @@ nlohmann::json run_distillation(const DistillJob& job) {
   result["parameters"] = student.parameters;
   if (teacher) result["teacher_parameters"] = teacher->parameters;
   if (cache) result["cache"] = {{"tokens", cache->tokens()}, {"bytes", cache->bytes()}};
+  if (trainer.matching() != nullptr) result["layer_map"] = layer_map_values(*trainer.matching());
   result["peak_memory"] = peak_memory();
   report_skips(data->skips);
   result["skipped_documents"] = data->skips;

@@ -58,6 +58,7 @@ LossSums block_loss(const at::Tensor& z, const TeacherRows& teacher, const at::T
   LossSums sums;
   sums.cross_entropy = -sum_valid(log_softmax_z.gather(1, column).squeeze(1));
   sums.divergence = at::zeros_like(sums.cross_entropy);
+  sums.hidden = at::zeros_like(sums.cross_entropy), sums.attention = at::zeros_like(sums.cross_entropy);
   if (teacher.defined()) {
     at::Tensor log_q = T != 1 ? at::log_softmax(z / T, -1) : alpha != 0 ? log_softmax_z.clone() : log_softmax_z;
     sums.divergence = sum_valid(measure(teacher, log_q, options, gradient));
@@ -98,6 +99,8 @@ LossSums& LossSums::operator+=(const LossSums& other) {
   total += other.total;
   cross_entropy += other.cross_entropy;
   divergence += other.divergence;
+  hidden += other.hidden;
+  attention += other.attention;
   return *this;
 }
 
@@ -110,7 +113,7 @@ AgreementSums& AgreementSums::operator+=(const AgreementSums& other) {
 
 LossSums zero_sums(const at::TensorOptions& on) {
   const auto zero = [&] { return at::zeros({}, on.dtype(at::kDouble)); };
-  return {zero(), zero(), zero()};
+  return {zero(), zero(), zero(), zero(), zero()};
 }
 
 LossSums distillation_loss(const at::Tensor& student, const TeacherRows& teacher, const at::Tensor& targets,

@@ -41,6 +41,7 @@ struct LossSums {
   at::Tensor total;          // L
   at::Tensor cross_entropy;  // CE, nats
   at::Tensor divergence;     // D at temperature T, nats, without T^2; 0 without a teacher
+  at::Tensor hidden, attention;  // distances of matched layers, which only matching.h adds
   LossSums& operator+=(const LossSums& other);
 };
 LossSums zero_sums(const at::TensorOptions& on);  // on: for the device

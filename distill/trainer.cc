@@ -25,10 +25,13 @@ TrainerOptions checked(TrainerOptions options) {
   return options;
 }
 
-// (batch * time, hidden_size), normed: what the output projection takes.
-at::Tensor hidden_rows(Decoder& model, const at::Tensor& ids) {
-  const at::Tensor h = model.hidden_states(ids);
-  return h.reshape({-1, h.size(-1)});
+// (batch, time, hidden_size) -> (batch * time, hidden_size)
+at::Tensor rows_of(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
+
+std::unique_ptr<Matching> make_matching(const MatchOptions& options, const Decoder& student, const Decoder* teacher) {
+  if (!options.on()) return nullptr;
+  if (teacher == nullptr) fail("[distill] hidden states and attention are matched with those of a teacher that runs along; there is none");
+  return std::make_unique<Matching>(options, student.config(), teacher->config(), student.device());
 }
 
 AdamW make_optimizer(FlatParameters& parameters, const AdamWOptions& options, const ProcessGroup* group) {
@@ -57,12 +60,15 @@ void check_options(const TrainerOptions& o) {
   if (!(o.clip >= 0)) fail("[distill] clip is ", o.clip, "; it must be 0 (never) or above");
   if (!(o.ema >= 0 && o.ema < 1)) fail("[distill] ema is ", o.ema, "; it must be from 0 (none) to below 1");
   if (!(o.adamw.weight_decay >= 0)) fail("[distill] weight decay is ", o.adamw.weight_decay, "; it must not be negative");
+  check_options(o.match);
 }
 
 Trainer::Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const TrainerOptions& options, const LogitCache* cache,
                  ProcessGroup* group)
     : student_(student), teacher_(teacher), cache_(cache), data_(data), options_(checked(options)), group_(group),
-      parameters_(student), optimizer_(make_optimizer(parameters_, options_.adamw, group)), position_(data.position()) {
+      matching_(make_matching(options_.match, student, teacher)),
+      parameters_(student, matching_ ? matching_->parameters() : NamedTensors{}),
+      optimizer_(make_optimizer(parameters_, options_.adamw, group)), position_(data.position()) {
   if (group_ != nullptr && options_.batch < group_->size())
     fail("[distill] a batch of ", options_.batch, " chunks is too small for ", group_->size(), " processes; raise --batch");
   if (options_.on_policy.lambda > 0 && (teacher_ == nullptr || options_.loss.alpha > 0))
@@ -80,7 +86,12 @@ TeacherOfRows Trainer::teacher_rows(const std::vector<Chunk>& chunks, const Batc
   }
   if (teacher_ == nullptr) return [](std::int64_t, std::int64_t) { return TeacherRows{}; };
   const at::NoGradGuard no_grad;
-  return [h = hidden_rows(*teacher_, batch.ids), head = output_head(*teacher_)](std::int64_t begin, std::int64_t count) {
+  return teacher_of(teacher_->hidden_states(batch.ids));
+}
+
+// hidden_states: (batch, time, hidden_size), normed.
+TeacherOfRows Trainer::teacher_of(const at::Tensor& hidden_states) const {
+  return [h = rows_of(hidden_states), head = output_head(*teacher_)](std::int64_t begin, std::int64_t count) {
     return TeacherRows{head_logits(head, h.narrow(0, begin, count)), {}, {}, {}};
   };
 }
@@ -89,15 +100,18 @@ LossSums Trainer::accumulate(const std::vector<Chunk>& chunks, std::int64_t tota
   const at::Device device = student_.device();
   const Batch batch = make_batch(chunks, device);
   const Packed packed(batch, {&student_, teacher_});
-  const TeacherOfRows teacher = teacher_rows(chunks, batch, options_.loss.temperature);
-  Backbone backbone(student_, options_.checkpoint_activations);
+  const double scale = 1.0 / static_cast<double>(total_targets);
+  const TeacherOfRows teacher = matching_ ? teacher_of(matching_->begin(*teacher_, batch, scale))
+                                          : teacher_rows(chunks, batch, options_.loss.temperature);
+  Backbone backbone(student_, options_.checkpoint_activations, matching_.get());
   const at::Tensor h = backbone.forward(batch.ids);
   const OutputHead head = output_head(student_);
   at::Tensor h_gradient = at::empty_like(h);
   at::Tensor W_gradient = student_.parameter(head.name).grad();
-  const LossSums sums = vocabulary_loss(h, head, teacher, batch.targets, options_.loss, 1.0 / static_cast<double>(total_targets),
-                                        logit_rows(device, head.W.size(0)), h_gradient, W_gradient);
+  LossSums sums = vocabulary_loss(h, head, teacher, batch.targets, options_.loss, scale, logit_rows(device, head.W.size(0)), h_gradient,
+                                  W_gradient);
   backbone.backward(h_gradient);
+  if (matching_) matching_->end(sums);
   return sums;
 }
 
@@ -166,12 +180,13 @@ StepReport Trainer::step() {
                        static_cast<std::int64_t>(targets));
   }
   add_up(parameters_.gradients());
-  at::Tensor totals = at::stack({sums.total, sums.cross_entropy, sums.divergence});
+  at::Tensor totals = at::stack({sums.total, sums.cross_entropy, sums.divergence, sums.hidden, sums.attention});
   add_up(totals);
   const at::Tensor norm = parameters_.gradients().norm().to(at::kDouble);
   const at::Tensor numbers = (at::cat({totals, (norm * targets).unsqueeze(0)}) / targets).cpu();  // one transfer for all
   const auto* number = numbers.data_ptr<double>();
-  StepReport report{done_ + 1, number[0], number[1], number[2], number[3], learning_rate(options_.schedule, done_)};
+  StepReport report{done_ + 1, number[0], number[1], number[2], number[3], number[4], number[5],
+                    learning_rate(options_.schedule, done_)};
   if (std::isfinite(report.loss) && std::isfinite(report.gradient_norm)) {
     const bool clip = options_.clip > 0 && report.gradient_norm > options_.clip;
     optimizer_.step(report.rate, clip ? options_.clip / report.gradient_norm : 1.0);
@@ -259,7 +274,7 @@ Evaluation Trainer::evaluate_weights(const std::vector<Chunk>& all) {
     const Batch batch = make_batch(part, device);
     const Packed packed(batch, {&student_, teacher_});
     const TeacherOfRows teacher = teacher_rows(part, batch, 1.0);
-    const at::Tensor h = hidden_rows(student_, batch.ids);
+    const at::Tensor h = rows_of(student_.hidden_states(batch.ids));
     for (std::int64_t row = 0; row < h.size(0); row += step) {
       const std::int64_t count = std::min(step, h.size(0) - row);
       sums += agreement(head_logits(head, h.narrow(0, row, count)), teacher(row, count), batch.targets.narrow(0, row, count));

@@ -16,6 +16,7 @@
 #include "distill/data.h"
 #include "distill/logit_cache.h"
 #include "distill/losses.h"
+#include "distill/matching.h"
 #include "distill/on_policy.h"
 #include "distill/process_group.h"
 #include "distill/schedule.h"
@@ -34,6 +35,7 @@ struct TrainerOptions {
   Schedule schedule;               // its steps are set by the trainer
   double clip = 1.0;               // largest L2 norm of the whole gradient; 0: any
   OnPolicy on_policy;              // needs a teacher and an alpha of 0
+  MatchOptions match;              // needs a teacher that runs along
   std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
   double ema = 0;                  // decay of an average of the weights that is evaluated and kept in their place; 0: none
   bool checkpoint_activations = false;  // keep only the inputs of layers and compute them again on the way back
@@ -46,6 +48,7 @@ void check_options(const TrainerOptions& options);
 struct StepReport {
   std::int64_t step = 0;           // counted from 1
   double loss = 0, cross_entropy = 0, divergence = 0;  // nats
+  double hidden = 0, attention = 0;  // distances of matched layers, before their weights in the loss
   double gradient_norm = 0;        // before clipping
   double rate = 0;                 // learning rate
   bool skipped = false;            // the gradient was not finite: nothing was changed
@@ -88,11 +91,13 @@ class Trainer {
   // `batch`. total_targets: the number of targets the loss is a mean of.
   LossSums accumulate(const std::vector<Chunk>& batch, std::int64_t total_targets);
   FlatParameters& parameters() { return parameters_; }
+  const Matching* matching() const { return matching_.get(); }  // null if nothing is matched
 
  private:
   std::vector<Chunk> own_share();    // of the next step's chunks
   void write_own(std::vector<Chunk>& share, std::int64_t first);
   TeacherOfRows teacher_rows(const std::vector<Chunk>& chunks, const Batch& batch, double temperature) const;
+  TeacherOfRows teacher_of(const at::Tensor& hidden_states) const;
   void update_average();
   void exchange();  // the weights and their average
   Evaluation evaluate_weights(const std::vector<Chunk>& chunks);
@@ -108,6 +113,7 @@ class Trainer {
   ChunkSource& data_;
   TrainerOptions options_;
   ProcessGroup* group_;
+  std::unique_ptr<Matching> matching_;
   FlatParameters parameters_;
   AdamW optimizer_;
   at::Tensor average_;               // of the parameters' layout, undefined without ema

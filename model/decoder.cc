@@ -183,6 +183,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids) {
   const auto lowest = ids.min().item<std::int64_t>(), highest = ids.max().item<std::int64_t>();
   if (lowest < 0 || highest >= config_.vocab_size)
     fail("decoder: token id ", lowest < 0 ? lowest : highest, " is outside the vocabulary of ", config_.vocab_size);
+  check_packing(ids);
   at::Tensor hidden = parts_->packed_embedding != nullptr ? packed_embedding(*parts_->packed_embedding, ids)
                                                           : at::embedding(*parts_->embedding, ids);
   // transformers rounds the factor to the dtype the model runs in, which is float32 here.
@@ -205,8 +206,10 @@ at::Tensor Decoder::attention(std::int64_t index, const at::Tensor& x, KvCache* 
   }
   q = q.reshape({batch, time, c.heads, c.head_dim});
   k = k.reshape({batch, time, c.kv_heads, c.head_dim});
-  v = v.reshape({batch, time, c.kv_heads, c.head_dim}).transpose(1, 2);
+  v = v.reshape({batch, time, c.kv_heads, c.head_dim});
   if (c.qk_norm) q = norm(q, l.q_norm), k = norm(k, l.k_norm);
+  if (attention_observer) attention_observer(index, q.flatten(2), k.flatten(2), v.flatten(2));
+  v = v.transpose(1, 2);
   const bool sliding = c.is_sliding(index);
   RotaryTable& table = sliding ? parts_->local_rotary : parts_->rotary;
   q = turned(q, table, past, c.attention_scale);
@@ -234,9 +237,8 @@ at::Tensor Decoder::turned(const at::Tensor& x, RotaryTable& table, std::int64_t
   return all.view({x.size(2), batch, time, x.size(3)}).transpose(0, 1);
 }
 
-void Decoder::check_packing(const at::Tensor& ids, const KvCache* cache) const {
+void Decoder::check_packing(const at::Tensor& ids) const {
   if (packing == nullptr) return;
-  if (cache != nullptr) fail("decoder: packed texts go with no cache");
   if (packing->document.sizes() != ids.sizes() || packing->position.sizes() != ids.sizes())
     fail("decoder: token ids are ", ids.sizes(), ", the packing says ", packing->document.sizes());
   if (parts_->rotary.changes(1, packing->longest) || parts_->local_rotary.changes(1, packing->longest))
@@ -303,7 +305,7 @@ at::Tensor Decoder::all_layers(const at::Tensor& ids, KvCache* cache) {
 
 at::Tensor Decoder::hidden_states(const at::Tensor& ids, KvCache* cache) {
   const at::AutoGradMode grad(cache == nullptr && at::GradMode::is_enabled());
-  check_packing(ids, cache);
+  if (packing != nullptr && cache != nullptr) fail("decoder: packed texts go with no cache");
   const RotaryTable &rotary = parts_->rotary, &local = parts_->local_rotary;
   if (cache == nullptr || !(rotary.follows_length() || local.follows_length())) return final_norm(all_layers(ids, cache));
 

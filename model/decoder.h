@@ -33,6 +33,11 @@ struct Packing {
 // projection comes last, as "lm_head" or, if it is tied, "model.embed_tokens": name + ".weight" is always a parameter.
 using LinearObserver = std::function<void(const std::string& name, const at::Tensor& x)>;
 
+// Sees what attention in layer `index` compares and mixes, while the decoder runs: queries and keys behind their norms, before
+// they are turned by their positions, and values. q: (batch, time, heads * head_dim); k, v: (batch, time, kv_heads * head_dim).
+using AttentionObserver =
+    std::function<void(std::int64_t index, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+
 // Parameters go by their canonical names: parameter("model.norm.weight").
 class Decoder {
  public:
@@ -83,8 +88,9 @@ class Decoder {
 
   LinearObserver observer;  // empty: none
   LinearObserver output_observer;  // the same for what every linear gives, (..., out_features)
+  AttentionObserver attention_observer;
   // How the tokens that come are packed; null: a row is one text. Stays as it is until their gradients are taken, and goes
-  // with no cache. hidden_states throws Error where the model's angles follow the length of a text, so that those of packed
+  // with no cache. embed and hidden_states throw Error where the model's angles follow the length of a text, so that those of packed
   // texts would differ.
   const Packing* packing = nullptr;
 
@@ -98,7 +104,7 @@ class Decoder {
   at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);  // what the heads give
   at::Tensor gated(const Layer& layer, const at::Tensor& x) const;
   at::Tensor turned(const at::Tensor& x, RotaryTable& table, std::int64_t past, double scale) const;
-  void check_packing(const at::Tensor& ids, const KvCache* cache) const;
+  void check_packing(const at::Tensor& ids) const;
   at::Tensor all_layers(const at::Tensor& ids, KvCache* cache);
 
   ModelConfig config_;

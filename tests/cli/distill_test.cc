@@ -211,6 +211,34 @@ TEST_F(DistillCommand, CacheIsFilledOnceThenReadAndGuarded) {
   EXPECT_FALSE(exists("e"));
 }
 
+// What is trained along is logged and resumed like the student, and is no part of it.
+TEST_F(DistillCommand, MatchedLayersAreLoggedAndResumedToTheSameBytes) {
+  test::write_tiny_folder(folder_ / "teacher", 3);
+  auto config = test::tiny_config();
+  config.update({{"hidden_size", 16}, {"num_hidden_layers", 2}, {"num_attention_heads", 2}, {"num_key_value_heads", 1}});
+  test::write_tiny_folder(folder_ / "small", 4, config);
+  const std::string common = "--teacher " + path("teacher") + " --student " + path("small") + " --lr 1e-2 --steps 60 --log-every 1 " +
+                             "--checkpoint-every 3 --hidden-measure mse --match-attention 2 --layer-map learned --resume --match-hidden ";
+  ASSERT_EQ(run_attar(with(common + "0.5 -o " + path("whole") + " --json " + path("r.json"))).code, 0);
+  for (const std::uintmax_t bytes : {2000, 6000})
+    ASSERT_NE(test::interrupt(with(common + "0.5 -o " + path("cut")), folder_ / "cut.training/train.jsonl", bytes, SIGKILL), 0);
+  const auto other = run_attar(with(common + "1 -o " + path("cut")));
+  EXPECT_EQ(other.code, 2);
+  EXPECT_NE(other.output.find("match-hidden was 0.5, now it is 1"), std::string::npos) << other.output;
+  const auto resumed = run_attar(with(common + "0.5 -o " + path("cut") + " --checkpoint-activations"));
+  ASSERT_EQ(resumed.code, 0) << resumed.output;
+  EXPECT_EQ(read_text_file(folder_ / "cut/model.safetensors"), read_text_file(folder_ / "whole/model.safetensors"));
+  for (const auto& line : lines_of(folder_ / "whole/train.jsonl")) {
+    const double hidden = line["hidden"], attention = line["attention"], kl = line["kl"], loss = line["loss"];
+    EXPECT_NEAR(loss, kl + 0.5 * hidden + 2 * attention, 1e-9 * loss);
+  }
+  const auto result = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+  ASSERT_EQ(result["layer_map"].size(), 6u);
+  EXPECT_EQ(result["layer_map"][5]["student"], 1);
+  EXPECT_EQ(result["layer_map"][5]["teacher"], 2);
+  for (const auto& tensor : open_checkpoint(folder_ / "whole").tensors) EXPECT_EQ(tensor.name.find("matching"), std::string::npos);
+}
+
 struct BadCase {
   const char* name;
   std::string arguments;  // @NAME is a path in the test's folder
@@ -268,6 +296,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"Ema", kGood + "--ema 1", "ema"},
         BadCase{"PatienceAlone", kGood + "--patience 3", "--heldout"},
         BadCase{"CacheAlone", kGood + "--cache @cache", "--teacher"},
+        BadCase{"MatchAlone", kGood + "--match-hidden 1", "they need --teacher"},
+        BadCase{"MatchWithCache", kGood + "--teacher @teacher --match-attention 1 --cache @cache", "not its hidden states and attention"},
+        BadCase{"MatchBelowNothing", kGood + "--teacher @teacher --match-hidden -1", "--match-hidden"},
+        BadCase{"LayerMapText", kGood + "--teacher @teacher --match-hidden 1 --layer-map 0-1", "found '0-1'"},
+        BadCase{"LayerMapLayer", kGood + "--teacher @teacher --match-hidden 1 --layer-map 0:3", "the teacher has no layer 3"},
+        BadCase{"LayerMapAlone", kGood + "--teacher @teacher --layer-map last", "it needs match-hidden or match-attention"},
+        BadCase{"RelationHeads", kGood + "--teacher @teacher --match-attention 1 --relation-heads 3", "a divisor of 16 does"},
+        BadCase{"HiddenMeasure", kGood + "--teacher @teacher --match-hidden 1 --hidden-measure l1", "cosine and mse"},
         BadCase{"Alpha", kGood + "--alpha 2", "alpha"},
         BadCase{"Dtype", kGood + "--dtype q4_0", "f32, f16, bf16"},
         BadCase{"Device", kGood + "--device tpu", "tpu"}),

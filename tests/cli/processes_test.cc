@@ -66,7 +66,7 @@ class Processes : public testing::Test {
     ASSERT_EQ(x.size(), y.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
       ASSERT_EQ(x[i]["kind"], y[i]["kind"]);
-      for (const char* key : {"loss", "kl", "cross_entropy", "gradient_norm", "same_top"}) {
+      for (const char* key : {"loss", "kl", "cross_entropy", "hidden", "attention", "gradient_norm", "same_top"}) {
         if (!x[i].contains(key)) continue;
         const double expected = x[i][key], found = y[i][key];
         EXPECT_NEAR(expected, found, tolerance * std::abs(expected)) << key << " at step " << x[i]["step"] << " with " << b;
@@ -87,6 +87,30 @@ TEST_F(Processes, TwoAndFourAreOne) {
   }
   expect_same_curve("p1", "p2", 1e-5);
   expect_same_curve("p1", "p4", 1e-5);
+}
+
+TEST_F(Processes, MatchedLayersAreThose) {  // of one process: the projection and the map are trained together too
+  auto config = test::tiny_config();
+  config.update({{"hidden_size", 16}, {"num_hidden_layers", 2}});
+  test::write_tiny_folder(folder_ / "student", 6, config);
+  for (const int size : {1, 2}) {
+    const auto result = run(size, arguments(cat("m", size), "--steps 30 --micro-batch 3 --match-hidden 1 --match-attention 1 --layer-map learned"));
+    ASSERT_EQ(result.code, 0) << result.output;
+  }
+  expect_same_curve("m1", "m2", 1e-5);
+}
+
+TEST_F(Processes, TheCacheIsFilledByAll) {
+  const std::string options = "--steps 20 --cache ";
+  const auto two = run(2, arguments("c2", options + path("cache")));
+  ASSERT_EQ(two.code, 0) << two.output;
+  // Each has written a shard of its own, and together they hold all: a run of one process asks the teacher for nothing.
+  const auto shards = [&] { return std::distance(fs::directory_iterator(folder_ / "cache"), fs::directory_iterator{}); };
+  EXPECT_EQ(shards(), 2);
+  const auto one = run(1, arguments("c1", options + path("cache")));
+  ASSERT_EQ(one.code, 0) << one.output;
+  EXPECT_EQ(shards(), 2);
+  expect_same_curve("c1", "c2", 1e-5);
 }
 
 TEST_F(Processes, PackedConversationsWeighWhatTheyShould) {  // the processes' chunks have different numbers of targets
