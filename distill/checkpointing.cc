@@ -23,7 +23,7 @@ at::Tensor Backbone::forward(const at::Tensor& ids) {
   return h.detach().reshape({-1, h.size(-1)});
 }
 
-void Backbone::backward(const at::Tensor& gradient) {
+void Backbone::backward(const at::Tensor& gradient, const std::function<void(std::int64_t)>& layer_done) {
   at::Tensor g = gradient.view(embedded_.sizes());
   for (std::int64_t i = decoder_.config().layers; i >= 0; --i) {
     const Pass pass = std::move(passes_.back());
@@ -41,6 +41,7 @@ void Backbone::backward(const at::Tensor& gradient) {
     }
     torch::autograd::backward(roots, gradients);
     g = pass.x.grad();
+    if (layer_done) layer_done(i);
   }
   embedded_.backward(g);
   embedded_ = at::Tensor();

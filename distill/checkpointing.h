@@ -7,6 +7,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "distill/matching.h"
@@ -20,7 +22,9 @@ class Backbone {
   Backbone(Decoder& decoder, bool checkpoints, Matching* matching = nullptr)
       : decoder_(decoder), checkpoints_(checkpoints), matching_(matching) {}
   at::Tensor forward(const at::Tensor& ids);       // (batch, time) -> (batch * time, hidden), detached
-  void backward(const at::Tensor& gradient);       // of what forward gave; adds to the parameters' gradients
+  // gradient: of what forward gave. Adds to the parameters' gradients; layer_done hears of each layer as soon as its own are there, from
+  // the last to the first, and before them of index config().layers: the final norm.
+  void backward(const at::Tensor& gradient, const std::function<void(std::int64_t index)>& layer_done = {});
 
  private:
   // A layer, or the final norm behind the last one: from x, where the graph begins, to what it gives.

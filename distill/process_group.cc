@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 
@@ -52,6 +53,14 @@ Launch launch_from_environment() {
   if (const auto port = environment("MASTER_PORT")) launch.port = number("MASTER_PORT", *port, 1, kHighestPort - 1);
   if (environment("TORCHELASTIC_USE_AGENT_STORE") == "True") ++launch.port;
   return launch;
+}
+
+void ProcessGroup::sum(at::Tensor& values) {
+  const at::Tensor flat = values.view({-1});
+  std::vector<std::function<void()>> waits;
+  for (std::int64_t begin = 0; begin < flat.numel(); begin += kBucket)
+    waits.push_back(start_sum(flat.narrow(0, begin, std::min(kBucket, flat.numel() - begin))));
+  for (const auto& wait : waits) wait();
 }
 
 void ProcessGroup::wait_for_all() {

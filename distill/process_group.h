@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,15 +24,20 @@ struct Launch {
 // a pair and for numbers that make no sense. torchrun --standalone keeps MASTER_PORT for itself: the next port is used then.
 Launch launch_from_environment();
 
+constexpr std::int64_t kBucket = std::int64_t{1} << 22;  // floats summed in one message: 16 MB
+
 class ProcessGroup {
  public:
   virtual ~ProcessGroup() = default;
   // All processes make the same calls in the same order. Throws Error if another one ended, or did not answer in time.
-  virtual void sum(at::Tensor& values) = 0;                           // in place, float; the same bytes everywhere
+  // Begins to add values up in place, in one message: contiguous, float, the same bytes everywhere. They are there when what is
+  // returned has been called, and are not to be touched before.
+  virtual std::function<void()> start_sum(const at::Tensor& values) = 0;
   virtual void broadcast(at::Tensor& values, std::int64_t from) = 0;  // what rank `from` holds, to all
 
   std::int64_t rank() const { return rank_; }
   std::int64_t size() const { return size_; }
+  void sum(at::Tensor& values);  // the same at once, contiguous, in messages of kBucket
   void wait_for_all();
   // Elements [begin, end) of `total` that a rank owns, whole cache lines.
   std::pair<std::int64_t, std::int64_t> slice(std::int64_t total, std::int64_t of_rank) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/console.h"
 #include "base/error.h"
@@ -96,7 +97,7 @@ TeacherOfRows Trainer::teacher_of(const at::Tensor& hidden_states) const {
   };
 }
 
-LossSums Trainer::accumulate(const std::vector<Chunk>& chunks, std::int64_t total_targets) {
+LossSums Trainer::accumulate(const std::vector<Chunk>& chunks, std::int64_t total_targets, GradientSum* sum) {
   const at::Device device = student_.device();
   const Batch batch = make_batch(chunks, device);
   const Packed packed(batch, {&student_, teacher_});
@@ -110,7 +111,9 @@ LossSums Trainer::accumulate(const std::vector<Chunk>& chunks, std::int64_t tota
   at::Tensor W_gradient = student_.parameter(head.name).grad();
   LossSums sums = vocabulary_loss(h, head, teacher, batch.targets, options_.loss, scale, logit_rows(device, head.W.size(0)), h_gradient,
                                   W_gradient);
-  backbone.backward(h_gradient);
+  backbone.backward(h_gradient, [sum](std::int64_t layer) {
+    if (sum != nullptr) sum->layer_done(layer);
+  });
   if (matching_) matching_->end(sums);
   return sums;
 }
@@ -172,14 +175,16 @@ StepReport Trainer::step() {
   at::Tensor count = at::full({1}, static_cast<double>(targets_of(share)), at::kDouble);
   add_up(count);
   const double targets = count.item<double>();
+  std::optional<GradientSum> sum;
+  if (group_ != nullptr) sum.emplace(*group_, parameters_, options_.bucket);
   LossSums sums = zero_sums(at::device(student_.device()));
   for (std::size_t begin = 0; begin < share.size(); begin += static_cast<std::size_t>(options_.micro_batch)) {
     check_interrupt_here();
     const std::size_t end = std::min(begin + static_cast<std::size_t>(options_.micro_batch), share.size());
     sums += accumulate({share.begin() + static_cast<std::ptrdiff_t>(begin), share.begin() + static_cast<std::ptrdiff_t>(end)},
-                       static_cast<std::int64_t>(targets));
+                       static_cast<std::int64_t>(targets), sum && end == share.size() ? &*sum : nullptr);
   }
-  add_up(parameters_.gradients());
+  if (sum) sum->finish();
   at::Tensor totals = at::stack({sums.total, sums.cross_entropy, sums.divergence, sums.hidden, sums.attention});
   add_up(totals);
   const at::Tensor norm = parameters_.gradients().norm().to(at::kDouble);

@@ -14,6 +14,7 @@
 #include "distill/adamw.h"
 #include "distill/batch.h"
 #include "distill/data.h"
+#include "distill/gradient_sum.h"
 #include "distill/logit_cache.h"
 #include "distill/losses.h"
 #include "distill/matching.h"
@@ -38,6 +39,7 @@ struct TrainerOptions {
   MatchOptions match;              // needs a teacher that runs along
   std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
   double ema = 0;                  // decay of an average of the weights that is evaluated and kept in their place; 0: none
+  std::int64_t bucket = kBucket;   // floats of the gradient that several processes add up in one message
   bool checkpoint_activations = false;  // keep only the inputs of layers and compute them again on the way back
 };
 
@@ -88,8 +90,9 @@ class Trainer {
   void finish();
 
   // Forward and backward of one batch: adds the gradient of the mean loss to the parameters' gradients. Returns sums over
-  // `batch`. total_targets: the number of targets the loss is a mean of.
-  LossSums accumulate(const std::vector<Chunk>& batch, std::int64_t total_targets);
+  // `batch`. total_targets: the number of targets the loss is a mean of. sum: of the step's last batch, told of what is ready to be
+  // added up over the processes; may be null.
+  LossSums accumulate(const std::vector<Chunk>& batch, std::int64_t total_targets, GradientSum* sum = nullptr);
   FlatParameters& parameters() { return parameters_; }
   const Matching* matching() const { return matching_.get(); }  // null if nothing is matched
 

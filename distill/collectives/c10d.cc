@@ -19,7 +19,6 @@ namespace {
 
 // How long a process may stay silent. A dead one is noticed at once by its closed connection; this is for lost machines.
 constexpr std::chrono::seconds kPatience{50};
-constexpr std::int64_t kBucket = std::int64_t{1} << 22;  // floats summed in one message: 16 MB
 
 template <class Group>
 class C10dGroup : public ProcessGroup {
@@ -27,18 +26,15 @@ class C10dGroup : public ProcessGroup {
   C10dGroup(c10::intrusive_ptr<Group> group, const at::Device& device, const Launch& launch)
       : ProcessGroup(launch.rank, launch.size), group_(std::move(group)), device_(device) {}
 
-  void sum(at::Tensor& values) override {
-    std::vector<std::vector<at::Tensor>> buckets;
+  std::function<void()> start_sum(const at::Tensor& values) override {
     const at::Tensor here = values.to(device_);
-    const at::Tensor flat = here.view({-1});
-    for (std::int64_t begin = 0; begin < flat.numel(); begin += kBucket)
-      buckets.push_back({flat.narrow(0, begin, std::min(kBucket, flat.numel() - begin))});
-    guarded([&] {
-      std::vector<c10::intrusive_ptr<WorkOf>> running;
-      for (auto& bucket : buckets) running.push_back(group_->allreduce(bucket));
-      for (auto& work : running) work->wait();
-    });
-    if (!values.is_same(here)) values.copy_(here);
+    std::vector<at::Tensor> one{here};
+    c10::intrusive_ptr<WorkOf> work;
+    guarded([&] { work = group_->allreduce(one); });
+    return [this, work, values, here] {
+      guarded([&] { work->wait(); });
+      if (!values.is_same(here)) at::Tensor(values).copy_(here);
+    };
   }
 
   void broadcast(at::Tensor& values, std::int64_t from) override {

@@ -1,9 +1,5 @@
 // attar distill as several processes on loopback.
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -11,23 +7,12 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "tests/cli/free_port.h"
 #include "tests/cli/tiny_model.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
-
-int free_port() {
-  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address);
-  ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
-  ::close(listener);
-  return ntohs(address.sin_port);
-}
 
 class Processes : public testing::Test {
  protected:
@@ -48,7 +33,7 @@ class Processes : public testing::Test {
   // All processes at once; the exit code is that of the last that failed. kill_at: a file that, once there, ends the last process.
   test::RunResult run(int size, const std::string& arguments, const std::string& kill_at = "") const {
     const char* program = std::getenv("ATTAR_PROGRAM");
-    const int port = free_port();
+    const int port = test::free_port();
     std::string script = "pids=; for r in $(seq 0 " + std::to_string(size - 1) + "); do RANK=$r WORLD_SIZE=" + std::to_string(size) +
                          " MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(port) + " " + (program != nullptr ? program : "./attar") +
                          " " + arguments + " 2>&1 & pids=\"$pids $!\"; last=$!; done; ";
@@ -139,7 +124,7 @@ TEST_F(Processes, TheDeathOfOneEndsAll) {
 TEST_F(Processes, ResumedOnFewerIsTheSameRun) {
   ASSERT_EQ(run(1, arguments("whole", "--steps 60")).code, 0);
   // Ctrl-C reaches one process only; all stop after the same step, and two go on where four were.
-  const int port = free_port();
+  const int port = test::free_port();
   const char* program = std::getenv("ATTAR_PROGRAM");
   std::string script = "pids=; for r in 0 1 2 3; do RANK=$r WORLD_SIZE=4 MASTER_PORT=" + std::to_string(port) + " " +
                        (program != nullptr ? program : "./attar") + " " + arguments("parts", "--steps 60") +
