@@ -1,4 +1,5 @@
 // Golden logits: what the model says of given token ids.
+#include <functional>
 #include <memory>
 
 #include "base/console.h"
@@ -6,6 +7,7 @@
 #include "cli/ids.h"
 #include "convert/safetensors.h"
 #include "model/decoder.h"
+#include "runtime/runner.h"
 
 namespace attar::cli {
 namespace {
@@ -13,25 +15,45 @@ namespace {
 struct LogitsOptions {
   Common common;
   std::string model, ids, output, device = "cpu";
+  bool packed = false;
 };
 
-int run_logits(const LogitsOptions& options) {
+// ids: (1, time). Returns (time, vocab).
+using Logits = std::function<std::vector<float>(const at::Tensor& ids)>;
+
+Logits logits_of(const LogitsOptions& options) {
   const at::Device device = parse_device(options.device);
+  const Checkpoint checkpoint = open_checkpoint(options.model);
+  if (options.packed) {
+    if (!device.is_cpu()) fail("logits: --packed runs the reference kernels, which are the processor's; leave --device out");
+    if (!has_packed_matrices(checkpoint)) fail("logits: ", options.model, " has no quantized matrix that --packed could keep as it is");
+    return [runner = std::make_shared<Runner>(checkpoint)](const at::Tensor& ids) {
+      runner->clear();
+      return runner->feed({ids.data_ptr<std::int64_t>(), static_cast<std::size_t>(ids.numel())}, true);
+    };
+  }
+  return [decoder = load_decoder(checkpoint, device), device](const at::Tensor& ids) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor logits = decoder->forward(ids.to(device)).to(at::kCPU).contiguous();
+    return std::vector<float>(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel());
+  };
+}
+
+int run_logits(const LogitsOptions& options) {
   const at::Tensor ids = read_ids("logits", options.ids);
-  const auto decoder = load_decoder(open_checkpoint(options.model), device);
-  const at::NoGradGuard no_grad;
+  const Logits logits = logits_of(options);
   std::vector<float> values;
   std::int64_t vocab = 0;
   for (std::int64_t row = 0; row < ids.size(0); ++row) {
     check_interrupt();
-    const at::Tensor logits = decoder->forward(ids.narrow(0, row, 1).to(device)).to(at::kCPU).contiguous();
-    vocab = logits.size(2);
-    values.insert(values.end(), logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel());
+    const std::vector<float> own = logits(ids.narrow(0, row, 1).contiguous());
+    vocab = std::ssize(own) / ids.size(1);
+    values.insert(values.end(), own.begin(), own.end());
   }
   write_safetensors(options.output, {make_tensor("logits", {ids.size(0), ids.size(1), vocab}, std::move(values))});
   note(cat("logits (", ids.size(0), ", ", ids.size(1), ", ", vocab, ") written to ", options.output));
   write_result(options.common, "logits",
-               {{"output", options.output}, {"shape", {ids.size(0), ids.size(1), vocab}}, {"device", options.device}});
+               {{"output", options.output}, {"shape", {ids.size(0), ids.size(1), vocab}}, {"device", options.device}, {"packed", options.packed}});
   return kDone;
 }
 
@@ -45,6 +67,7 @@ void add_logits(CLI::App& app) {
   sub->add_option("--ids", options->ids, "safetensors file with input_ids (batch, time) int64")->required();
   sub->add_option("-o,--output", options->output, "safetensors file to write: logits (batch, time, vocab) float32")
       ->required();
+  sub->add_flag("--packed", options->packed, "Multiply quantized matrices as they are by activations rounded to 8 bits, as devices do");
   sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
 }
 

@@ -38,7 +38,7 @@ struct Model {
 
   Checkpoint checkpoint;
   Tokenizer tokenizer;
-  std::shared_ptr<Decoder> decoder;
+  std::unique_ptr<Predictor> predictor;
 };
 
 std::vector<Task> read_tasks(const EvalOptions& options) {
@@ -99,7 +99,7 @@ void measure_whole_reference(const Model& whole, const EvalOptions& options, Eva
   const TextPlan plan = plan_text(options, whole, own);
   result.protocol.reference_tokens = own.tokens;
   result.divergence->reference_bits_per_byte =
-      bits_per_byte(measure(*whole.decoder, nullptr, plan.sequences, "reference").nll, scored_bytes(whole.tokenizer, plan.sequences));
+      bits_per_byte(measure(*whole.predictor, {}, plan.sequences, "reference").nll, scored_bytes(whole.tokenizer, plan.sequences));
   // Its tokens are not the model's: what it loses at each is not the loss of the same bytes.
   for (const char* name : {"bits_per_byte.value", "byte_perplexity.value", "word_perplexity.value"}) result.reference_samples.erase(name);
 }
@@ -200,14 +200,14 @@ class TaskRunner {
   TaskResult run(const Task& task, const std::string& prefix) {
     TaskResult summary{task.name, name_of(task.kind), task.hash(), static_cast<std::int64_t>(task.items.size()), task.shots, context_, options_.bos, {}};
     const AskOptions how{context_, options_.bos};
-    const auto scores = score_task(*model_.decoder, model_.tokenizer, task, how);
+    const auto scores = score_task(*model_.predictor, model_.tokenizer, task, how);
     for (TaskMetric& metric : task_metrics(task, scores)) {
       summary.metrics.push_back(metric.name);
       result_.samples[prefix + metric.name] = std::move(metric.samples);
     }
     if (items_) write_items(*items_, task, scores);
     if (reference_)
-      for (TaskMetric& metric : task_metrics(task, score_task(*reference_->decoder, reference_->tokenizer, task, how)))
+      for (TaskMetric& metric : task_metrics(task, score_task(*reference_->predictor, reference_->tokenizer, task, how)))
         result_.reference_samples[prefix + metric.name] = std::move(metric.samples);
     return summary;
   }
@@ -245,9 +245,9 @@ void run_cloze(TaskRunner& runner, std::int64_t count, EvalResult& result) {
   result.cloze = {share(std::count(right.begin(), right.end(), 1.0), task.items), task.items};
 }
 
-std::shared_ptr<Decoder> load(const Model& model, const EvalOptions& options, const at::Device& device) {
-  return options.packed && has_packed_matrices(model.checkpoint) ? load_decoder_packed(model.checkpoint)
-                                                                 : load_decoder(model.checkpoint, device);
+std::unique_ptr<Predictor> load(const Model& model, const EvalOptions& options, const at::Device& device) {
+  if (options.packed && has_packed_matrices(model.checkpoint)) return predictor(std::make_unique<Runner>(model.checkpoint));
+  return predictor(load_decoder(model.checkpoint, device));
 }
 
 bool measures_cloze(const EvalOptions& options) { return options.data == "builtin:heldout" && options.cloze_items > 0; }
@@ -278,6 +278,8 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
   if (options.packed && !device.is_cpu()) fail("eval: --packed runs the reference kernels, which are the processor's; leave --device out");
   const std::vector<Task> tasks = read_tasks(options);
   Model model(open_checkpoint(options.model));
+  if (options.packed && !has_packed_matrices(model.checkpoint))
+    fail("eval: ", options.model, " has no quantized matrix that --packed could keep as it is; leave it out");
   EvalResult result;
   result.model = model.summary(options.model);
   TextPlan plan;
@@ -312,16 +314,16 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
   }
   result.protocol.scored = scored_positions(plan);
   if (baseline != nullptr && !whole) baseline->require_comparable(result);  // with whole, its own tokens are to be counted first
-  if (reference) reference->decoder = load(*reference, options, device);
+  if (reference) reference->predictor = load(*reference, options, device);
   model.warn_about_length(result.protocol.context);
-  model.decoder = load(model, options, device);
+  model.predictor = load(model, options, device);
 
   if (!plan.sequences.empty()) {
     std::vector<Bytes> encoded;
-    const Against against{.decoder = reference ? reference->decoder.get() : nullptr,
+    const Against against{.model = reference ? reference->predictor.get() : nullptr,
                           .stored = file.get(),
                           .encoded = options.save_reference.empty() ? nullptr : &encoded};
-    TokenScores scores = measure(*model.decoder, against, plan.sequences, "eval");
+    TokenScores scores = measure(*model.predictor, against, plan.sequences, "eval");
     scores.bytes = scored_bytes(model.tokenizer, plan.sequences);
     summarise(std::move(scores), result, plan);
     result.breakdown = break_down(plan, result.scores, model.tokenizer);
@@ -329,7 +331,7 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
   }
   if (whole) {
     reference.reset();  // tasks are for the whole one
-    whole->decoder = load(*whole, options, device);
+    whole->predictor = load(*whole, options, device);
     if (!plan.sequences.empty()) measure_whole_reference(*whole, options, result);
   }
   TaskRunner runner(options, model, whole ? whole : reference, result);

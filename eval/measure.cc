@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdio>
 #include <mutex>
-#include <optional>
 
 #include "base/console.h"
 #include "base/threads.h"
@@ -25,27 +24,6 @@ std::int64_t longest(std::span<const Sequence> sequences) {
   return static_cast<std::int64_t>(length);
 }
 
-// Shorter sequences are padded at their end, where causal attention cannot see it.
-at::Tensor to_tensor(std::span<const Sequence> batch, std::int64_t length) {
-  at::Tensor ids = at::zeros({static_cast<std::int64_t>(batch.size()), length}, at::kLong);
-  for (std::size_t b = 0; b < batch.size(); ++b)
-    std::copy(batch[b].ids.begin(), batch[b].ids.end(), ids.data_ptr<std::int64_t>() + static_cast<std::int64_t>(b) * length);
-  return ids;
-}
-
-// The final hidden state at the scored positions of a batch: (scored, hidden_size).
-at::Tensor scored_states(Decoder& decoder, const at::Tensor& ids, std::span<const Sequence> batch) {
-  const at::Tensor hidden = decoder.hidden_states(ids.to(decoder.device()));
-  std::vector<at::Tensor> rows;
-  for (std::size_t b = 0; b < batch.size(); ++b)
-    rows.push_back(hidden[static_cast<std::int64_t>(b)].narrow(0, batch[b].begin, batch[b].end - batch[b].begin));
-  return at::cat(rows, 0);
-}
-
-at::Tensor slice_logits(Decoder& decoder, const at::Tensor& states, std::int64_t begin, std::int64_t count) {
-  return decoder.logits(states.narrow(0, begin, count)).to(at::kCPU).contiguous();
-}
-
 struct Batch {
   std::size_t first = 0, count = 0;  // sequences
   std::size_t slot = 0;              // of its first score
@@ -53,6 +31,7 @@ struct Batch {
 
 class Measurement {
  public:
+  // alone: on one thread, which others may help.
   Measurement(std::span<const Sequence> sequences, const Against& against, std::int64_t vocab, bool gpu, bool alone)
       : sequences_(sequences), against_(against), vocab_(vocab), gpu_(gpu), alone_(alone), length_(longest(sequences)) {
     per_batch_ = static_cast<std::size_t>(
@@ -64,7 +43,7 @@ class Measurement {
     }
     scores_.nll.resize(slot), scores_.top.resize(slot);
     if (against.encoded != nullptr) against.encoded->resize(slot);
-    if (against.decoder == nullptr && against.stored == nullptr) return;
+    if (against.model == nullptr && against.stored == nullptr) return;
     scores_.reference_nll.resize(slot), scores_.kl.resize(slot), scores_.acceptance.resize(slot);
     scores_.reference_top.resize(slot), scores_.same_top.resize(slot);
   }
@@ -73,29 +52,27 @@ class Measurement {
   std::span<const Sequence> of(const Batch& batch) const { return sequences_.subspan(batch.first, batch.count); }
   TokenScores take() { return std::move(scores_); }
 
-  void run(Decoder& model, Decoder* reference, const Batch& batch) {
-    const at::NoGradGuard no_grad;
+  void run(Predictor& model, Predictor* reference, const Batch& batch) {
     // A row of a matrix product can depend on how many rows there are, in its last bit. So the last batch is filled up, and what a
     // chunk scores does not depend on how many chunks are asked for.
     std::vector<Sequence> sequences(of(batch).begin(), of(batch).end());
     sequences.resize(per_batch_, sequences.back());
-    const at::Tensor ids = to_tensor(sequences, length_);
     std::vector<std::int64_t> targets;
     for (const Sequence& s : of(batch)) targets.insert(targets.end(), s.ids.begin() + s.begin + 1, s.ids.begin() + s.end + 1);
-    const at::Tensor states = scored_states(model, ids, sequences);
-    const bool paired = reference != nullptr;
-    const at::Tensor reference_states = paired ? scored_states(*reference, ids, sequences) : at::Tensor();
+    std::int64_t positions = 0;
+    for (const Sequence& s : sequences) positions += s.end - s.begin;
+    model.read(sequences, length_);
+    if (reference != nullptr) reference->read(sequences, length_);
 
     const std::int64_t step = std::max<std::int64_t>(1, (gpu_ ? kGpuSliceFloats : kCpuSliceFloats) / vocab_);
-    for (std::int64_t begin = 0; begin < states.size(0); begin += step) {
+    for (std::int64_t begin = 0; begin < positions; begin += step) {
       check_interrupt();
-      const std::int64_t count = std::min(step, states.size(0) - begin);
-      const at::Tensor logits = slice_logits(model, states, begin, count);
-      const at::Tensor reference_logits = paired ? slice_logits(*reference, reference_states, begin, count) : at::Tensor();
+      const std::int64_t count = std::min(step, positions - begin);
+      const float* logits = model.logits(begin, count);
+      const float* reference_logits = reference != nullptr ? reference->logits(begin, count) : nullptr;
       const auto score = [&](std::int64_t row) {
-        score_position(batch.slot + static_cast<std::size_t>(begin + row), logits.data_ptr<float>() + row * vocab_,
-                       paired ? reference_logits.data_ptr<float>() + row * vocab_ : nullptr,
-                       targets[static_cast<std::size_t>(begin + row)]);
+        score_position(batch.slot + static_cast<std::size_t>(begin + row), logits + row * vocab_,
+                       reference != nullptr ? reference_logits + row * vocab_ : nullptr, targets[static_cast<std::size_t>(begin + row)]);
       };
       const std::int64_t wanted = std::clamp<std::int64_t>(static_cast<std::int64_t>(targets.size()) - begin, 0, count);
       if (alone_)  // one thread drives the model, so all may score
@@ -154,13 +131,11 @@ std::string perplexity_text(double nll, std::size_t count) {
 
 }  // namespace
 
-bool is_packed(Decoder& decoder) { return decoder.parameter_names().size() < parameters(decoder.config()).size(); }
-
-TokenScores measure(Decoder& model, const Against& against, std::span<const Sequence> sequences, const std::string& label) {
-  Decoder* reference = against.decoder;
-  const bool gpu = !model.device().is_cpu();
-  const bool packed = is_packed(model) || (reference != nullptr && is_packed(*reference));
-  Measurement measurement(sequences, against, model.config().vocab_size, gpu, gpu || packed);
+TokenScores measure(Predictor& model, const Against& against, std::span<const Sequence> sequences, const std::string& label) {
+  Predictor* reference = against.model;
+  const bool gpu = model.on_gpu();
+  const bool alone = gpu || model.for_thread() == nullptr || (reference != nullptr && reference->for_thread() == nullptr);
+  Measurement measurement(sequences, against, model.config().vocab_size, gpu, alone);
   const std::vector<Batch>& batches = measurement.batches();
   std::uint64_t tokens = 0;
   for (const Sequence& s : sequences) tokens += s.ids.size();
@@ -181,7 +156,7 @@ TokenScores measure(Decoder& model, const Against& against, std::span<const Sequ
     progress.advance(done, perplexity_text(nll, scored));
   };
 
-  const auto work = [&](Decoder& own, Decoder* own_reference) {
+  const auto work = [&](Predictor& own, Predictor* own_reference) {
     try {
       for (std::size_t i = next++; i < batches.size(); i = next++) {
         measurement.run(own, own_reference, batches[i]);
@@ -195,7 +170,7 @@ TokenScores measure(Decoder& model, const Against& against, std::span<const Sequ
 
   if (gpu) {
     work(model, reference);
-  } else if (packed) {  // the kernels are on all threads themselves
+  } else if (alone) {
     const OneTorchThread one;
     work(model, reference);
   } else {
@@ -203,12 +178,17 @@ TokenScores measure(Decoder& model, const Against& against, std::span<const Sequ
     const auto workers = std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(batches.size()));
     parallel_for(workers, [&](std::int64_t) {
       at::set_num_threads(1);  // this setting belongs to the thread
-      const auto own = share_weights(model);
-      const auto own_reference = reference != nullptr ? share_weights(*reference) : nullptr;
+      const auto own = model.for_thread();
+      const auto own_reference = reference != nullptr ? reference->for_thread() : nullptr;
       work(*own, own_reference.get());
     });
   }
   return measurement.take();
+}
+
+TokenScores measure(Decoder& model, Decoder* reference, std::span<const Sequence> sequences, const std::string& label) {
+  const auto own = predictor(model), other = reference != nullptr ? predictor(*reference) : nullptr;
+  return measure(*own, Against{.model = other.get()}, sequences, label);
 }
 
 }  // namespace attar

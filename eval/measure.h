@@ -1,4 +1,4 @@
-// Runs decoders over token sequences and scores what they say of the tokens that came.
+// Runs models over token sequences and scores what they say of the tokens that came.
 #pragma once
 
 #include <span>
@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "eval/predictor.h"
 #include "eval/protocol.h"
 #include "eval/scores.h"
-#include "model/decoder.h"
 
 namespace attar {
 
@@ -16,22 +16,17 @@ class ReferenceScores;
 
 // What the model is measured against, if anything; and what happens to its logits.
 struct Against {
-  Decoder* decoder = nullptr;                // must have the model's vocabulary size
+  Predictor* model = nullptr;                // must have the model's vocabulary size
   const ReferenceScores* stored = nullptr;   // instead; its sequences must be those measured
   std::vector<Bytes>* encoded = nullptr;     // gets every position of the model as a stored reference has it
 };
-
-// Whether it has matrices that are no parameters: kept packed, and multiplied by kernels that use all threads.
-bool is_packed(Decoder& decoder);
 
 // Scores in the order of the sequences and, within each, of their positions. label names the work in the progress line.
 //
 // Each thread runs whole batches of sequences by itself, and how sequences are batched does not depend on the number of
 // threads: neither do the results, to the last bit. Logits exist for a slice of scored positions at a time.
 // Throws Error for logits that are not finite, Interrupted.
-TokenScores measure(Decoder& model, const Against& against, std::span<const Sequence> sequences, const std::string& label);
-inline TokenScores measure(Decoder& model, Decoder* reference, std::span<const Sequence> sequences, const std::string& label) {
-  return measure(model, Against{reference}, sequences, label);
-}
+TokenScores measure(Predictor& model, const Against& against, std::span<const Sequence> sequences, const std::string& label);
+TokenScores measure(Decoder& model, Decoder* reference, std::span<const Sequence> sequences, const std::string& label);
 
 }  // namespace attar

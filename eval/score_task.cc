@@ -13,13 +13,12 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
-#include "eval/measure.h"
 #include "eval/scores.h"
-#include "model/generate.h"
-#include "runtime/rope.h"
 
 namespace attar {
 namespace {
+
+constexpr std::int64_t kSliceFloats = std::int64_t{1} << 23;
 
 Ids encode(const Tokenizer& tokenizer, const std::string& text, bool bos) {
   const TokenizerData& data = tokenizer.data();
@@ -35,103 +34,35 @@ std::int64_t first_token(const TokenizerData& data, const std::string& where) {
   return id;
 }
 
-std::int64_t common(const Ids& a, const Ids& b, std::int64_t most) {
-  std::int64_t n = 0;
-  while (n < most && a[static_cast<std::size_t>(n)] == b[static_cast<std::size_t>(n)]) ++n;
-  return n;
-}
-
-// Tokens that all requests begin with and none has a score in: their keys and values may be computed once.
-std::int64_t shared(const std::vector<Request>& requests) {
-  std::int64_t n = requests.empty() ? 0 : requests[0].begin;
-  for (const Request& r : requests) n = common(requests[0].ids, r.ids, std::min(n, r.begin));
-  return n;
-}
-
-// A cache of its own for `batch` sequences that all begin with what `from` holds, with room for `room` tokens.
-KvCache fork(const KvCache& from, std::int64_t batch, std::int64_t room) {
-  KvCache copy;
-  copy.length = from.length;
-  const auto widen = [&](const at::Tensor& x) {
-    at::Tensor wide = at::empty({batch, x.size(1), room, x.size(3)}, x.options());
-    wide.narrow(2, 0, from.length).copy_(x.narrow(2, 0, from.length));
-    return wide;
-  };
-  for (const at::Tensor& k : from.keys) copy.keys.push_back(widen(k));
-  for (const at::Tensor& v : from.values) copy.values.push_back(widen(v));
-  return copy;
-}
-
-at::Tensor slice(const Ids& ids, std::int64_t begin, std::int64_t end) {
-  return at::tensor(Ids(ids.begin() + begin, ids.begin() + end), at::kLong).unsqueeze(0);
-}
-
-// One thread's model at work.
-class Asker {
- public:
-  Asker(Decoder& model, const Ids& prefix) : model_(model), separate_(depends_on_length(model.config().rope)) {
-    if (separate_ || prefix.empty()) return;
-    const at::NoGradGuard no_grad;
-    model_.hidden_states(slice(prefix, 0, static_cast<std::int64_t>(prefix.size())).to(model_.device()), &prefix_);
-  }
-
-  ItemScore ask(const std::vector<Request>& requests, const std::string& where) {
-    const at::NoGradGuard no_grad;
-    ItemScore score;
-    if (separate_) {  // other angles for every length: nothing can be shared, nothing padded
-      for (const Request& r : requests) run(std::span(&r, 1), KvCache{}, where, score);
-      return score;
-    }
-    const std::int64_t same = shared(requests);
-    std::int64_t longest = 0;
-    for (const Request& r : requests) longest = std::max(longest, static_cast<std::int64_t>(r.ids.size()));
-    const auto batch = static_cast<std::int64_t>(requests.size());
-    if (same == prefix_.length) {
-      run(requests, fork(prefix_, batch, longest), where, score);
-    } else {
-      KvCache context = fork(prefix_, 1, same);
-      model_.hidden_states(slice(requests[0].ids, context.length, same).to(model_.device()), &context);
-      run(requests, fork(context, batch, longest), where, score);
-    }
-    return score;
-  }
-
- private:
-  // cache: what all requests begin with. Shorter ones are padded at their end, where causal attention cannot see it.
-  void run(std::span<const Request> requests, KvCache cache, const std::string& where, ItemScore& score) {
-    const std::int64_t past = cache.length;
-    std::int64_t time = 0;
-    for (const Request& r : requests) time = std::max(time, static_cast<std::int64_t>(r.ids.size()) - 1 - past);
-    at::Tensor ids = at::zeros({static_cast<std::int64_t>(requests.size()), time}, at::kLong);
-    for (std::size_t b = 0; b < requests.size(); ++b)
-      std::copy(requests[b].ids.begin() + past, requests[b].ids.end() - 1,
-                ids.data_ptr<std::int64_t>() + static_cast<std::int64_t>(b) * time);
-    const at::Tensor hidden = model_.hidden_states(ids.to(model_.device()), separate_ ? nullptr : &cache);
-    for (std::size_t b = 0; b < requests.size(); ++b) {
-      const Request& r = requests[b];
-      const std::int64_t count = static_cast<std::int64_t>(r.ids.size()) - 1 - r.begin;
-      const at::Tensor logits =
-          model_.logits(hidden[static_cast<std::int64_t>(b)].narrow(0, r.begin - past, count)).to(at::kCPU).contiguous();
-      RequestScore sum{0, true};
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t target = r.ids[static_cast<std::size_t>(r.begin + i) + 1];
-        const auto width = static_cast<std::size_t>(logits.size(1));
-        const TokenScore token = score_row({logits.data_ptr<float>() + i * logits.size(1), width}, target);
-        if (std::isnan(token.nll))
-          fail("eval: ", where, ": the model's logits are not finite; its weights are damaged, or values overflow float32");
-        sum.log_likelihood -= token.nll;
-        sum.greedy &= token.top == target;
-      }
-      score.requests.push_back(sum);
+ItemScore ask(Predictor& model, std::span<const Sequence> requests, const Ids& prefix, const std::string& where) {
+  model.read_choices(requests, prefix);
+  const std::int64_t vocab = model.config().vocab_size, step = std::max<std::int64_t>(1, kSliceFloats / vocab);
+  std::vector<std::int64_t> targets;
+  for (const Sequence& r : requests) targets.insert(targets.end(), r.ids.begin() + r.begin + 1, r.ids.begin() + r.end + 1);
+  std::vector<TokenScore> tokens;
+  for (std::int64_t begin = 0; begin < std::ssize(targets); begin += step) {
+    const std::int64_t count = std::min(step, std::ssize(targets) - begin);
+    const float* logits = model.logits(begin, count);
+    for (std::int64_t row = 0; row < count; ++row) {
+      tokens.push_back(score_row({logits + row * vocab, static_cast<std::size_t>(vocab)}, targets[tokens.size()]));
+      if (std::isnan(tokens.back().nll))
+        fail("eval: ", where, ": the model's logits are not finite; its weights are damaged, or values overflow float32");
     }
   }
+  ItemScore score;
+  std::size_t next = 0;
+  for (const Sequence& r : requests) {
+    RequestScore sum{0, true};
+    for (std::int64_t p = r.begin; p < r.end; ++p, ++next) {
+      sum.log_likelihood -= tokens[next].nll;
+      sum.greedy &= tokens[next].top == targets[next];
+    }
+    score.requests.push_back(sum);
+  }
+  return score;
+}
 
-  Decoder& model_;
-  bool separate_;
-  KvCache prefix_;
-};
-
-std::string write_answer(Decoder& model, const Tokenizer& tokenizer, const Task& task, const TaskItem& item,
+std::string write_answer(Predictor& model, const Tokenizer& tokenizer, const Task& task, const TaskItem& item,
                          const AskOptions& options) {
   Ids prompt = encode(tokenizer, item.contexts[0], options.bos);
   if (prompt.empty()) prompt.push_back(first_token(tokenizer.data(), item.where));
@@ -143,7 +74,7 @@ std::string write_answer(Decoder& model, const Tokenizer& tokenizer, const Task&
   GenerateOptions how;
   how.max_tokens = task.max_tokens;
   how.stop = task.stop;
-  return generate(model, tokenizer, prompt, how).text;
+  return model.write(tokenizer, prompt, how).text;
 }
 
 // The first group of the pattern's last match; no pattern: all of it.
@@ -173,11 +104,11 @@ std::size_t characters(const std::string& utf8) {
 
 }  // namespace
 
-Request encode_request(const Tokenizer& tokenizer, const std::string& context, const std::string& continuation,
+Sequence encode_request(const Tokenizer& tokenizer, const std::string& context, const std::string& continuation,
                        const AskOptions& options, const std::string& where) {
   const std::size_t end = context.find_last_not_of(" \t\r\n\v\f") + 1;
   const std::string head = context.substr(0, end), tail = context.substr(end) + continuation;
-  Request request;
+  Sequence request;
   std::size_t length;  // of the context
   if (head.empty()) {
     request.ids = tokenizer.encode(tail, false);
@@ -196,13 +127,13 @@ Request encode_request(const Tokenizer& tokenizer, const std::string& context, c
     length -= request.ids.size() - most;
     request.ids.erase(request.ids.begin(), request.ids.end() - static_cast<std::int64_t>(most));
   }
-  request.begin = static_cast<std::int64_t>(length) - 1;
+  request.begin = static_cast<std::int64_t>(length) - 1, request.end = std::ssize(request.ids) - 1;
   return request;
 }
 
-std::vector<ItemScore> score_task(Decoder& model, const Tokenizer& tokenizer, const Task& task, const AskOptions& options) {
+std::vector<ItemScore> score_task(Predictor& model, const Tokenizer& tokenizer, const Task& task, const AskOptions& options) {
   const bool writes = task.kind == TaskKind::kGenerated;
-  std::vector<std::vector<Request>> requests(task.items.size());
+  std::vector<std::vector<Sequence>> requests(task.items.size());
   if (!writes)
     parallel_for(static_cast<std::int64_t>(task.items.size()), [&](std::int64_t i) {
       const TaskItem& item = task.items[static_cast<std::size_t>(i)];
@@ -210,25 +141,27 @@ std::vector<ItemScore> score_task(Decoder& model, const Tokenizer& tokenizer, co
         requests[static_cast<std::size_t>(i)].push_back(
             encode_request(tokenizer, item.context(r), task.delimiter + item.continuation(r), options, item.where));
     });
-  // What every request of the task begins with.
+  // What every request of the task begins with, before any of them is scored.
   Ids prefix;
   if (task.shots > 0 && !writes) {
-    std::int64_t same = shared(requests[0]);
-    for (const auto& one : requests) same = common(requests[0][0].ids, one[0].ids, std::min(same, shared(one)));
-    prefix.assign(requests[0][0].ids.begin(), requests[0][0].ids.begin() + same);
+    prefix = requests[0][0].ids;
+    for (const auto& one : requests)
+      for (const Sequence& r : one) {
+        const std::int64_t most = std::min(std::ssize(prefix), r.begin);
+        prefix.erase(std::mismatch(prefix.begin(), prefix.begin() + most, r.ids.begin()).first, prefix.end());
+      }
   }
 
   std::vector<ItemScore> scores(task.items.size());
   Progress progress(task.name, task.items.size(), "items");
   std::mutex mutex;
   std::atomic<std::size_t> next{0};
-  const auto work = [&](Decoder& own) {
+  const auto work = [&](Predictor& own) {
     try {
-      Asker asker(own, prefix);
       for (std::size_t i = next++; i < scores.size(); i = next++) {
         check_interrupt();
         if (writes) scores[i].generated = write_answer(own, tokenizer, task, task.items[i], options);
-        else scores[i] = asker.ask(requests[i], task.items[i].where);
+        else scores[i] = ask(own, requests[i], prefix, task.items[i].where);
         const std::lock_guard lock(mutex);
         progress.advance(1);
       }
@@ -237,20 +170,24 @@ std::vector<ItemScore> score_task(Decoder& model, const Tokenizer& tokenizer, co
       throw;
     }
   };
-  if (!model.device().is_cpu()) {
+  if (model.on_gpu()) {
     work(model);
     return scores;
   }
   const OneTorchThread one;
-  if (is_packed(model)) {
+  if (model.for_thread() == nullptr) {
     work(model);
     return scores;
   }
   parallel_for(std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(scores.size())), [&](std::int64_t) {
     at::set_num_threads(1);  // this setting belongs to the thread
-    work(*share_weights(model));
+    work(*model.for_thread());
   });
   return scores;
+}
+
+std::vector<ItemScore> score_task(Decoder& model, const Tokenizer& tokenizer, const Task& task, const AskOptions& options) {
+  return score_task(*predictor(model), tokenizer, task, options);
 }
 
 std::size_t answer(const ItemScore& score) {

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "datasets/tokenizer.h"
+#include "eval/predictor.h"
 #include "eval/significance.h"
 #include "eval/task.h"
-#include "model/decoder.h"
 
 namespace attar {
 
@@ -29,15 +29,12 @@ struct ItemScore {
 // Tokens of a request: those of context and continuation together, of which [begin + 1, size) are scored. lm-evaluation-harness's
 // _encode_pair: spaces at the context's end belong to the continuation, and what follows as many tokens as the context has by
 // itself is scored. Throws Error: nothing is left to score, more to score than the model takes.
-struct Request {
-  Ids ids;
-  std::int64_t begin = 0;
-};
-Request encode_request(const Tokenizer& tokenizer, const std::string& context, const std::string& continuation,
-                       const AskOptions& options, const std::string& where);
+Sequence encode_request(const Tokenizer& tokenizer, const std::string& context, const std::string& continuation,
+                        const AskOptions& options, const std::string& where);
 
 // In the order of the items. An item's scores depend on its task's items only, not on threads or other tasks, to the last bit.
 // Throws Error for logits that are not finite; Interrupted.
+std::vector<ItemScore> score_task(Predictor& model, const Tokenizer& tokenizer, const Task& task, const AskOptions& options);
 std::vector<ItemScore> score_task(Decoder& model, const Tokenizer& tokenizer, const Task& task, const AskOptions& options);
 
 // The index that a multiple-choice or two-contexts item is answered with; the first of equals.

@@ -13,12 +13,8 @@
 #include <cassert>
 #include <cmath>
 
-// One source, two machine codes, picked when the program starts. Both round alike: no multiply-add is fused.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__)
-#define ATTAR_VECTOR_CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define ATTAR_VECTOR_CLONES
-#endif
+#include "base/vector_clones.h"
+
 #define ATTAR_INLINE inline __attribute__((always_inline))
 
 namespace attar {

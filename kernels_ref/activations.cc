@@ -20,16 +20,11 @@ float largest_magnitude(const float* x, std::size_t n) {
   return bits_as<float>(most);
 }
 
-// q = x / d to nearest, within -127 .. 127. d may be 0.
+// q = x / d to nearest; none is beyond 127, as d is the largest magnitude / 127. d may be 0.
 void round_to_bytes(const float* x, std::size_t n, float d, std::int8_t* q) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
   const float inverse = d != 0 ? 1.0f / d : 0.0f;
-  for (std::size_t i = 0; i < n; ++i) {
-    float v = x[i] * inverse;
-    v = v < -127.0f ? -127.0f : v;
-    v = v > 127.0f ? 127.0f : v;
-    q[i] = static_cast<std::int8_t>(static_cast<int>((v + kRound) - kRound));
-  }
+  for (std::size_t i = 0; i < n; ++i) q[i] = static_cast<std::int8_t>(static_cast<int>((x[i] * inverse + kRound) - kRound));
 }
 
 void sum_by_16(const std::int8_t* q, std::size_t n, std::int16_t* sums) {
@@ -44,11 +39,11 @@ std::size_t values_per_scale(Rounding rounding, std::size_t width) {
   return rounding == Rounding::kQ8_0 ? 32 : rounding == Rounding::kQ8_K ? 256 : width;
 }
 
+// 0 where its inverse would not be finite.
 float scale_for(Rounding rounding, const float* x, std::size_t n) {
   const float most = largest_magnitude(x, n), d = most / 127.0f;
-  if (rounding != Rounding::kQ8_0) return most < 0x1p-100f ? 0.0f : d;  // its inverse must be finite
-  if (d > 65504.0f) fail("[activations] ", most, " overflows the f16 scale of q8_0");
-  return round_to_f16(d);
+  if (rounding == Rounding::kQ8_0 && d > 65504.0f) fail("[activations] ", most, " overflows the f16 scale of q8_0");
+  return most < 0x1p-100f ? 0.0f : d;
 }
 
 }  // namespace
@@ -92,7 +87,7 @@ void Activations::round(Rounding rounding, Span<const float> x, std::size_t toke
   for (std::size_t i = 0; i < x.size(); i += step) {
     const float d = scale_for(rounding, x.data() + i, step);
     round_to_bytes(x.data() + i, step, d, q_.data() + i);
-    std::fill_n(d_.begin() + static_cast<std::ptrdiff_t>(i / 32), step / 32, d);
+    std::fill_n(d_.begin() + static_cast<std::ptrdiff_t>(i / 32), step / 32, rounding == Rounding::kQ8_0 ? round_to_f16(d) : d);
   }
   sum_by_16(q_.data(), x.size(), sums_.data());
 }

@@ -12,7 +12,7 @@ namespace attar {
 // q = x / d to the nearest integer in -127 .. 127, where d is shared by
 enum class Rounding : std::uint8_t {
   kNone,  // nothing is rounded
-  kQ8_0,  // 32 values; d = max |x| / 127, rounded to f16. For weights in blocks of 32
+  kQ8_0,  // 32 values; d = max |x| / 127, kept in f16 (but x is divided by d as it was before, as ggml does). For weights in blocks of 32
   kQ8_K,  // 256 values; d in float32. For weights in blocks of 256
   kRow,   // the whole vector; d in float32. What NPUs and XNNPACK call dynamic int8
 };

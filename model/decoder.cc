@@ -6,7 +6,6 @@
 #include "base/text.h"
 #include "model/attention.h"
 #include "model/ops.h"
-#include "model/packed.h"
 
 namespace attar {
 
@@ -14,7 +13,6 @@ struct Decoder::Linear {
   std::string name;                    // without ".weight"
   const at::Tensor* weight = nullptr;  // (out_features, in_features)
   const at::Tensor* bias = nullptr;    // (out_features), or none
-  const QuantizedTensor* packed = nullptr;  // instead of weight
 };
 
 struct Decoder::Layer {
@@ -26,9 +24,7 @@ struct Decoder::Layer {
 struct Decoder::Parts {
   std::map<std::string, at::Tensor> parameters;
   std::vector<std::string> names;
-  std::map<std::string, QuantizedTensor> packed;
   const at::Tensor *embedding = nullptr, *final_norm = nullptr;
-  const QuantizedTensor* packed_embedding = nullptr;
   Linear output;
   std::vector<Layer> layers;
   RotaryTable rotary, local_rotary;
@@ -59,18 +55,12 @@ at::Tensor append(at::Tensor& buffer, std::int64_t begin, const at::Tensor& x) {
 
 }  // namespace
 
-Decoder::Decoder(ModelConfig config, std::map<std::string, QuantizedTensor> packed) : config_(std::move(config)) {
+Decoder::Decoder(ModelConfig config) : config_(std::move(config)) {
   check_heads(config_);
-  parts_.reset(new Parts{{}, {}, std::move(packed), nullptr, nullptr, nullptr, {}, {},
+  parts_.reset(new Parts{{}, {}, nullptr, nullptr, {}, {},
                          RotaryTable(config_.rope, config_.head_dim, config_.max_positions),
                          RotaryTable(config_.local_rope, config_.head_dim, config_.max_positions), {}});
   for (const ParameterSpec& spec : attar::parameters(config_)) {
-    if (const auto found = parts_->packed.find(spec.name); found != parts_->packed.end()) {
-      if (found->second.shape != spec.shape)
-        fail("decoder: packed matrix '", spec.name, "' is ", shape_text(found->second.shape), ", expected ",
-             shape_text(spec.shape));
-      continue;
-    }
     parts_->parameters[spec.name] = at::empty(spec.shape, at::kFloat).set_requires_grad(true);
     parts_->names.push_back(spec.name);
   }
@@ -80,12 +70,8 @@ Decoder::Decoder(ModelConfig config, std::map<std::string, QuantizedTensor> pack
     const auto found = parts_->parameters.find(name);
     return found == parts_->parameters.end() ? nullptr : &found->second;
   };
-  const auto find_packed = [&](const std::string& name) -> const QuantizedTensor* {
-    const auto found = parts_->packed.find(name);
-    return found == parts_->packed.end() ? nullptr : &found->second;
-  };
   const auto linear = [&](const std::string& name) {
-    return Linear{name, find(name + ".weight"), find(name + ".bias"), find_packed(name + ".weight")};
+    return Linear{name, find(name + ".weight"), find(name + ".bias")};
   };
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const std::string at = cat("model.layers.", i, "."), attn = at + "self_attn.", mlp_at = at + "mlp.";
@@ -104,7 +90,6 @@ Decoder::Decoder(ModelConfig config, std::map<std::string, QuantizedTensor> pack
     parts_->layers.push_back(std::move(layer));
   }
   parts_->embedding = find("model.embed_tokens.weight");
-  parts_->packed_embedding = find_packed("model.embed_tokens.weight");
   parts_->final_norm = find("model.norm.weight");
   parts_->output = linear(config_.tied_embeddings ? "model.embed_tokens" : "lm_head");
 }
@@ -113,7 +98,6 @@ Decoder::~Decoder() = default;
 
 at::Tensor& Decoder::parameter(const std::string& name) {
   const auto found = parts_->parameters.find(name);
-  if (parts_->packed.contains(name)) fail("decoder: '", name, "' is kept packed and is no parameter");
   if (found == parts_->parameters.end()) fail("decoder: no parameter '", name, "'", suggest(name, parts_->names));
   return found->second;
 }
@@ -136,9 +120,8 @@ void Decoder::to(const at::Device& device) {
 std::vector<std::string> Decoder::linear_weights(std::int64_t index) const {
   const Layer& l = parts_->layers.at(static_cast<std::size_t>(index));
   std::vector<std::string> names;
-  std::map<std::string, QuantizedTensor> packed;
   for (const Linear* linear : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.gate_up, &l.down})
-    if (linear->weight != nullptr || linear->packed != nullptr) names.push_back(linear->name + ".weight");
+    if (linear->weight != nullptr) names.push_back(linear->name + ".weight");
   return names;
 }
 
@@ -147,7 +130,6 @@ at::Device Decoder::device() const { return parts_->final_norm->device(); }
 std::uint64_t Decoder::weight_bytes() const {
   std::uint64_t bytes = 0;
   for (const auto& [name, parameter] : parts_->parameters) bytes += parameter.nbytes();
-  for (const auto& [name, matrix] : parts_->packed) bytes += matrix.bytes.size();
   return bytes;
 }
 
@@ -159,10 +141,6 @@ at::Tensor Decoder::apply(const Linear& linear, const at::Tensor& x) const {
 }
 
 at::Tensor Decoder::product(const Linear& linear, const at::Tensor& x) const {
-  if (linear.packed != nullptr) {
-    const at::Tensor y = packed_linear(*linear.packed, x);
-    return linear.bias != nullptr ? y + *linear.bias : y;
-  }
   const at::Tensor& W = *linear.weight;
   if (x.numel() == W.size(1) && !at::GradMode::is_enabled()) {  // one token: a matrix-vector product reads W once
     const at::Tensor y = linear.bias != nullptr ? at::addmv(*linear.bias, W, x.reshape({-1})) : at::mv(W, x.reshape({-1}));
@@ -184,8 +162,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids) {
   if (lowest < 0 || highest >= config_.vocab_size)
     fail("decoder: token id ", lowest < 0 ? lowest : highest, " is outside the vocabulary of ", config_.vocab_size);
   check_packing(ids);
-  at::Tensor hidden = parts_->packed_embedding != nullptr ? packed_embedding(*parts_->packed_embedding, ids)
-                                                          : at::embedding(*parts_->embedding, ids);
+  at::Tensor hidden = at::embedding(*parts_->embedding, ids);
   // transformers rounds the factor to the dtype the model runs in, which is float32 here.
   if (config_.scaled_embeddings)
     hidden = hidden * static_cast<double>(std::sqrt(static_cast<float>(config_.hidden_size)));

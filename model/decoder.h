@@ -43,10 +43,7 @@ class Decoder {
  public:
   // Parameters exist, float32, uninitialised: their memory is not touched before it is filled. Throws Error for a config
   // that cannot be computed.
-  explicit Decoder(ModelConfig config) : Decoder(std::move(config), {}) {}
-  // The matrices named in `packed` stay in their packed type and are multiplied by the reference kernels, which round
-  // activations to 8 bits as phones do. They are no parameters; the decoder then runs on the CPU and without gradients.
-  Decoder(ModelConfig config, std::map<std::string, QuantizedTensor> packed);
+  explicit Decoder(ModelConfig config);
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
@@ -84,7 +81,7 @@ class Decoder {
   // "model.layers.0.self_attn.q_proj.weight", ...
   std::vector<std::string> linear_weights(std::int64_t index) const;
   at::Device device() const;
-  std::uint64_t weight_bytes() const;  // held in memory, packed or not
+  std::uint64_t weight_bytes() const;  // held in memory
 
   LinearObserver observer;  // empty: none
   LinearObserver output_observer;  // the same for what every linear gives, (..., out_features)
@@ -113,9 +110,7 @@ class Decoder {
 
 // Loads weights as float32 onto device. Throws Error naming the tensor for NaN or Inf.
 std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const at::Device& device = at::kCPU);
-// Keeps every matrix of a quantized type packed: memory is about that of the file. The rest becomes float32.
-std::shared_ptr<Decoder> load_decoder_packed(const Checkpoint& checkpoint);
-bool has_packed_matrices(const Checkpoint& checkpoint);
+bool has_packed_matrices(const Checkpoint& checkpoint);  // which Runner multiplies as they are
 // Another decoder over the same weights, for another thread: a decoder keeps tables of its own while it runs.
 std::shared_ptr<Decoder> share_weights(Decoder& decoder);
 // For block-by-block work on models larger than memory: make a Decoder, load the parameters of a block, use them, drop them.

@@ -78,18 +78,6 @@ bool has_packed_matrices(const Checkpoint& checkpoint) {
   return false;
 }
 
-std::shared_ptr<Decoder> load_decoder_packed(const Checkpoint& checkpoint) {
-  std::map<std::string, QuantizedTensor> packed;
-  for (const Tensor& tensor : checkpoint.tensors)
-    if (info(tensor.type).quantized && tensor.shape.size() == 2) {
-      check_interrupt();
-      packed.emplace(tensor.name, read_packed(tensor));
-    }
-  auto decoder = std::make_shared<Decoder>(checkpoint.config, std::move(packed));
-  for (const std::string& name : decoder->parameter_names()) load_parameter(*decoder, checkpoint, name);
-  return decoder;
-}
-
 std::shared_ptr<Decoder> share_weights(Decoder& decoder) {
   auto copy = std::make_shared<Decoder>(decoder.config());
   for (const std::string& name : decoder.parameter_names()) copy->parameter(name).set_data(decoder.parameter(name));

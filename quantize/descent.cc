@@ -9,11 +9,28 @@
 #include <cmath>
 
 #include "base/half.h"
+#include "base/vector_clones.h"
 
 namespace attar {
 namespace {
 
 constexpr std::int64_t kChunk = 256;  // columns; a block that does not divide this, such as a whole row, is a chunk of its own
+
+// y -= d x
+ATTAR_VECTOR_CLONES void subtract(float d, const float* x, std::int64_t n, float* y) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] -= d * x[i];
+}
+
+// y = H v for a symmetric H of n lines, `stride` apart; four of them at a time, so that y is loaded and stored less often.
+ATTAR_VECTOR_CLONES void multiply_symmetric(const float* H, std::int64_t stride, const float* v, std::int64_t n, float* y) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = 0;
+  std::int64_t j = 0;
+  for (; j + 4 <= n; j += 4) {
+    const float *a = H + j * stride, *b = a + stride, *c = b + stride, *d = c + stride;
+    for (std::int64_t i = 0; i < n; ++i) y[i] += (v[j] * a[i] + v[j + 1] * b[i]) + (v[j + 2] * c[i] + v[j + 3] * d[i]);
+  }
+  for (; j < n; ++j) subtract(-v[j], H + j * stride, n, y);
+}
 
 // The part of one row that lies in one chunk: columns [begin, begin + width). Indices i, j count from begin.
 class Chunk {
@@ -73,10 +90,7 @@ class Chunk {
  private:
   float code_level(std::int64_t j) const { return level(row_.grid(), row_.code(begin_ + j)); }
 
-  void move(std::int64_t j, float d) {
-    const float* line = H_ + j * width_;
-    for (std::int64_t i = 0; i < width_; ++i) g_[i] -= d * line[i];
-  }
+  void move(std::int64_t j, float d) { subtract(d, H_ + j * width_, width_, g_); }
 
   // Both take the number at `from`'s block: an integer that rules the group of columns [begin, begin + group), or a half that
   // rules the whole block. direction(s, j): v_j.
@@ -118,16 +132,12 @@ class Chunk {
   }
   template <class Direction>
   Slope along(std::int64_t begin, std::int64_t count, const Direction& direction) const {
-    float *v = v_, *vH = vH_;
-    for (std::int64_t j = 0; j < count; ++j) v[j] = direction(begin + j), vH[j] = 0;
-    for (std::int64_t j = 0; j < count; ++j) {
-      const float* line = H_ + (begin + j) * width_ + begin;
-      for (std::int64_t i = 0; i < count; ++i) vH[i] += v[j] * line[i];
-    }
+    for (std::int64_t j = 0; j < count; ++j) v_[j] = direction(begin + j);
+    multiply_symmetric(H_ + begin * width_ + begin, width_, v_, count, vH_);
     Slope slope;
     for (std::int64_t j = 0; j < count; ++j) {
-      slope.vHv += static_cast<double>(v[j]) * vH[j];
-      slope.gv += static_cast<double>(v[j]) * g_[begin + j];
+      slope.vHv += static_cast<double>(v_[j]) * vH_[j];
+      slope.gv += static_cast<double>(v_[j]) * g_[begin + j];
     }
     return slope;
   }

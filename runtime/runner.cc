@@ -99,7 +99,7 @@ class Rotation {
 // One set of vectors, rounded at most once for all matrices that want it the same way.
 class Rounded {
  public:
-  void set(const Vector& x, std::size_t tokens) {
+  void set(std::span<const float> x, std::size_t tokens) {
     x_ = x, tokens_ = tokens;
     ready_ = {};
   }
@@ -142,7 +142,11 @@ Vector read_vector(const Checkpoint& checkpoint, const std::string& name) {
 struct Runner::Parts {
   Parts(const Checkpoint& checkpoint, const RunnerOptions& options);
 
-  Vector feed_batch(std::span<const std::int64_t> ids, bool all);
+  void feed_batch(std::span<const std::int64_t> ids);  // the final states are then in `normed`
+  // Whether the tokens of a context of one length lie at other angles in one of another.
+  bool turned_otherwise(std::size_t from, std::size_t to) const {
+    return from > 0 && (rotation.changes(from, to) || local_rotation.changes(from, to));
+  }
   void attention(std::size_t index, std::size_t tokens);
   void mlp(const Layer& layer, std::size_t tokens);
   struct Output {
@@ -311,7 +315,7 @@ void Runner::Parts::mlp(const Layer& l, std::size_t tokens) {
   multiply_into({{l.down, joined}}, tokens);
 }
 
-Vector Runner::Parts::feed_batch(std::span<const std::int64_t> batch, bool all) {
+void Runner::Parts::feed_batch(std::span<const std::int64_t> batch) {
   const std::size_t tokens = batch.size(), width = static_cast<std::size_t>(config.hidden_size);
   embed(batch);
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -325,57 +329,62 @@ Vector Runner::Parts::feed_batch(std::span<const std::int64_t> batch, bool all) 
     add_to_hidden(joined, layers[i].after_mlp, tokens);
   }
   ids.insert(ids.end(), batch.begin(), batch.end());
-  if (!all) hidden.erase(hidden.begin(), hidden.end() - static_cast<std::ptrdiff_t>(width));
-  const std::size_t wanted = all ? tokens : 1;
-  norm(hidden, final_norm, wanted, width, normed);
-  rounded.set(normed, wanted);
-  Vector logits;
-  multiply_into({{config.tied_embeddings ? embedding : head, logits}}, wanted);
-  if (const auto cap = static_cast<float>(config.final_softcap); cap > 0)
-    for (float& value : logits) value = cap * std::tanh(value / cap);
-  return logits;
+  norm(hidden, final_norm, tokens, width, normed);
 }
 
 Runner::Runner(const Checkpoint& checkpoint, const RunnerOptions& options) : parts_(std::make_unique<Parts>(checkpoint, options)) {}
 Runner::~Runner() = default;
 
-std::vector<float> Runner::feed(std::span<const std::int64_t> ids, bool all) {
+std::vector<float> Runner::states(std::span<const std::int64_t> ids) {
   Parts& p = *parts_;
   if (ids.empty()) fail("decoder: no token ids");
   for (const std::int64_t id : ids)
     if (id < 0 || id >= p.config.vocab_size) fail("decoder: token id ", id, " is outside the vocabulary of ", p.config.vocab_size);
-  std::vector<std::int64_t> queue(ids.begin(), ids.end());
-  // Where a longer text turns the earlier tokens by other angles, they are computed anew.
   const std::size_t before = p.ids.size(), now = before + ids.size();
   if (const std::uint64_t needed = cache_bytes_per_token() * now, memory = physical_memory(); needed > memory)
     fail("decoder: the keys and values of ", now, " tokens take ", size_text(needed), ", and this machine has ", size_text(memory),
          " of memory; use a shorter context, or q8_0 for them");
-  const bool anew = before > 0 && (p.rotation.changes(before, now) || p.local_rotation.changes(before, now));
-  if (anew) {
-    queue.insert(queue.begin(), p.ids.begin(), p.ids.end());
-    p.ids.clear();
-  }
+  // Where a longer text turns the earlier tokens by other angles, they are computed anew.
+  std::vector<std::int64_t> queue(ids.begin(), ids.end());
+  if (p.turned_otherwise(before, now)) queue.insert(queue.begin(), p.ids.begin(), p.ids.end()), p.ids.clear();
   p.rotation.prepare(now), p.local_rotation.prepare(now);
-  const std::size_t skipped = anew ? before : 0;
-  Vector logits;
-  for (std::size_t done = 0; done < queue.size();) {
+  Vector states;
+  for (std::size_t done = 0; done < queue.size(); done += kBatch) {
     check_interrupt();
-    // What is computed anew ends a batch: its logits are not asked for.
-    const std::size_t end = done < skipped ? std::min(skipped, done + kBatch) : std::min(queue.size(), done + kBatch);
-    const bool wanted = all && done >= skipped;
-    Vector part = p.feed_batch(std::span(queue).subspan(done, end - done), wanted);
-    if (wanted) {
-      logits.insert(logits.end(), part.begin(), part.end());
-    } else {
-      logits = std::move(part);
-    }
-    done = end;
-    if (done == skipped) logits.clear();
+    p.feed_batch(std::span(queue).subspan(done, std::min(kBatch, queue.size() - done)));
+    states.insert(states.end(), p.normed.begin(), p.normed.end());
   }
+  const std::size_t wanted = ids.size() * static_cast<std::size_t>(p.config.hidden_size);
+  states.erase(states.begin(), states.end() - static_cast<std::ptrdiff_t>(wanted));
+  return states;
+}
+
+std::vector<float> Runner::logits(std::span<const float> states) {
+  Parts& p = *parts_;
+  const std::size_t tokens = states.size() / static_cast<std::size_t>(p.config.hidden_size);
+  p.rounded.set(states, tokens);
+  Vector logits;
+  p.multiply_into({{p.config.tied_embeddings ? p.embedding : p.head, logits}}, tokens);
+  if (const auto cap = static_cast<float>(p.config.final_softcap); cap > 0)
+    for (float& value : logits) value = cap * std::tanh(value / cap);
   return logits;
 }
 
-void Runner::clear() { parts_->ids.clear(); }
+std::vector<float> Runner::feed(std::span<const std::int64_t> ids, bool all) {
+  const Vector states = this->states(ids);
+  return logits(all ? std::span(states) : std::span(states).last(static_cast<std::size_t>(parts_->config.hidden_size)));
+}
+
+void Runner::rewind(std::int64_t length) {
+  Parts& p = *parts_;
+  const auto kept = static_cast<std::size_t>(length), held = p.ids.size();
+  if (kept > held) fail("decoder: a context of ", held, " tokens has no first ", length);
+  const std::vector<std::int64_t> first(p.ids.begin(), p.ids.begin() + length);
+  const bool anew = p.turned_otherwise(kept, held);
+  p.ids = anew ? std::vector<std::int64_t>{} : first;
+  if (anew) states(first);
+}
+
 std::int64_t Runner::length() const { return static_cast<std::int64_t>(parts_->ids.size()); }
 const ModelConfig& Runner::config() const { return parts_->config; }
 

@@ -26,10 +26,15 @@ class Runner {
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
-  // Continues the context by ids. Returns the logits of the last one, or with `all` of each: (ids, vocab).
+  // Continues the context by ids. Returns what logits() takes, the final hidden states: (ids, hidden_size).
   // Throws Error for no ids, for ids outside the vocabulary, and for a context whose keys and values exceed this machine's memory.
+  std::vector<float> states(std::span<const std::int64_t> ids);
+  // states: (n, hidden_size). Returns (n, vocab).
+  std::vector<float> logits(std::span<const float> states);
+  // Both: the logits of the last id, or with `all` of each.
   std::vector<float> feed(std::span<const std::int64_t> ids, bool all = false);
-  void clear();  // an empty context
+  void rewind(std::int64_t length);  // the context ends after its first `length` tokens
+  void clear() { rewind(0); }
   std::int64_t length() const;
 
   const ModelConfig& config() const;

@@ -63,6 +63,26 @@ TEST_F(LogitsCommand, RefusesAnOutputThatCannotBeWritten) {
   EXPECT_EQ(run(ids_tensor({5, 6}, {1, 2})).code, 2);
 }
 
+TEST_F(LogitsCommand, PackedWeightsOnTheKernels) {
+  const fs::path packed = folder_ / "m.gguf", ids = folder_ / "ids.safetensors";
+  ASSERT_EQ(test::run_attar("quantize " + (folder_ / "model").string() + " -o " + packed.string() + " --type q8_0 --quiet").code, 0);
+  write_safetensors(ids, {ids_tensor({5, 6, 7, 8, 0, 9}, {2, 3})});
+  const auto logits = [&](const std::string& more) {
+    const test::RunResult result = test::run_attar("logits " + packed.string() + " --ids " + ids.string() + " -o " + output_.string() + more);
+    EXPECT_EQ(result.code, 0) << result.output;
+    return read_floats(read_safetensors(output_).tensors[0]);
+  };
+  const std::vector<float> floats = logits(""), integers = logits(" --packed");
+  ASSERT_EQ(floats.size(), integers.size());
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < floats.size(); ++i) difference += std::pow(floats[i] - integers[i], 2), size += std::pow(floats[i], 2);
+  EXPECT_LT(std::sqrt(difference / size), 0.05);
+  EXPECT_GT(std::sqrt(difference / size), 1e-6) << "not through the integer kernels";
+  const test::RunResult refused = run(ids_tensor({5, 6}, {1, 2}), "--packed");
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.output.find("no quantized matrix"), std::string::npos) << refused.output;
+}
+
 TEST(LogitsOracle, TheCommandGivesTransformersLogits) {
   for (const char* name : {"llama", "smollm", "llama3", "qwen2", "qwen3", "mistral", "mistral-swa", "phi3", "gemma2", "gemma3"}) {
     SCOPED_TRACE(name);

@@ -21,7 +21,7 @@ class ScoreTask : public ::testing::Test {
   static ModelConfig config(const Tokenizer& tokenizer) { return test::tiny_config(tokenizer.vocab_size()); }
 
   // The definition: one forward pass over all tokens of one request, log softmax in double.
-  double log_likelihood(const Request& r) const {
+  double log_likelihood(const Sequence& r) const {
     const at::NoGradGuard no_grad;
     const at::Tensor logits = model_->forward(at::tensor(Ids(r.ids.begin(), r.ids.end() - 1), at::kLong).unsqueeze(0))[0];
     const at::Tensor log_p = at::log_softmax(logits.to(at::kDouble), -1);
@@ -62,7 +62,7 @@ class ScoreTask : public ::testing::Test {
 };
 
 TEST_F(ScoreTask, SpacesAtTheContextsEndBelongToTheContinuation) {
-  const Request r = encode_request(tokenizer_, "ab ", "ab", options_, "x");
+  const Sequence r = encode_request(tokenizer_, "ab ", "ab", options_, "x");
   const Ids context = tokenizer_.encode("ab", true);
   EXPECT_EQ(r.ids, tokenizer_.encode("ab ab", true));
   EXPECT_EQ(r.begin, static_cast<std::int64_t>(context.size()) - 1);
@@ -70,11 +70,11 @@ TEST_F(ScoreTask, SpacesAtTheContextsEndBelongToTheContinuation) {
 }
 
 TEST_F(ScoreTask, WithoutBosAndWithoutContext) {
-  const Request bos = encode_request(tokenizer_, "ab", " b", options_, "x");
-  const Request none = encode_request(tokenizer_, "ab", " b", {.context = 64, .bos = false}, "x");
+  const Sequence bos = encode_request(tokenizer_, "ab", " b", options_, "x");
+  const Sequence none = encode_request(tokenizer_, "ab", " b", {.context = 64, .bos = false}, "x");
   EXPECT_EQ(Ids(bos.ids.begin() + 1, bos.ids.end()), none.ids);
   EXPECT_EQ(bos.begin, none.begin + 1);
-  const Request empty = encode_request(tokenizer_, "", "ab", options_, "x");
+  const Sequence empty = encode_request(tokenizer_, "", "ab", options_, "x");
   EXPECT_EQ(empty.ids.front(), tokenizer_.data().bos_id);
   EXPECT_EQ(empty.begin, 0);
 }
@@ -82,7 +82,7 @@ TEST_F(ScoreTask, WithoutBosAndWithoutContext) {
 TEST_F(ScoreTask, LongContextsLoseTheirBeginning) {
   std::string context;
   for (int i = 0; i < 100; ++i) context += "acb";
-  const Request r = encode_request(tokenizer_, context, " cc", options_, "x");
+  const Sequence r = encode_request(tokenizer_, context, " cc", options_, "x");
   EXPECT_EQ(r.ids.size(), 65u) << "64 tokens go in, the last one is only told";
   const Ids whole = tokenizer_.encode(context + " cc", true);
   EXPECT_TRUE(std::equal(r.ids.begin(), r.ids.end(), whole.end() - 65));
@@ -94,7 +94,7 @@ TEST_F(ScoreTask, SumsAreThoseOfWholePasses) {
   const auto scores = score_task(*model_, tokenizer_, task, options_);
   for (std::size_t i = 0; i < task.items.size(); ++i)
     for (std::size_t r = 0; r < 3; ++r) {
-      const Request request =
+      const Sequence request =
           encode_request(tokenizer_, task.items[i].context(r), task.delimiter + task.items[i].continuation(r), options_, "x");
       EXPECT_NEAR(scores[i].requests[r].log_likelihood, log_likelihood(request), 1e-4) << i << " " << r;
     }

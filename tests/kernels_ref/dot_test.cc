@@ -136,6 +136,19 @@ TEST(Activations, RoundToNearestEighthBit) {
   }
 }
 
+// By gguf-py 0.19's quantize: the values are divided by d as it was before it became f16. With the f16, codes 114 and 72 would be 115 and 73.
+TEST(Activations, Q8_0IsWhatGgmlMakesOfThem) {
+  std::vector<float> x(32);
+  for (std::uint64_t i = 0; i < 32; ++i) x[i] = (static_cast<float>(i * 2654435761u % 65536) / 32768.0f - 1.0f) * 1.007f;
+  Bytes packed(row_bytes(Type::kQ8_0, x.size()));
+  encode_activations(Type::kQ8_0, x, packed);
+  const auto& block = block_at<BlockQ8_0>(packed.data(), 0);
+  EXPECT_EQ(block.d, 0x200f);
+  const std::int8_t expected[32] = {-127, -6, 114, -19, 102, -31, 89, -44, 77, -56, 64, -69, 52, -81, 39, -94,
+                                    27, -106, 14, -119, 2, 123, -11, 110, -23, 98, -36, 85, -48, 72, -61, 60};
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(block.qs[i], expected[i]) << i;
+}
+
 TEST(Activations, SumsOfQ8K) {
   const std::vector<float> x = uniform(256, 6);
   Bytes packed(row_bytes(Type::kQ8_K, x.size()));
