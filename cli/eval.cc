@@ -170,7 +170,7 @@ void add_eval(CLI::App& app) {
   sub->add_option("--junit", command->junit, "Write the gate's verdict as JUnit XML to this file");
   sub->add_option("--markdown", command->markdown, "Write figures and verdict as Markdown to this file");
   sub->add_option("--worst", command->worst, "Print the N worst predicted tokens in their context")->capture_default_str();
-  sub->add_flag("--packed", options.packed, "Multiply packed weights as devices do, by activations rounded to 8 bits; slower");
+  sub->add_flag("--packed", options.packed, "Run quantized models as devices do: packed weights times activations rounded to 8 bits, keys and values in f16");
   sub->add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
 }
 
