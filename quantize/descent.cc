@@ -32,12 +32,24 @@ ATTAR_VECTOR_CLONES void multiply_symmetric(const float* H, std::int64_t stride,
   for (; j < n; ++j) subtract(-v[j], H + j * stride, n, y);
 }
 
+// x y, in float64.
+ATTAR_VECTOR_CLONES double dot(const float* x, const float* y, std::int64_t n) {
+  constexpr std::int64_t kSums = 8;  // each adds up its own share, so that they can go side by side
+  double sums[kSums] = {}, total = 0;
+  std::int64_t i = 0;
+  for (; i + kSums <= n; i += kSums)
+    for (std::int64_t k = 0; k < kSums; ++k) sums[k] += static_cast<double>(x[i + k]) * static_cast<double>(y[i + k]);
+  for (; i < n; ++i) total += static_cast<double>(x[i]) * static_cast<double>(y[i]);
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
 // The part of one row that lies in one chunk: columns [begin, begin + width). Indices i, j count from begin.
 class Chunk {
  public:
-  // H: (width, width) contiguous; g: (width), kept up to date; scratch: (2 * width).
+  // H: (width, width) contiguous; g: (width), kept up to date; scratch: (3 * width).
   Chunk(PackedRow& row, const float* H, float* g, std::int64_t begin, std::int64_t width, float* scratch)
-      : row_(row), H_(H), g_(g), begin_(begin), width_(width), v_(scratch), vH_(scratch + width) {}
+      : row_(row), H_(H), g_(g), begin_(begin), width_(width), v_(scratch), vH_(scratch + width), levels_(scratch + 2 * width) {}
 
   // With all others fixed the best q_j is the grid's value nearest to q_j + g_j / H_jj.
   bool codes(std::span<const std::int64_t> order) {
@@ -65,20 +77,23 @@ class Chunk {
     const bool many = grid.scale_max > grid.scale_min;
     bool changed = false;
     for (std::int64_t from = 0; from < width_; from += block) {
+      for (std::int64_t j = 0; j < block; ++j) levels_[j] = level(grid, row_.code(begin_ + from + j));
       for (int k = 0; many && k < groups; ++k) {
-        const std::int64_t begin = from + k * group;
-        changed |= stored_integer(from, begin, [k](BlockScales& s) -> int& { return s.sc[k]; }, grid.scale_min, grid.scale_max,
-                                  [&](const BlockScales& s, std::int64_t j) { return s.d * code_level(j); });
+        const float* own = levels_ + k * group;
+        changed |= stored_integer(from, k, &BlockScales::sc, grid.scale_min, grid.scale_max, [&](const BlockScales& s) {
+          for (std::int64_t j = 0; j < group; ++j) v_[j] = s.d * own[j];
+        });
         if (grid.has_offset)
-          changed |= stored_integer(from, begin, [k](BlockScales& s) -> int& { return s.m[k]; }, 0, grid.scale_max,
-                                    [&](const BlockScales& s, std::int64_t) { return -s.dmin; });
+          changed |= stored_integer(from, k, &BlockScales::m, 0, grid.scale_max,
+                                    [&](const BlockScales& s) { std::fill_n(v_, group, -s.dmin); });
       }
-      changed |= stored_half(from, &BlockScales::d, [&](const BlockScales& s, std::int64_t j) {
-        return static_cast<float>(s.sc[(j - from) / group]) * code_level(j);
+      changed |= stored_half(from, &BlockScales::d, [&](const BlockScales& s) {
+        for (int k = 0; k < groups; ++k)
+          for (std::int64_t j = k * group; j < (k + 1) * group; ++j) v_[j] = static_cast<float>(s.sc[k]) * levels_[j];
       });
       if (grid.has_offset)
-        changed |= stored_half(from, &BlockScales::dmin, [&](const BlockScales& s, std::int64_t j) {
-          return -static_cast<float>(s.m[(j - from) / group]);
+        changed |= stored_half(from, &BlockScales::dmin, [&](const BlockScales& s) {
+          for (int k = 0; k < groups; ++k) std::fill_n(v_ + k * group, group, -static_cast<float>(s.m[k]));
         });
     }
     return changed;
@@ -88,29 +103,30 @@ class Chunk {
   double gained() const { return gained_; }
 
  private:
-  float code_level(std::int64_t j) const { return level(row_.grid(), row_.code(begin_ + j)); }
-
   void move(std::int64_t j, float d) { subtract(d, H_ + j * width_, width_, g_); }
 
-  // Both take the number at `from`'s block: an integer that rules the group of columns [begin, begin + group), or a half that
-  // rules the whole block. direction(s, j): v_j.
-  template <class Field, class Direction>
-  bool stored_integer(std::int64_t from, std::int64_t begin, const Field& field, int low, int high, const Direction& direction) {
+  // Both take a number of the block at `from`: an integer that rules group k, or a half that rules the whole block. direction(s)
+  // writes v, of the columns that are ruled.
+  template <class Integers, class Direction>
+  bool stored_integer(std::int64_t from, int k, Integers BlockScales::*field, int low, int high, const Direction& direction) {
+    const std::int64_t count = row_.group_weights(), begin = from + k * count;
     BlockScales s = row_.blocks()[block(from)];
-    int& theta = field(s);
-    const Slope slope = along(begin, row_.group_weights(), [&](std::int64_t j) { return direction(s, j); });
+    int& theta = (s.*field)[k];
+    direction(s);
+    const Slope slope = along(begin, count);
     const float wanted = static_cast<float>(theta) + slope.best();
     if (!std::isfinite(wanted)) return false;
     const int next = static_cast<int>(std::nearbyint(std::clamp(wanted, static_cast<float>(low), static_cast<float>(high))));
     if (!improves(slope.change(next - theta))) return false;
     theta = next;
-    return take(from, s, begin, row_.group_weights());
+    return take(from, s, begin, count);
   }
 
   template <class Direction>
   bool stored_half(std::int64_t from, float BlockScales::*field, const Direction& direction) {
     BlockScales s = row_.blocks()[block(from)];
-    const Slope slope = along(from, row_.block_weights(), [&](std::int64_t j) { return direction(s, j); });
+    direction(s);
+    const Slope slope = along(from, row_.block_weights());
     const float wanted = s.*field + slope.best();
     if (!std::isfinite(wanted)) return false;
     const float next = round_to_f16(std::clamp(wanted, -65504.0f, 65504.0f));
@@ -130,16 +146,10 @@ class Chunk {
     gained_ -= change;
     return true;
   }
-  template <class Direction>
-  Slope along(std::int64_t begin, std::int64_t count, const Direction& direction) const {
-    for (std::int64_t j = 0; j < count; ++j) v_[j] = direction(begin + j);
+  // Along v_, which is that of columns [begin, begin + count).
+  Slope along(std::int64_t begin, std::int64_t count) const {
     multiply_symmetric(H_ + begin * width_ + begin, width_, v_, count, vH_);
-    Slope slope;
-    for (std::int64_t j = 0; j < count; ++j) {
-      slope.vHv += static_cast<double>(v_[j]) * vH_[j];
-      slope.gv += static_cast<double>(v_[j]) * g_[begin + j];
-    }
-    return slope;
+    return {dot(v_, g_ + begin, count), dot(v_, vH_, count)};
   }
 
   // The block at `from` gets these scales; only columns [begin, begin + count) feel it.
@@ -157,7 +167,7 @@ class Chunk {
   const float* H_;
   float* g_;
   std::int64_t begin_, width_;
-  float *v_, *vH_;
+  float *v_, *vH_, *levels_;
   double gained_ = 0;
 };
 
@@ -180,7 +190,7 @@ void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradien
   const bool tied = A.defined();
   // What row r feels is the mean of all rows' gradients by this row of weights.
   const at::Tensor share = tied ? (A / A.diagonal().unsqueeze(1)).contiguous() : at::Tensor();
-  std::vector<float> scratch(static_cast<std::size_t>(4 * std::min(size, n)));
+  std::vector<float> scratch(static_cast<std::size_t>(5 * std::min(size, n)));
   std::vector<bool> done(rows.size()), moved(rows.size());
   double gained = 0;
   for (int pass = 0; pass < options.passes; ++pass) {

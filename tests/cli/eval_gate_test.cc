@@ -218,6 +218,9 @@ TEST_F(EvalGate, PackedWeightsTimesRoundedActivations) {
   EXPECT_EQ(packed["kl_divergence"]["mean"], 0) << "both sides alike";
   EXPECT_NE(packed["protocol"]["hash"], exact["protocol"]["hash"]);
   EXPECT_EQ(packed, result(arguments + " --packed --threads 3"));
+  const test::RunResult refused = test::run_attar("eval " + path("a") + text() + " --packed");
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.output.find("no quantized matrix"), std::string::npos) << refused.output;
 }
 
 TEST_F(EvalGate, WorstTokensAndParts) {
