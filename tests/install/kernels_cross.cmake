@@ -1,5 +1,5 @@
-# Builds kernels_ref for another processor, installs it, builds tests/kernels_ref/check_variants.cc against what was installed, and
-# runs it emulated. Says "skipped" where the compiler or the emulator is absent.
+# Builds kernels_ref for another processor, installs it, builds tests/kernels_ref/check_variants.cc and check_attention.cc against what
+# was installed, and runs them emulated. Says "skipped" where the compiler or the emulator is absent.
 # cmake -D FOR=neon|wasm -D SOURCE=... -D WORK=... -D NATIVE=check_variants -P kernels_cross.cmake
 include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 function(need program package)
@@ -48,6 +48,10 @@ find_package(attar_kernels REQUIRED)
 add_executable(check_variants ${SOURCE}/tests/kernels_ref/check_variants.cc)
 target_compile_options(check_variants PRIVATE -ffp-contract=off)
 target_link_libraries(check_variants PRIVATE attar::attar_kernels ${linking})
+# By headers that are not installed.
+add_executable(check_attention ${SOURCE}/tests/kernels_ref/check_attention.cc)
+target_include_directories(check_attention PRIVATE ${SOURCE})
+target_link_libraries(check_attention PRIVATE attar::attar_kernels ${linking})
 ")
 run(${CMAKE_COMMAND} -S ${WORK}/consumer -B ${WORK}/consumer/build ${cross} -Dattar_kernels_DIR=${WORK}/prefix/lib/cmake/attar_kernels)
 run(${CMAKE_COMMAND} --build ${WORK}/consumer/build)
@@ -60,6 +64,8 @@ if(FOR STREQUAL neon)
   run(${qemu} -cpu max ${WORK}/consumer/build/check_variants neon neon_dotprod neon_i8mm)
   expect("runs on neon_i8mm\n.*neon neon_dotprod neon_i8mm reference agree")
   expect("${native}")
+  run(${qemu} -cpu max ${WORK}/consumer/build/check_attention neon neon_dotprod neon_i8mm reference)
+  expect("reference attend")
   # Processors that lack the newer instructions.
   foreach(pair cortex-a53:neon:neon_dotprod cortex-a76:neon_dotprod:neon_i8mm)
     string(REPLACE ":" ";" pair ${pair})
@@ -77,5 +83,7 @@ else()
   run(node ${WORK}/consumer/build/check_variants.js wasm_simd)
   expect("runs on wasm_simd\n.*wasm_simd reference agree")
   expect("${native}")
+  run(node ${WORK}/consumer/build/check_attention.js wasm_simd reference)
+  expect("reference attend")
 endif()
 file(REMOVE_RECURSE ${WORK})
