@@ -72,25 +72,26 @@ OutputFile::~OutputFile() {
   ::unlink(partial_.c_str());
 }
 
-void OutputFile::flush() {
-  ByteView rest = buffer_;
-  while (!rest.empty()) {
-    const ssize_t written = ::write(fd_, rest.data(), rest.size());
+void OutputFile::write_through(ByteView bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) fail_to_write(path_, " after ", size_ - rest.size(), " bytes");
-    rest = rest.subspan(static_cast<std::size_t>(written));
+    if (written <= 0) fail_to_write(path_, " after ", written_, " bytes");
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    written_ += static_cast<std::uint64_t>(written);
   }
+}
+
+void OutputFile::flush() {
+  write_through(buffer_);
   buffer_.clear();
 }
 
 void OutputFile::write(ByteView bytes) {
   size_ += bytes.size();
-  while (!bytes.empty()) {
-    const std::size_t part = std::min(bytes.size(), kWriteBuffer - buffer_.size());
-    buffer_.insert(buffer_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(part));
-    bytes = bytes.subspan(part);
-    if (buffer_.size() == kWriteBuffer) flush();
-  }
+  if (buffer_.size() + bytes.size() > kWriteBuffer) flush();
+  if (bytes.size() >= kWriteBuffer) return write_through(bytes);
+  buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
 }
 
 void OutputFile::commit() {

@@ -48,9 +48,10 @@ class OutputFile {
 
  private:
   void flush();
+  void write_through(ByteView bytes);
   fs::path path_, partial_;
   int fd_ = -1;
-  std::uint64_t size_ = 0;
+  std::uint64_t size_ = 0, written_ = 0;  // with what is in the buffer, and without
   Bytes buffer_;
 };
 

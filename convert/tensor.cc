@@ -47,14 +47,22 @@ std::uint64_t Tensor::bytes() const {
   return checked_mul(static_cast<std::uint64_t>(rows()), row_bytes(type, static_cast<std::uint64_t>(columns())), name);
 }
 
-RowReader::RowReader(std::shared_ptr<const MappedFile> file, ByteView bytes, std::size_t stride) : in_place_(bytes) {
-  constexpr std::size_t kReleaseFrom = std::size_t{64} << 10;
-  copy_ = [file = std::move(file), bytes, stride](std::int64_t begin, std::int64_t end, std::byte* out) {
-    const ByteView part = bytes.subspan(static_cast<std::size_t>(begin) * stride, static_cast<std::size_t>(end - begin) * stride);
-    if (part.empty()) return;
-    std::memcpy(out, part.data(), part.size());
-    if (part.size() >= kReleaseFrom) file->release(part);
-  };
+RowReader::RowReader(std::shared_ptr<const MappedFile> file, ByteView bytes, std::size_t stride)
+    : file_(std::move(file)), in_place_(bytes), stride_(stride) {}
+
+void RowReader::operator()(std::int64_t begin, std::int64_t end, std::byte* out) const {
+  if (copy_) return copy_(begin, end, out);
+  const std::size_t first = static_cast<std::size_t>(begin) * stride_, last = static_cast<std::size_t>(end) * stride_;
+  if (first == last) return;
+  std::memcpy(out, in_place_.data() + first, last - first);
+  release(begin, end);
+}
+
+void RowReader::release(std::int64_t begin, std::int64_t end) const {
+  constexpr std::size_t kStep = std::size_t{4} << 20;
+  const std::size_t first = static_cast<std::size_t>(begin) * stride_, last = static_cast<std::size_t>(end) * stride_;
+  const std::size_t from = first / kStep * kStep;
+  if (last - from >= kStep || last == in_place_.size()) file_->release(in_place_.subspan(from, last - from));
 }
 
 QuantizedTensor read_packed(const Tensor& tensor) {
@@ -63,22 +71,31 @@ QuantizedTensor read_packed(const Tensor& tensor) {
   return packed;
 }
 
-std::vector<float> read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end) {
+void read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end, std::span<float> out) {
   check_rows(tensor, begin, end);
   const auto columns = static_cast<std::size_t>(tensor.columns());
   const auto rows = static_cast<std::size_t>(end - begin);
-  std::vector<float> values(rows * columns);
-  if (values.empty()) return values;
+  if (out.size() != rows * columns) fail("read ", tensor.name, ": ", rows * columns, " values do not go into ", out.size());
+  if (out.empty()) return;
+  if (tensor.type == Type::kF32) return tensor.read_rows(begin, end, reinterpret_cast<std::byte*>(out.data()));
   const std::size_t stride = row_bytes(tensor.type, columns);
-  if (tensor.type == Type::kF32) {
-    tensor.read_rows(begin, end, reinterpret_cast<std::byte*>(values.data()));
-    return values;
+  const auto decode = [&](ByteView packed) {
+    for (std::size_t r = 0; r < rows; ++r) decode_row(tensor.type, packed.subspan(r * stride, stride), out.subspan(r * columns, columns));
+  };
+  if (const ByteView there = tensor.read_rows.in_place(); !there.empty()) {
+    decode(there.subspan(static_cast<std::size_t>(begin) * stride, rows * stride));
+    tensor.read_rows.release(begin, end);
+  } else {
+    Bytes packed(rows * stride);
+    tensor.read_rows(begin, end, packed.data());
+    decode(packed);
   }
-  Bytes packed(rows * stride);
-  tensor.read_rows(begin, end, packed.data());
-  for (std::size_t r = 0; r < rows; ++r)
-    decode_row(tensor.type, ByteView(packed).subspan(r * stride, stride),
-               std::span(values).subspan(r * columns, columns));
+}
+
+std::vector<float> read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end) {
+  check_rows(tensor, begin, end);
+  std::vector<float> values(static_cast<std::size_t>(end - begin) * static_cast<std::size_t>(tensor.columns()));
+  read_floats(tensor, begin, end, values);
   return values;
 }
 

@@ -36,12 +36,17 @@ class RowReader {
   RowReader(Copy copy) : copy_(std::move(copy)) {}  // copy(begin, end, out)
   RowReader(std::shared_ptr<const MappedFile> file, ByteView bytes, std::size_t stride);
 
-  void operator()(std::int64_t begin, std::int64_t end, std::byte* out) const { copy_(begin, end, out); }
+  void operator()(std::int64_t begin, std::int64_t end, std::byte* out) const;
   ByteView in_place() const { return in_place_; }  // for as long as this or a copy of it lives; empty: rows must be copied
+  // Gives rows that a walk has seen in place back to the system, with what lies before them: once in a few MiB, since every processor
+  // has to be told.
+  void release(std::int64_t begin, std::int64_t end) const;
 
  private:
   std::function<void(std::int64_t begin, std::int64_t end, std::byte* out)> copy_;
+  std::shared_ptr<const MappedFile> file_;
   ByteView in_place_;
+  std::size_t stride_ = 0;
 };
 
 // One tensor of a checkpoint under its canonical (Hugging Face) name. Its rows (all dimensions but the last) can be read
@@ -62,6 +67,7 @@ struct Tensor {
 QuantizedTensor read_packed(const Tensor& tensor);                                        // whole, as stored
 std::vector<float> read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end);  // rows, decoded
 std::vector<float> read_floats(const Tensor& tensor);
+void read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end, std::span<float> out);
 
 // A tensor over bytes in memory, shared by the tensor.
 Tensor make_tensor(std::string name, QuantizedTensor data);

@@ -85,9 +85,10 @@ RtnResult rtn(Type type, const Tensor& W, std::span<const float> importance) {
     // Read, encoded and compared in parts that caches hold.
     parallel_for((end - begin + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::int64_t part) {
       const std::int64_t first = begin + part * kRowsAtOnce, last = std::min(end, first + kRowsAtOnce);
-      const std::vector<float> values = read_floats(W, first, last);
+      thread_local std::vector<float> values, q;
+      values.resize(static_cast<std::size_t>(last - first) * columns), q.resize(columns);
+      read_floats(W, first, last, values);
       check_finite(values, W.columns(), W.name, first);
-      std::vector<float> q(columns);
       for (std::int64_t r = first; r < last; ++r) {
         const auto row = static_cast<std::size_t>(r);
         const auto w = std::span(values).subspan(static_cast<std::size_t>(r - first) * columns, columns);
