@@ -103,6 +103,7 @@ TEST(Packing, RefusesWhatItCannotDo) {
   const Packing packing = packing_of(kRows), small = packing_of({{5, 7}});
   decoder->packing = &packing;
   EXPECT_THROW(decoder->forward(ids), Error);  // 15 tokens turn by other angles than 12
+  EXPECT_THROW(decoder->embed(ids), Error);    // nor layer by layer, as activations are computed again
   decoder->packing = &small;
   EXPECT_THROW(decoder->forward(ids), Error);  // another shape
   EXPECT_NO_THROW(decoder->forward(ids.narrow(0, 0, 1).narrow(1, 0, 12)));
