@@ -16,7 +16,7 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kCpuBatchTokens = 512, kGpuBatchTokens = 16384;
-constexpr std::int64_t kCpuSliceFloats = std::int64_t{1} << 23, kGpuSliceFloats = std::int64_t{1} << 27;
+constexpr std::int64_t kLogitsOnGpu = std::int64_t{1} << 27;
 
 std::int64_t longest(std::span<const Sequence> sequences) {
   std::size_t length = 0;
@@ -64,7 +64,7 @@ class Measurement {
     model.read(sequences, length_);
     if (reference != nullptr) reference->read(sequences, length_);
 
-    const std::int64_t step = std::max<std::int64_t>(1, (gpu_ ? kGpuSliceFloats : kCpuSliceFloats) / vocab_);
+    const std::int64_t step = std::max<std::int64_t>(1, (gpu_ ? kLogitsOnGpu : kLogitsOnCpu) / vocab_);
     for (std::int64_t begin = 0; begin < positions; begin += step) {
       check_interrupt();
       const std::int64_t count = std::min(step, positions - begin);
@@ -134,7 +134,7 @@ std::string perplexity_text(double nll, std::size_t count) {
 TokenScores measure(Predictor& model, const Against& against, std::span<const Sequence> sequences, const std::string& label) {
   Predictor* reference = against.model;
   const bool gpu = model.on_gpu();
-  const bool alone = gpu || model.for_thread() == nullptr || (reference != nullptr && reference->for_thread() == nullptr);
+  const bool alone = model.uses_all_threads() || (reference != nullptr && reference->uses_all_threads());
   Measurement measurement(sequences, against, model.config().vocab_size, gpu, alone);
   const std::vector<Batch>& batches = measurement.batches();
   std::uint64_t tokens = 0;

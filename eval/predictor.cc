@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "runtime/rope.h"
 
 namespace attar {
@@ -140,7 +141,8 @@ class PackedPredictor final : public Predictor {
     return generate(*runner_, tokenizer, prompt, options);
   }
 
-  std::unique_ptr<Predictor> for_thread() override { return nullptr; }
+  bool uses_all_threads() const override { return true; }
+  std::unique_ptr<Predictor> for_thread() override { fail("eval: a packed model is not for several threads at once"); }
 
  private:
   // The first `from` tokens are those of the context.

@@ -10,6 +10,8 @@
 
 namespace attar {
 
+constexpr std::int64_t kLogitsOnCpu = std::int64_t{1} << 23;  // floats asked for at a time
+
 // Not for several threads at once.
 class Predictor {
  public:
@@ -27,7 +29,8 @@ class Predictor {
 
   virtual Generated write(const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options) = 0;
 
-  // Another over the same weights, for another thread; null where one uses all threads itself.
+  // Whether one alone uses all threads. Of others there can be one for each: another over the same weights.
+  virtual bool uses_all_threads() const { return on_gpu(); }
   virtual std::unique_ptr<Predictor> for_thread() = 0;
 };
 

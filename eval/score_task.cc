@@ -18,8 +18,6 @@
 namespace attar {
 namespace {
 
-constexpr std::int64_t kSliceFloats = std::int64_t{1} << 23;
-
 Ids encode(const Tokenizer& tokenizer, const std::string& text, bool bos) {
   const TokenizerData& data = tokenizer.data();
   Ids ids = tokenizer.encode(text, bos);
@@ -36,7 +34,7 @@ std::int64_t first_token(const TokenizerData& data, const std::string& where) {
 
 ItemScore ask(Predictor& model, std::span<const Sequence> requests, const Ids& prefix, const std::string& where) {
   model.read_choices(requests, prefix);
-  const std::int64_t vocab = model.config().vocab_size, step = std::max<std::int64_t>(1, kSliceFloats / vocab);
+  const std::int64_t vocab = model.config().vocab_size, step = std::max<std::int64_t>(1, kLogitsOnCpu / vocab);
   std::vector<std::int64_t> targets;
   for (const Sequence& r : requests) targets.insert(targets.end(), r.ids.begin() + r.begin + 1, r.ids.begin() + r.end + 1);
   std::vector<TokenScore> tokens;
@@ -175,7 +173,7 @@ std::vector<ItemScore> score_task(Predictor& model, const Tokenizer& tokenizer, 
     return scores;
   }
   const OneTorchThread one;
-  if (model.for_thread() == nullptr) {
+  if (model.uses_all_threads()) {
     work(model);
     return scores;
   }

@@ -142,7 +142,13 @@ Vector read_vector(const Checkpoint& checkpoint, const std::string& name) {
 struct Runner::Parts {
   Parts(const Checkpoint& checkpoint, const RunnerOptions& options);
 
+  // Continues the context. Returns the final states of the last `kept` ids; those of the others are not held.
+  Vector advance(std::span<const std::int64_t> added, std::size_t kept);
   void feed_batch(std::span<const std::int64_t> ids);  // the final states are then in `normed`
+  std::uint64_t cache_bytes_per_token() const {
+    return static_cast<std::uint64_t>(config.layers) *
+           cache_bytes(options.cache, static_cast<std::size_t>(config.kv_heads), static_cast<std::size_t>(config.head_dim));
+  }
   // Whether the tokens of a context of one length lie at other angles in one of another.
   bool turned_otherwise(std::size_t from, std::size_t to) const {
     return from > 0 && (rotation.changes(from, to) || local_rotation.changes(from, to));
@@ -335,29 +341,30 @@ void Runner::Parts::feed_batch(std::span<const std::int64_t> batch) {
 Runner::Runner(const Checkpoint& checkpoint, const RunnerOptions& options) : parts_(std::make_unique<Parts>(checkpoint, options)) {}
 Runner::~Runner() = default;
 
-std::vector<float> Runner::states(std::span<const std::int64_t> ids) {
-  Parts& p = *parts_;
-  if (ids.empty()) fail("decoder: no token ids");
-  for (const std::int64_t id : ids)
-    if (id < 0 || id >= p.config.vocab_size) fail("decoder: token id ", id, " is outside the vocabulary of ", p.config.vocab_size);
-  const std::size_t before = p.ids.size(), now = before + ids.size();
+std::vector<float> Runner::Parts::advance(std::span<const std::int64_t> added, std::size_t kept) {
+  if (added.empty()) fail("decoder: no token ids");
+  for (const std::int64_t id : added)
+    if (id < 0 || id >= config.vocab_size) fail("decoder: token id ", id, " is outside the vocabulary of ", config.vocab_size);
+  const std::size_t before = ids.size(), now = before + added.size();
   if (const std::uint64_t needed = cache_bytes_per_token() * now, memory = physical_memory(); needed > memory)
     fail("decoder: the keys and values of ", now, " tokens take ", size_text(needed), ", and this machine has ", size_text(memory),
          " of memory; use a shorter context, or q8_0 for them");
   // Where a longer text turns the earlier tokens by other angles, they are computed anew.
-  std::vector<std::int64_t> queue(ids.begin(), ids.end());
-  if (p.turned_otherwise(before, now)) queue.insert(queue.begin(), p.ids.begin(), p.ids.end()), p.ids.clear();
-  p.rotation.prepare(now), p.local_rotation.prepare(now);
+  std::vector<std::int64_t> queue(added.begin(), added.end());
+  if (turned_otherwise(before, now)) queue.insert(queue.begin(), ids.begin(), ids.end()), ids.clear();
+  rotation.prepare(now), local_rotation.prepare(now);
+  const std::size_t first = queue.size() - kept;
   Vector states;
   for (std::size_t done = 0; done < queue.size(); done += kBatch) {
     check_interrupt();
-    p.feed_batch(std::span(queue).subspan(done, std::min(kBatch, queue.size() - done)));
-    states.insert(states.end(), p.normed.begin(), p.normed.end());
+    const std::size_t end = std::min(queue.size(), done + kBatch), from = std::max(done, first);
+    feed_batch(std::span(queue).subspan(done, end - done));
+    if (from < end) states.insert(states.end(), normed.begin() + static_cast<std::ptrdiff_t>((from - done) * embedding.W.columns), normed.end());
   }
-  const std::size_t wanted = ids.size() * static_cast<std::size_t>(p.config.hidden_size);
-  states.erase(states.begin(), states.end() - static_cast<std::ptrdiff_t>(wanted));
   return states;
 }
+
+std::vector<float> Runner::states(std::span<const std::int64_t> ids) { return parts_->advance(ids, ids.size()); }
 
 std::vector<float> Runner::logits(std::span<const float> states) {
   Parts& p = *parts_;
@@ -371,18 +378,17 @@ std::vector<float> Runner::logits(std::span<const float> states) {
 }
 
 std::vector<float> Runner::feed(std::span<const std::int64_t> ids, bool all) {
-  const Vector states = this->states(ids);
-  return logits(all ? std::span(states) : std::span(states).last(static_cast<std::size_t>(parts_->config.hidden_size)));
+  return logits(parts_->advance(ids, all ? ids.size() : 1));
 }
 
 void Runner::rewind(std::int64_t length) {
   Parts& p = *parts_;
   const auto kept = static_cast<std::size_t>(length), held = p.ids.size();
   if (kept > held) fail("decoder: a context of ", held, " tokens has no first ", length);
+  if (!p.turned_otherwise(kept, held)) return p.ids.resize(kept);
   const std::vector<std::int64_t> first(p.ids.begin(), p.ids.begin() + length);
-  const bool anew = p.turned_otherwise(kept, held);
-  p.ids = anew ? std::vector<std::int64_t>{} : first;
-  if (anew) states(first);
+  p.ids.clear();
+  p.advance(first, 0);
 }
 
 std::int64_t Runner::length() const { return static_cast<std::int64_t>(parts_->ids.size()); }
@@ -394,11 +400,7 @@ std::uint64_t Runner::weight_bytes() const {
   return bytes;
 }
 
-std::uint64_t Runner::cache_bytes_per_token() const {
-  const ModelConfig& c = parts_->config;
-  return static_cast<std::uint64_t>(c.layers) *
-         cache_bytes(parts_->options.cache, static_cast<std::size_t>(c.kv_heads), static_cast<std::size_t>(c.head_dim));
-}
+std::uint64_t Runner::cache_bytes_per_token() const { return parts_->cache_bytes_per_token(); }
 
 std::uint64_t Runner::bytes_per_token() const {
   const Parts& p = *parts_;
