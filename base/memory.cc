@@ -1,7 +1,12 @@
 #include "base/memory.h"
 
+#include <features.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/resource.h>
 
+#include <climits>
 #include <fstream>
 #include <string>
 
@@ -14,6 +19,13 @@ std::uint64_t peak_memory() {
   rusage usage{};  // elsewhere; may count what ran in this process before
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, INT_MAX);
+#endif
 }
 
 }  // namespace attar

@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "cli/command.h"
 #include "distill/job.h"
 
@@ -29,6 +30,7 @@ void print_summary(const nlohmann::json& result) {
 }
 
 int run_distill(DistillOptions& options) {
+  keep_freed_memory();
   options.job.seed = options.common.seed;
   options.job.trainer.loss.divergence = parse_divergence(options.loss);
   options.job.trainer.schedule.decay = parse_decay(options.schedule);

@@ -119,8 +119,9 @@ void say_what_was_hard(const QuantizeReport& report) {
   }
 }
 
-// Runs `work`, which keeps what it has finished in `folder`. The folder stays if the same command could go on with it.
+// Runs `work`, which keeps what it has finished in `folder`, if any. The folder stays if the same command could go on with it.
 void keeping(const fs::path& folder, const std::function<void()>& work) {
+  if (folder.empty()) return work();
   const auto kept = [&](const Error& stop) {
     return cat(stop.what(), "; what is finished is kept in ", folder.string(), ", the same command with --resume goes on");
   };
@@ -200,6 +201,7 @@ int run_quantize(const QuantizeCommand& command) {
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
   const Methods methods = methods_of(command);
+  if (methods.tune) keep_freed_memory();
   options.method = methods.rounding;
   options.rotated = methods.rotate;
   options.scaled = methods.awq;
@@ -236,6 +238,9 @@ int run_quantize(const QuantizeCommand& command) {
   limit_samples(options.calibration, command.calibration);
   check_memory(model.config, options);
   if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
+  // What is read once, rounded and written needs no folder. Folders of weights read a matrix several times: codes, scales, offsets.
+  options.when_read = methods.name() == "rtn" && chunks.empty() && is_gguf(output) && target.kld == 0;
+  if (options.when_read) options.folder.clear();
   const auto make = [&](QuantizeOptions how) {
     Made made;
     const Checkpoint scaled = methods.awq ? awq(model, how.calibration, how.plan, output.string() + ".awq", made.scaling) : model;
@@ -262,6 +267,7 @@ int run_quantize(const QuantizeCommand& command) {
       write_hf(made.model, output);
     }
   });
+  settle(made.report);
   say_what_was_hard(made.report);
   print_summary(made.report, open_checkpoint(output));
   if (target.given()) print_curve(choices, chosen);

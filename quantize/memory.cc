@@ -2,7 +2,11 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+#include "base/text.h"
+#include "base/threads.h"
 #include "quantize/gptq.h"
+#include "quantize/pipeline.h"
 #include "quantize/streams.h"
 
 namespace attar {
@@ -67,6 +71,16 @@ std::uint64_t autoround_memory(const ModelConfig& c, std::int64_t length, int th
   const double weights = std::max(3 * h * f, h * (2 * heads + 2 * static_cast<double>(c.kv_heads * c.head_dim)));
   const double chunk = tokens * (8 * (f + h) + 4 * heads) + 4 * static_cast<double>(c.heads) * tokens * tokens;
   return static_cast<std::uint64_t>(kFloat * (weights * (5.5 + threads) + threads * chunk));
+}
+
+void check_memory(const ModelConfig& config, const QuantizeOptions& options) {
+  if (options.calibration.empty() || options.max_memory == 0) return;
+  const auto length = static_cast<std::int64_t>(options.calibration.front().size());
+  const std::uint64_t needed = (options.fisher ? metric_memory : calibrated_memory)(config, length, thread_count()) +
+                               (options.rotated ? rotated_memory(config) : 0) + (options.autoround ? autoround_memory(config, length, thread_count()) : 0);
+  if (needed > options.max_memory)
+    fail("quantize: --max-memory allows ", size_text(options.max_memory), ", calibrating this model may take ", size_text(needed),
+         " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");
 }
 
 }  // namespace attar

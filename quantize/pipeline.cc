@@ -56,6 +56,7 @@ class Pipeline {
       streams_.emplace(model_, options_.calibration, StreamsOptions{(gptq && options_.corrected_target) || options_.autoround, options_.autoround, options_.folder});
     }
     if (options_.fisher) measure_outputs();
+    if (options_.when_read) return with_tensors(round_when_read());
     Progress progress(name_of(options_.method), report_.tensors.size(), "tensors");
     for (const Part& part : parts()) {
       if (restore(part)) {
@@ -72,13 +73,33 @@ class Pipeline {
         calibrate_table(part.tensors.front(), progress);
       finish(part, std::move(notes));
     }
-    Checkpoint result = model_;
-    for (Tensor& tensor : result.tensors)
-      if (const auto found = done_.find(tensor.name); found != done_.end()) tensor = found->second;
-    return result;
+    return with_tensors(done_);
   }
 
  private:
+  Checkpoint with_tensors(const std::map<std::string, Tensor>& rounded) const {
+    Checkpoint result = model_;
+    for (Tensor& tensor : result.tensors)
+      if (const auto found = rounded.find(tensor.name); found != rounded.end()) tensor = found->second;
+    return result;
+  }
+
+  std::map<std::string, Tensor> round_when_read() {
+    std::map<std::string, Tensor> rounded;
+    for (TensorReport& tensor : report_.tensors) {
+      std::vector<float> importance = importance_of(tensor.plan);
+      tensor.method = rounding_name(tensor.plan.got, importance);
+      RoundedWhenRead matrix = rtn_when_read(tensor.plan.got, model_.at(tensor.plan.name), std::move(importance));
+      rounded.emplace(tensor.plan.name, std::move(matrix.Q));
+      tensor.loss = std::move(matrix.loss);
+    }
+    return rounded;
+  }
+
+  static const char* rounding_name(Type type, const std::vector<float>& importance) {
+    return !info(type).quantized ? "convert" : importance.empty() ? "rtn" : "rtn+importance";
+  }
+
   // Biases and norms stay as they are, but must be numbers.
   void check_vectors() const {
     for (const Tensor& tensor : model_.tensors)
@@ -174,7 +195,7 @@ class Pipeline {
   TensorReport& entry(const std::string& name) { return report_.tensors[index_.at(name)]; }
 
   // Round to nearest, straight from the file.
-  const QuantizedTensor& round(const std::string& name, std::span<const float> importance) {
+  const QuantizedTensor& round(const std::string& name, const std::vector<float>& importance) {
     const auto start = Clock::now();
     TensorReport& tensor = entry(name);
     if (options_.method == Method::kHqq && info(tensor.plan.got).quantized) {
@@ -187,7 +208,7 @@ class Pipeline {
       return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
     }
     RtnResult result = rtn(tensor.plan.got, model_.at(name), importance);
-    tensor.method = !info(tensor.plan.got).quantized ? "convert" : importance.empty() ? "rtn" : "rtn+importance";
+    tensor.method = rounding_name(tensor.plan.got, importance);
     tensor.weight_error = result.weight_error;
     tensor.seconds = seconds_since(start);
     return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
@@ -373,22 +394,14 @@ class Pipeline {
 
 }  // namespace
 
-void check_memory(const ModelConfig& config, const QuantizeOptions& options) {
-  if (options.calibration.empty() || options.max_memory == 0) return;
-  const auto length = static_cast<std::int64_t>(options.calibration.front().size());
-  const std::uint64_t needed = (options.fisher ? metric_memory : calibrated_memory)(config, length, thread_count()) +
-                               (options.rotated ? rotated_memory(config) : 0) + (options.autoround ? autoround_memory(config, length, thread_count()) : 0);
-  if (needed > options.max_memory)
-    fail("quantize: --max-memory allows ", size_text(options.max_memory), ", calibrating this model may take ", size_text(needed),
-         " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");
-}
-
 Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report) {
   if (options.method == Method::kHqq && !options.calibration.empty()) fail("hqq: looks at weights only and takes no calibration text");
   if (options.method == Method::kGptq && options.calibration.empty())
     fail("gptq: needs calibration text; give --calibration FILE or --calibration builtin:calibration");
   if (options.method == Method::kGptq && !info(options.plan.preset->type).quantized && options.plan.overrides.empty())
     fail("gptq: ", options.plan.preset->name, " only converts, there is nothing to choose; use --method rtn");
+  if (options.when_read && (options.method != Method::kRtn || !options.calibration.empty()))
+    fail("quantize: only what is rounded to nearest without calibration can wait until it is read");
   report = {};
   const auto start = Clock::now();
   Checkpoint result = Pipeline(model, options, report).run();

@@ -1,6 +1,7 @@
 // From a checkpoint to its quantized checkpoint: which method, in what order, and a report of what happened.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "quantize/gptq.h"
 #include "quantize/imatrix.h"
 #include "quantize/presets.h"
+#include "quantize/rtn.h"
 
 namespace attar {
 
@@ -36,6 +38,7 @@ struct QuantizeOptions {
   fs::path folder;
   std::uint64_t max_memory = 0;    // bytes: an Error at once if calibrating may take more; 0: whatever it takes
   bool resume = false;             // go on with what `folder` holds, if there is anything
+  bool when_read = false;          // RTN without calibration: matrices are rounded whenever they are read, nothing is kept. See settle()
 };
 
 struct TensorReport {
@@ -49,6 +52,7 @@ struct TensorReport {
   int damping_raises = 0;
   std::int64_t dead_columns = 0;
   double seconds = 0;
+  std::shared_ptr<const RtnLoss> loss;  // of a matrix that is rounded when it is read
 };
 
 struct QuantizeReport {
@@ -60,6 +64,9 @@ struct QuantizeReport {
 };
 
 nlohmann::json to_json(const QuantizeReport& report);
+
+// Takes in what matrices rounded when read have lost, once they were: until then nothing is known of it.
+void settle(QuantizeReport& report);
 
 // Throws Error if calibrating may take more than options.max_memory. quantize() asks as well.
 void check_memory(const ModelConfig& config, const QuantizeOptions& options);

@@ -89,4 +89,14 @@ nlohmann::json to_json(const QuantizeReport& report) {
   return result;
 }
 
+void settle(QuantizeReport& report) {
+  for (TensorReport& tensor : report.tensors) {
+    if (tensor.loss == nullptr) continue;
+    tensor.weight_error = tensor.loss->weight_error();
+    tensor.seconds = tensor.loss->seconds;
+    report.seconds += tensor.seconds;
+    tensor.loss = nullptr;
+  }
+}
+
 }  // namespace attar

@@ -1,14 +1,16 @@
 #include "quantize/rtn.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <limits>
+#include <cstring>
 #include <numeric>
 
 #include "base/checked.h"
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
+#include "base/vector_clones.h"
 
 namespace attar {
 namespace {
@@ -19,69 +21,80 @@ constexpr std::int64_t kSliceWeights = std::int64_t{1} << 23;  // between two lo
 struct Squares {
   double error, energy;  // |q - w|^2, |w|^2
 };
-Squares squares(const float* q, const float* w, std::size_t n) {
-  constexpr std::size_t kLanes = 8;  // of fixed order, so that the loop vectorises
-  float error[kLanes] = {}, energy[kLanes] = {};
-  const auto add = [&](std::size_t i, std::size_t k) {
-    const float d = q[i] - w[i];
-    error[k] += d * d;
-    energy[k] += w[i] * w[i];
+constexpr std::size_t kLanes = 16;  // sums of fixed order
+using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
+
+ATTAR_VECTOR_CLONES Squares squares(const float* q, const float* w, std::size_t n) {
+  Lanes error{}, energy{};
+  const auto add = [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+    Lanes a{}, b{};
+    std::memcpy(&a, q + i, count * sizeof(float)), std::memcpy(&b, w + i, count * sizeof(float));
+    error += (a - b) * (a - b);
+    energy += b * b;
   };
   std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (std::size_t k = 0; k < kLanes; ++k) add(i + k, k);
-  for (; i < n; ++i) add(i, i % kLanes);
-  return {std::accumulate(error, error + kLanes, 0.0), std::accumulate(energy, energy + kLanes, 0.0)};
+  for (; i + kLanes <= n; i += kLanes) add(i, kLanes);
+  add(i, n - i);
+  Squares sums{};
+  for (std::size_t k = 0; k < kLanes; ++k) sums.error += error[k], sums.energy += energy[k];
+  return sums;
 }
 
-QuantizedTensor empty_like(Type type, std::int64_t rows, std::int64_t columns) {
-  QuantizedTensor result{type, {rows, columns}, {}};
-  result.bytes.resize(checked_mul(row_bytes(type, static_cast<std::uint64_t>(columns)),
-                                  static_cast<std::uint64_t>(rows), "quantized matrix"));
+ATTAR_VECTOR_CLONES bool all_finite(const float* w, std::size_t n) {
+  Lanes worst{};  // 0 times a number is 0, times Inf or NaN it is NaN
+  std::size_t i = 0;
+  for (Lanes a; i + kLanes <= n; i += kLanes) {
+    std::memcpy(&a, w + i, sizeof a);
+    worst += a * 0.0f;
+  }
+  float sum = 0;
+  for (; i < n; ++i) sum += w[i] * 0.0f;
+  for (std::size_t k = 0; k < kLanes; ++k) sum += worst[k];
+  return sum == 0;
+}
+
+QuantizedTensor empty_like(Type type, Shape shape) {
+  QuantizedTensor result{type, std::move(shape), {}};
+  result.bytes.resize(checked_mul(row_bytes(type, static_cast<std::uint64_t>(result.columns())),
+                                  static_cast<std::uint64_t>(result.rows()), "quantized matrix"));
   return result;
 }
 
 }  // namespace
 
 void check_finite(std::span<const float> W, std::int64_t columns, std::string_view name, std::int64_t first_row) {
-  bool finite = true;
-  for (const float w : W) finite = finite & (std::fabs(w) <= std::numeric_limits<float>::max());  // without branches: it vectorises
-  if (finite) return;
+  if (all_finite(W.data(), W.size())) return;
   const auto bad = std::find_if(W.begin(), W.end(), [](float w) { return !std::isfinite(w); });
   const std::int64_t at = bad - W.begin();
   fail("quantize: ", name, " holds ", std::isnan(*bad) ? "NaN" : "Inf", " at row ", first_row + at / columns, ", column ",
        at % columns, "; the checkpoint is damaged or overflowed its type");
 }
 
-void rtn_rows(Type type, std::span<const float> W, std::int64_t columns, std::span<const float> importance,
-              std::string_view name, std::int64_t first_row, std::span<std::byte> bytes) {
-  check_finite(W, columns, name, first_row);
-  const auto stride = row_bytes(type, static_cast<std::uint64_t>(columns));
-  const std::int64_t rows = static_cast<std::int64_t>(W.size()) / columns;
-  parallel_for((rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::int64_t step) {
-    for (std::int64_t r = step * kRowsAtOnce; r < std::min(rows, (step + 1) * kRowsAtOnce); ++r)
-      encode_row(type, W.subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)), importance,
-                 bytes.subspan(static_cast<std::size_t>(first_row + r) * stride, stride));
-  });
-}
-
 QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std::int64_t columns,
                     std::span<const float> importance, std::string_view name) {
-  QuantizedTensor result = empty_like(type, rows, columns);
-  rtn_rows(type, W, columns, importance, name, 0, result.bytes);
+  check_finite(W, columns, name);
+  QuantizedTensor result = empty_like(type, {rows, columns});
+  const auto stride = row_bytes(type, static_cast<std::uint64_t>(columns)), n = static_cast<std::size_t>(columns);
+  parallel_for((rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::int64_t step) {
+    for (std::int64_t r = step * kRowsAtOnce; r < std::min(rows, (step + 1) * kRowsAtOnce); ++r)
+      encode_row(type, W.subspan(static_cast<std::size_t>(r) * n, n), importance,
+                 std::span(result.bytes).subspan(static_cast<std::size_t>(r) * stride, stride));
+  });
   return result;
 }
 
-RtnResult rtn(Type type, const Tensor& W, std::span<const float> importance) {
-  RtnResult result{empty_like(type, W.rows(), W.columns())};
-  result.Q.shape = W.shape;
-  const auto columns = static_cast<std::size_t>(W.columns());
-  const auto stride = row_bytes(type, columns);
-  std::vector<double> error(static_cast<std::size_t>(W.rows())), energy(error);
-  const std::int64_t step = std::max<std::int64_t>(kRowsAtOnce, kSliceWeights / std::max<std::int64_t>(1, W.columns()));
-  for (std::int64_t begin = 0; begin < W.rows(); begin += step) {
-    check_interrupt();
-    const std::int64_t end = std::min(W.rows(), begin + step);
+double RtnLoss::weight_error() const {
+  const double energies = std::accumulate(energy.begin(), energy.end(), 0.0);
+  return energies > 0 ? std::accumulate(error.begin(), error.end(), 0.0) / energies : 0.0;
+}
+
+RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> importance) {
+  const auto loss = std::make_shared<RtnLoss>();
+  loss->error.resize(static_cast<std::size_t>(W.rows())), loss->energy.resize(loss->error.size());
+  Tensor Q{W.name, type, W.shape, {}};
+  Q.read_rows = [type, W, importance = std::move(importance), loss](std::int64_t begin, std::int64_t end, std::byte* out) {
+    const auto start = std::chrono::steady_clock::now();
+    const auto columns = static_cast<std::size_t>(W.columns()), stride = row_bytes(type, columns);
     // Read, encoded and compared in parts that caches hold.
     parallel_for((end - begin + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::int64_t part) {
       const std::int64_t first = begin + part * kRowsAtOnce, last = std::min(end, first + kRowsAtOnce);
@@ -92,16 +105,28 @@ RtnResult rtn(Type type, const Tensor& W, std::span<const float> importance) {
       for (std::int64_t r = first; r < last; ++r) {
         const auto row = static_cast<std::size_t>(r);
         const auto w = std::span(values).subspan(static_cast<std::size_t>(r - first) * columns, columns);
-        const auto packed = std::span(result.Q.bytes).subspan(row * stride, stride);
+        const std::span packed(out + static_cast<std::size_t>(r - begin) * stride, stride);
         encode_row(type, w, importance, packed);
         decode_row(type, packed, q);
         const Squares sums = squares(q.data(), w.data(), columns);
-        error[row] = sums.error, energy[row] = sums.energy;
+        loss->error[row] = sums.error, loss->energy[row] = sums.energy;
       }
     });
+    loss->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  return {std::move(Q), loss};
+}
+
+RtnResult rtn(Type type, const Tensor& W, std::vector<float> importance) {
+  const RoundedWhenRead rounded = rtn_when_read(type, W, std::move(importance));
+  RtnResult result{empty_like(type, W.shape)};
+  const auto stride = row_bytes(type, static_cast<std::uint64_t>(W.columns()));
+  const std::int64_t step = std::max<std::int64_t>(kRowsAtOnce, kSliceWeights / std::max<std::int64_t>(1, W.columns()));
+  for (std::int64_t begin = 0; begin < W.rows(); begin += step) {
+    check_interrupt();
+    rounded.Q.read_rows(begin, std::min(W.rows(), begin + step), result.Q.bytes.data() + static_cast<std::size_t>(begin) * stride);
   }
-  const double energies = std::accumulate(energy.begin(), energy.end(), 0.0);
-  if (energies > 0) result.weight_error = std::accumulate(error.begin(), error.end(), 0.0) / energies;
+  result.weight_error = rounded.loss->weight_error();
   return result;
 }
 

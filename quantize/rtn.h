@@ -1,7 +1,10 @@
 // Round to nearest, with each block's scale searched.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "convert/tensor.h"
 
@@ -12,21 +15,31 @@ namespace attar {
 QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std::int64_t columns,
                     std::span<const float> importance, std::string_view name);
 
-// A whole matrix, sixteen rows at a time, so that no more are held as floats.
+// What a rounded matrix has lost, by rows. A walk over rows that were seen before writes the same numbers again.
+struct RtnLoss {
+  std::vector<double> error, energy;  // |q - w|^2, |w|^2
+  std::atomic<double> seconds = 0;    // spent so far
+  double weight_error() const;        // |Q - W|^2 / |W|^2, of the rows seen
+};
+
+// The matrix with its rows rounded when they are read, and no more of it in memory. Reading throws Error for NaN and Inf.
+struct RoundedWhenRead {
+  Tensor Q;
+  std::shared_ptr<const RtnLoss> loss;
+};
+RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> importance = {});
+
+// The same, read.
 struct RtnResult {
   QuantizedTensor Q;
-  double weight_error = 0;  // |Q - W|^2 / |W|^2
+  double weight_error = 0;
 };
-RtnResult rtn(Type type, const Tensor& W, std::span<const float> importance = {});
+RtnResult rtn(Type type, const Tensor& W, std::vector<float> importance = {});
 
 // Decoded values of a quantized matrix, row-major.
 std::vector<float> decode(const QuantizedTensor& tensor);
 
 // Throws Error naming the tensor, the row and the column of the first NaN or Inf. first_row: the row W starts with.
 void check_finite(std::span<const float> W, std::int64_t columns, std::string_view name, std::int64_t first_row = 0);
-
-// Encodes rows [first_row, ...) of a matrix into their place in `bytes` (the whole matrix); checks that all are finite.
-void rtn_rows(Type type, std::span<const float> W, std::int64_t columns, std::span<const float> importance,
-              std::string_view name, std::int64_t first_row, std::span<std::byte> bytes);
 
 }  // namespace attar

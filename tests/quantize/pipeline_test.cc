@@ -371,6 +371,27 @@ TEST_F(Pipeline, NamesTheTensorThatIsNotANumber) {
   }
 }
 
+TEST_F(Pipeline, WhatIsRoundedWhenReadIsTheSame) {
+  options.when_read = true;
+  EXPECT_THROW(quantize(model, options, report), Error) << "GPTQ cannot wait";
+  options.method = Method::kRtn;
+  EXPECT_THROW(quantize(model, options, report), Error) << "nor can what is weighed by text";
+  options.calibration.clear();
+  const Checkpoint later = quantize(model, options, report);
+  EXPECT_EQ(report.tensors.front().weight_error, 0);
+  const std::vector<Bytes> bytes = all_bytes(later);
+  settle(report);
+  options.when_read = false;
+  QuantizeReport at_once;
+  EXPECT_EQ(bytes, all_bytes(quantize(model, options, at_once)));
+  ASSERT_EQ(report.tensors.size(), at_once.tensors.size());
+  for (std::size_t i = 0; i < report.tensors.size(); ++i) {
+    EXPECT_EQ(report.tensors[i].weight_error, at_once.tensors[i].weight_error);
+    EXPECT_GT(report.tensors[i].weight_error, 0) << report.tensors[i].plan.name;
+    EXPECT_EQ(report.tensors[i].method, at_once.tensors[i].method);
+  }
+}
+
 TEST_F(Pipeline, OneRepeatedTokenIsEnoughToFinish) {
   options.calibration.assign(4, Ids(32, 7));
   EXPECT_TRUE(std::isfinite(damage(quantize(model, options, report))));

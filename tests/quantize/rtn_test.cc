@@ -1,0 +1,72 @@
+#include "quantize/rtn.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace attar {
+namespace {
+
+constexpr std::int64_t kRows = 37, kColumns = 96;
+
+std::vector<float> values() {
+  Random random(5);
+  std::vector<float> values(static_cast<std::size_t>(kRows * kColumns));
+  for (float& v : values) v = static_cast<float>(random.uniform() - 0.5);
+  return values;
+}
+
+class WhenRead : public ::testing::TestWithParam<Type> {};
+
+// In whatever slices it is read, and however often.
+TEST_P(WhenRead, GivesTheBytesAndTheLossOfTheWhole) {
+  const Tensor W = make_tensor("w", {kRows, kColumns}, values());
+  const std::vector<float> importance(kColumns, 0.5f);
+  const QuantizedTensor whole = rtn(GetParam(), values(), kRows, kColumns, importance, "w");
+  EXPECT_EQ(rtn(GetParam(), W, importance).Q.bytes, whole.bytes);
+  const std::vector<float> q = decode(whole), w = read_floats(W);
+  double error = 0, energy = 0;
+  for (std::size_t i = 0; i < w.size(); ++i) error += std::pow(q[i] - w[i], 2), energy += std::pow(w[i], 2);
+  for (const std::int64_t slice : {1, 16, 17, 37}) {
+    const RoundedWhenRead rounded = rtn_when_read(GetParam(), W, importance);
+    EXPECT_EQ(rounded.loss->weight_error(), 0) << "nothing is read yet";
+    Bytes bytes(whole.bytes.size());
+    const std::size_t stride = bytes.size() / kRows;
+    for (int walk = 0; walk < 2; ++walk)
+      for (std::int64_t begin = 0; begin < kRows; begin += slice)
+        rounded.Q.read_rows(begin, std::min(kRows, begin + slice), bytes.data() + static_cast<std::size_t>(begin) * stride);
+    EXPECT_EQ(bytes, whole.bytes) << slice;
+    EXPECT_NEAR(rounded.loss->weight_error(), error / energy, 1e-6 * error / energy) << slice;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, WhenRead, ::testing::Values(Type::kQ4_0, Type::kQ8_0, Type::kIQ4_NL, Type::kF16),
+                         [](const auto& type) { return std::string(attar::info(type.param).name); });
+
+// Also where the row ends behind the last whole vector.
+TEST(Rtn, NamesWhatIsNotANumberWhereverItIs) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::int64_t columns : {1, 15, 16, 33, 96}) {
+    for (const float bad : {inf, -inf, nan}) {
+      for (std::int64_t at = 0; at < 2 * columns; ++at) {
+        std::vector<float> w(static_cast<std::size_t>(2 * columns), std::numeric_limits<float>::max());
+        EXPECT_NO_THROW(check_finite(w, columns, "w", 10));
+        w[static_cast<std::size_t>(at)] = bad;
+        try {
+          check_finite(w, columns, "w", 10);
+          FAIL() << bad << " at " << at << " of 2 rows of " << columns;
+        } catch (const Error& error) {
+          const std::string where = "row " + std::to_string(10 + at / columns) + ", column " + std::to_string(at % columns) + ";";
+          EXPECT_NE(std::string(error.what()).find(where), std::string::npos) << error.what();
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace attar
