@@ -37,7 +37,11 @@ class Adam {
   int steps_ = 0;
 };
 
-// The scales of a matrix in a block format: w = d * (sc * level(code)) - dmin * m, the factors in brackets fixed.
+// The scales of a matrix in a block format: w = d s + dmin o, with s = sc * level(code) and o = -m fixed.
+//
+// Where there is an offset, s and o lie almost in one direction: levels are 0 and up, so that d also moves the block's mean, and dmin has
+// to follow. What is trained is d and c = dmin + k d, with k = <s, o> / <o, o>: then w = d (s - k o) + c o, and the two do not disturb
+// each other.
 class BlockParameters {
  public:
   explicit BlockParameters(QuantizedTensor Q)
@@ -72,21 +76,26 @@ class BlockParameters {
     theta_d_ = d_ / d_unit_;
     adam_d_.emplace(theta_d_);
     if (affine_) {
-      dmin_unit_ = dmin_.abs().clamp_min(1e-8);
-      theta_dmin_ = dmin_ / dmin_unit_;
-      adam_dmin_.emplace(theta_dmin_);
+      const at::Tensor oo = offset_.square().sum(1, true).clamp_min(1);
+      k_ = (scaled_ * offset_).sum(1, true) / oo;
+      c_unit_ = (d_unit_ * ((scaled_ - k_ * offset_).square().sum(1, true) / oo).sqrt()).clamp_min(1e-8);  // moves the block as far
+      theta_c_ = (dmin_ + k_ * d_) / c_unit_;
+      adam_c_.emplace(theta_c_);
     }
   }
 
   // gradient: of the loss with respect to the decoded matrix. Writes the new matrix into W.
   void step(const at::Tensor& gradient, double rate, at::Tensor W) {
     const at::Tensor g = gradient.view({-1, width_});
-    adam_d_->step((g * scaled_).sum(1, true) * d_unit_, rate);
+    const at::Tensor of_c = affine_ ? (g * offset_).sum(1, true) : at::Tensor();
+    at::Tensor of_d = (g * scaled_).sum(1, true);
+    if (affine_) of_d.addcmul_(k_, of_c, -1);
+    adam_d_->step(of_d * d_unit_, rate);
     d_ = to_half(theta_d_ * d_unit_);
     at::Tensor values = d_ * scaled_;
     if (affine_) {
-      adam_dmin_->step((g * offset_).sum(1, true) * dmin_unit_, rate);
-      dmin_ = to_half(theta_dmin_ * dmin_unit_);
+      adam_c_->step(of_c * c_unit_, rate);
+      dmin_ = to_half(theta_c_ * c_unit_ - k_ * d_);
       values.addcmul_(dmin_, offset_);
     }
     W.copy_(values.view(W.sizes()));
@@ -116,9 +125,9 @@ class BlockParameters {
   QuantizedTensor Q_;
   std::int64_t width_;
   bool affine_;
-  at::Tensor scaled_, offset_;                      // (blocks, width)
-  at::Tensor d_, dmin_, d_unit_, dmin_unit_, theta_d_, theta_dmin_;  // (blocks, 1)
-  std::optional<Adam> adam_d_, adam_dmin_;
+  at::Tensor scaled_, offset_;                                      // s, o: (blocks, width)
+  at::Tensor d_, dmin_, k_, d_unit_, c_unit_, theta_d_, theta_c_;  // (blocks, 1)
+  std::optional<Adam> adam_d_, adam_c_;
 };
 
 // A norm, a bias, or a matrix of so many bits that it is as good as continuous.

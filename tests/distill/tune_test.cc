@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "model/tensor.h"
 #include "quantize/pipeline.h"
+#include "quantize/tensors.h"
 #include "tests/model/models.h"
 
 namespace attar {
@@ -97,6 +98,22 @@ TEST_P(Tune, LowersTheDivergenceAndMovesNoCode) {
     }
   }
   EXPECT_GT(moved, 12) << "matrices, norms and biases should all have moved";
+}
+
+// Adam's first step moves every parameter by the rate. A block with an offset must not be thrown further by it than one without: once
+// scale and offset pull in one direction, as d and dmin do where levels are 0 and up, it would be three times as far.
+TEST_P(Tune, OneStepMovesABlockByAboutTheRate) {
+  options.steps = 1;
+  options.rate = 0.02;  // well above the steps of 16-bit floats
+  const Checkpoint before = rounded(GetParam());
+  const Checkpoint after = tune(teacher, before, chunks, options, report);
+  for (const Tensor& tensor : before.tensors) {
+    if (!info(tensor.type).quantized || info(tensor.type).grid.levels == 256) continue;
+    const at::Tensor w = read_tensor(tensor), moved = read_tensor(after.at(tensor.name)) - w;
+    const double share = (moved.norm() / w.norm()).item<double>() / options.rate;
+    EXPECT_GT(share, 0.7) << tensor.name;
+    EXPECT_LT(share, 1.8) << tensor.name;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Tune, ::testing::Values("q4_0", "q4_1", "iq4_nl", "q3_k", "q4_k", "int3_g64", "affine4_row"),
