@@ -333,7 +333,7 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   sub->add_option("--tune-rate", command.tune.rate,
-                  "Peak learning rate of tuning, relative to the size of scales and norms; matrices of 8 bits get a tenth, absolute")
+                  "Peak learning rate of tuning, relative to the size of scales and norms; matrices of 8 bits get a fiftieth, absolute")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   sub->add_option("--max-memory", command.max_memory,

@@ -197,7 +197,7 @@ Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const st
       if (const auto found = blocks.find(slot.name); found != blocks.end())
         found->second.step(gradient, rate, flat.view(flat.values(), slot));
       else if (const auto matrix = matrices.find(slot.name); matrix != matrices.end())
-        matrix->second.adam.step(gradient, 0.1 * rate);
+        matrix->second.adam.step(gradient, 0.02 * rate);
       else
         vectors.at(slot.name).adam.step(gradient, rate * vectors.at(slot.name).unit);
     }

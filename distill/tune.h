@@ -16,7 +16,7 @@ namespace attar {
 struct TuneOptions {
   std::int64_t steps = 200, batch = 8;   // chunks a step
   std::int64_t warmup = 10;              // steps
-  // Peak learning rate: of scales, offsets, norms and biases relative to their size; of matrices of 8 and more bits a tenth
+  // Peak learning rate: of scales, offsets, norms and biases relative to their size; of matrices of 8 and more bits a fiftieth
   // of it, absolute.
   double rate = 1e-3;
   std::uint64_t seed = 0;

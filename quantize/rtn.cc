@@ -60,6 +60,17 @@ QuantizedTensor empty_like(Type type, Shape shape) {
   return result;
 }
 
+// encode_row looks at every weight itself, but does not know whose they are.
+void encode_named_row(Type type, std::span<const float> w, std::span<const float> importance, std::span<std::byte> packed, std::string_view name,
+                      std::int64_t row) {
+  try {
+    encode_row(type, w, importance, packed);
+  } catch (const Error& error) {
+    check_finite(w, static_cast<std::int64_t>(w.size()), name, row);
+    fail("quantize: ", name, ", row ", row, ": ", error.what());
+  }
+}
+
 }  // namespace
 
 void check_finite(std::span<const float> W, std::int64_t columns, std::string_view name, std::int64_t first_row) {
@@ -72,13 +83,12 @@ void check_finite(std::span<const float> W, std::int64_t columns, std::string_vi
 
 QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std::int64_t columns,
                     std::span<const float> importance, std::string_view name) {
-  check_finite(W, columns, name);
   QuantizedTensor result = empty_like(type, {rows, columns});
   const auto stride = row_bytes(type, static_cast<std::uint64_t>(columns)), n = static_cast<std::size_t>(columns);
   parallel_for((rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::int64_t step) {
     for (std::int64_t r = step * kRowsAtOnce; r < std::min(rows, (step + 1) * kRowsAtOnce); ++r)
-      encode_row(type, W.subspan(static_cast<std::size_t>(r) * n, n), importance,
-                 std::span(result.bytes).subspan(static_cast<std::size_t>(r) * stride, stride));
+      encode_named_row(type, W.subspan(static_cast<std::size_t>(r) * n, n), importance,
+                       std::span(result.bytes).subspan(static_cast<std::size_t>(r) * stride, stride), name, r);
   });
   return result;
 }
@@ -101,12 +111,11 @@ RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> imp
       thread_local std::vector<float> values, q;
       values.resize(static_cast<std::size_t>(last - first) * columns), q.resize(columns);
       read_floats(W, first, last, values);
-      check_finite(values, W.columns(), W.name, first);
       for (std::int64_t r = first; r < last; ++r) {
         const auto row = static_cast<std::size_t>(r);
         const auto w = std::span(values).subspan(static_cast<std::size_t>(r - first) * columns, columns);
         const std::span packed(out + static_cast<std::size_t>(r - begin) * stride, stride);
-        encode_row(type, w, importance, packed);
+        encode_named_row(type, w, importance, packed, W.name, r);
         decode_row(type, packed, q);
         const Squares sums = squares(q.data(), w.data(), columns);
         loss->error[row] = sums.error, loss->energy[row] = sums.energy;

@@ -68,5 +68,20 @@ TEST(Rtn, NamesWhatIsNotANumberWhereverItIs) {
   }
 }
 
+TEST(Rtn, NamesTheRowThatATypeCannotHold) {
+  std::vector<float> w = values();
+  w[7 * kColumns + 3] = 1e9f;
+  const Tensor W = make_tensor("some.weight", {kRows, kColumns}, w);
+  for (const bool later : {false, true}) {
+    try {
+      later ? rtn(Type::kQ4_0, W).Q : rtn(Type::kQ4_0, w, kRows, kColumns, {}, "some.weight");
+      FAIL() << "it was accepted";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("some.weight, row 7"), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("q4_0 holds at most"), std::string::npos) << error.what();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace attar
