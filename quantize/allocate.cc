@@ -8,9 +8,12 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "convert/gguf_model.h"
 #include "model/decoder.h"
 #include "quantize/divergence.h"
+#include "quantize/imatrix.h"
 #include "quantize/presets.h"
+#include "quantize/rtn.h"
 #include "quantize/tensors.h"
 
 namespace attar {
@@ -47,6 +50,21 @@ std::vector<Candidate> least_cost(const std::vector<Sensitivity>& sensitivities)
   return result;
 }
 
+// Mean squares of a matrix's inputs, by column; empty for a table, of which nothing is known.
+std::vector<float> importance_of(const ImportanceMatrix& inputs, const std::string& gguf_name) {
+  const auto found = inputs.entries.find(gguf_name);
+  if (found == inputs.entries.end()) return {};
+  std::vector<float> mean = found->second.sums;
+  for (float& value : mean) value = static_cast<float>(value / found->second.tokens);
+  return mean;
+}
+
+// What rounding moves the outputs by, up to a factor, if the inputs of different columns have nothing to do with each other.
+double output_error(const at::Tensor& Q, const Tensor& W, const std::vector<float>& importance) {
+  const at::Tensor squares = (Q - read_tensor(W)).square_();
+  return (importance.empty() ? squares.sum() : squares.sum(0).dot(at::from_blob(const_cast<float*>(importance.data()), {squares.size(1)}))).item<double>();
+}
+
 }  // namespace
 
 std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const std::vector<Ids>& chunks,
@@ -59,19 +77,24 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
   std::size_t matrices = 0;
   for (const Tensor& tensor : model.tensors) matrices += tensor.shape.size() >= 2;
   Progress progress("sensitivity", matrices, "matrices");
-  std::string probed;  // the matrix that `probe` and `damage` are of
-  RtnResult probe;
-  double damage = 0;
+  const ImportanceMatrix inputs = measure_imatrix(model, chunks);
+  struct Probe {
+    std::string name;  // of the matrix
+    Type type = Type::kQ4_0;
+    double damage = 0, error = 0;
+  } probe;
   return sensitivities_from(model, types, [&](const Tensor& tensor, Type type) {
-    if (probed != tensor.name) {
+    const std::vector<float> importance = importance_of(inputs, gguf_tensor_name(tensor.name, model.config));
+    if (probe.name != tensor.name) {
       check_interrupt();
-      probed = tensor.name;
-      probe = rtn(fitting_type(Type::kQ4_0, tensor.columns()), tensor);
-      damage = divergence.with(tensor.name, decoded(probe.Q));
+      probe = {tensor.name, fitting_type(Type::kQ4_0, tensor.columns())};
+      const at::Tensor Q = decoded(rtn(probe.type, tensor, importance).Q);
+      probe.damage = divergence.with(tensor.name, Q);
+      probe.error = output_error(Q, tensor, importance);
       progress.advance(1, tensor.name);
     }
-    const double error = type == probe.Q.type ? probe.weight_error : rtn(type, tensor).weight_error;
-    return probe.weight_error > 0 ? damage * error / probe.weight_error : 0.0;
+    if (type == probe.type) return probe.damage;
+    return probe.error > 0 ? probe.damage * output_error(decoded(rtn(type, tensor, importance).Q), tensor, importance) / probe.error : 0.0;
   });
 }
 

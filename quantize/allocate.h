@@ -25,7 +25,8 @@ struct Sensitivity {
 };
 
 // For every matrix: the model's mean KL divergence from itself with this matrix alone rounded to q4_0 (or the nearest type
-// its shape allows), over chunks of text; for the other types that, times their squared weight error over q4_0's.
+// its shape allows), over chunks of text; for the other types that, times their squared error over q4_0's, with columns weighed by
+// their inputs as rounding does.
 // types: which to consider. Same result at any number of threads. Throws Error; Interrupted.
 std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const std::vector<Ids>& chunks,
                                                const std::vector<Type>& types);

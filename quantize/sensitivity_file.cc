@@ -6,7 +6,7 @@
 namespace attar {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 1: errors were those of weights, whatever their inputs
 
 struct KeyPart {
   const char* name;

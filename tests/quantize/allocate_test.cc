@@ -9,9 +9,14 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "base/text.h"
 #include "base/threads.h"
+#include "quantize/divergence.h"
+#include "quantize/imatrix.h"
+#include "quantize/rtn.h"
 #include "quantize/runtimes.h"
 #include "quantize/sensitivity_file.h"
+#include "quantize/tensors.h"
 #include "tests/model/models.h"
 #include "tests/support.h"
 
@@ -199,6 +204,39 @@ TEST(Sensitivities, SeeWhichMatrixMatters) {
   EXPECT_THROW(measure_sensitivities(model, chunks, {Type::kQ6_K}), Error);
 }
 
+// What is expected of other types, from q4_0's measured damage, against measuring them too: in a model where a few columns of what
+// enters a layer are large, so that errors of weights say little.
+TEST(Sensitivities, ForetellWhatOtherTypesCost) {
+  set_verbosity(Verbosity::kQuiet);
+  ModelConfig config = test::tiny_config(Family::kLlama, 4, 2, 16);
+  config.hidden_size = 64;
+  config.intermediate_size = 96;
+  const at::NoGradGuard no_grad;
+  const auto decoder = test::tiny_decoder(config);
+  for (const std::string& name : decoder->parameter_names())
+    if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.3);
+  for (int layer = 0; layer < 2; ++layer)
+    for (const std::int64_t column : {3, 40}) decoder->parameter(cat("model.layers.", layer, ".post_attention_layernorm.weight"))[column].mul_(10);
+  const Checkpoint model = to_checkpoint(*decoder, {});
+  Random random(1);
+  std::vector<Ids> chunks(8, Ids(32));
+  for (Ids& chunk : chunks)
+    for (std::int64_t& id : chunk) id = static_cast<std::int64_t>(random.below(61));
+  const ImportanceMatrix inputs = measure_imatrix(model, chunks);
+  const auto original = load_decoder(model);
+  const OneTorchThread one_thread;
+  DivergenceMeter divergence(*original, chunks, {0, 32});
+  for (const Sensitivity& entry : measure_sensitivities(model, chunks, {Type::kQ4_0, Type::kQ4_1, Type::kIQ4_NL, Type::kQ5_0})) {
+    if (entry.name.find("up_proj") == std::string::npos) continue;
+    const auto& own = inputs.entries.at(cat("blk.", entry.name.substr(13, 1), ".ffn_up.weight"));
+    for (const Candidate& candidate : entry.candidates) {
+      const double measured = divergence.with(entry.name, decoded(rtn(candidate.type, model.at(entry.name), own.sums).Q));
+      EXPECT_NEAR(candidate.cost / measured, 1, 0.3) << entry.name << " in " << info(candidate.type).name;
+    }
+  }
+  set_verbosity(Verbosity::kNormal);
+}
+
 class SensitivityFile : public testing::Test {
  protected:
   std::string refused(const nlohmann::json& key, const std::vector<Type>& types = {Type::kQ4_0}) {
@@ -255,8 +293,8 @@ TEST_F(SensitivityFile, OfSomethingElseIsRefusedNamingWhat) {
   auto json = nlohmann::json::parse(read_text_file(file_));
   json["sensitivities"] = 99;
   write_text_file(file_, json.dump());
-  expect(refused(key_), "has version 99, this program reads 1");
-  json["sensitivities"] = 1;
+  expect(refused(key_), "has version 99, this program reads 2");
+  json["sensitivities"] = 2;
   json["matrices"][0]["kl"]["q4_0"] = -1;
   write_text_file(file_, json.dump());
   expect(refused(key_), "has no figure for model.embed_tokens.weight");
