@@ -1,14 +1,14 @@
 #include "base/memory.h"
 
-#include <features.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <sys/resource.h>
 
 #include <climits>
 #include <fstream>
 #include <string>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace attar {
 
