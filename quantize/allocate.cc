@@ -50,18 +50,9 @@ std::vector<Candidate> least_cost(const std::vector<Sensitivity>& sensitivities)
   return result;
 }
 
-// Mean squares of a matrix's inputs, by column; empty for a table, of which nothing is known.
-std::vector<float> importance_of(const ImportanceMatrix& inputs, const std::string& gguf_name) {
-  const auto found = inputs.entries.find(gguf_name);
-  if (found == inputs.entries.end()) return {};
-  std::vector<float> mean = found->second.sums;
-  for (float& value : mean) value = static_cast<float>(value / found->second.tokens);
-  return mean;
-}
-
 // What rounding moves the outputs by, up to a factor, if the inputs of different columns have nothing to do with each other.
-double output_error(const at::Tensor& Q, const Tensor& W, const std::vector<float>& importance) {
-  const at::Tensor squares = (Q - read_tensor(W)).square_();
+double output_error(const at::Tensor& Q, const at::Tensor& W, const std::vector<float>& importance) {
+  const at::Tensor squares = (Q - W).square_();
   return (importance.empty() ? squares.sum() : squares.sum(0).dot(at::from_blob(const_cast<float*>(importance.data()), {squares.size(1)}))).item<double>();
 }
 
@@ -80,21 +71,25 @@ std::vector<Sensitivity> measure_sensitivities(const Checkpoint& model, const st
   const ImportanceMatrix inputs = measure_imatrix(model, chunks);
   struct Probe {
     std::string name;  // of the matrix
+    at::Tensor W;
+    std::vector<float> importance;  // empty for a table, of whose inputs nothing is known
     Type type = Type::kQ4_0;
     double damage = 0, error = 0;
   } probe;
+  const auto rounded = [&](const Tensor& tensor, Type type) { return decoded(rtn(type, tensor, probe.importance).Q); };
   return sensitivities_from(model, types, [&](const Tensor& tensor, Type type) {
-    const std::vector<float> importance = importance_of(inputs, gguf_tensor_name(tensor.name, model.config));
     if (probe.name != tensor.name) {
       check_interrupt();
-      probe = {tensor.name, fitting_type(Type::kQ4_0, tensor.columns())};
-      const at::Tensor Q = decoded(rtn(probe.type, tensor, importance).Q);
+      const auto inputs_of = inputs.entries.find(gguf_tensor_name(tensor.name, model.config));
+      probe = {tensor.name, read_tensor(tensor), {}, fitting_type(Type::kQ4_0, tensor.columns())};
+      if (inputs_of != inputs.entries.end()) probe.importance = inputs_of->second.mean();
+      const at::Tensor Q = rounded(tensor, probe.type);
       probe.damage = divergence.with(tensor.name, Q);
-      probe.error = output_error(Q, tensor, importance);
+      probe.error = output_error(Q, probe.W, probe.importance);
       progress.advance(1, tensor.name);
     }
     if (type == probe.type) return probe.damage;
-    return probe.error > 0 ? probe.damage * output_error(decoded(rtn(type, tensor, importance).Q), tensor, importance) / probe.error : 0.0;
+    return probe.error > 0 ? probe.damage * output_error(rounded(tensor, type), probe.W, probe.importance) / probe.error : 0.0;
   });
 }
 

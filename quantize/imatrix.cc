@@ -27,6 +27,12 @@ std::vector<float> floats_of(const GgufTensor& tensor, const std::string& source
 
 }  // namespace
 
+std::vector<float> ImportanceMatrix::Entry::mean() const {
+  std::vector<float> mean = sums;
+  for (float& value : mean) value = static_cast<float>(value / tokens);
+  return mean;
+}
+
 ImportanceMatrix read_imatrix(const std::filesystem::path& path) {
   const GgufFile file(path);
   const std::string& source = file.source();

@@ -20,6 +20,7 @@ struct ImportanceMatrix {
   struct Entry {
     std::vector<float> sums;  // by column: sum over tokens of the squared input
     double tokens = 0;
+    std::vector<float> mean() const;  // square of an input, by column
   };
   std::map<std::string, Entry> entries;  // by the matrix's name in a GGUF
   std::vector<std::string> datasets;

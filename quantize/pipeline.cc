@@ -228,9 +228,7 @@ class Pipeline {
     if (static_cast<std::int64_t>(found->second.sums.size()) != plan.shape.back())
       fail("quantize: the importance matrix has ", found->second.sums.size(), " columns for ", plan.gguf_name, ", the model ",
            plan.shape.back(), "; it was made from another model");
-    std::vector<float> mean = found->second.sums;
-    for (float& value : mean) value = static_cast<float>(value / found->second.tokens);
-    return mean;
+    return found->second.mean();
   }
 
   // Inputs taken from the layers before as they are after quantization.

@@ -40,19 +40,6 @@ ATTAR_VECTOR_CLONES Squares squares(const float* q, const float* w, std::size_t 
   return sums;
 }
 
-ATTAR_VECTOR_CLONES bool all_finite(const float* w, std::size_t n) {
-  Lanes worst{};  // 0 times a number is 0, times Inf or NaN it is NaN
-  std::size_t i = 0;
-  for (Lanes a; i + kLanes <= n; i += kLanes) {
-    std::memcpy(&a, w + i, sizeof a);
-    worst += a * 0.0f;
-  }
-  float sum = 0;
-  for (; i < n; ++i) sum += w[i] * 0.0f;
-  for (std::size_t k = 0; k < kLanes; ++k) sum += worst[k];
-  return sum == 0;
-}
-
 QuantizedTensor empty_like(Type type, Shape shape) {
   QuantizedTensor result{type, std::move(shape), {}};
   result.bytes.resize(checked_mul(row_bytes(type, static_cast<std::uint64_t>(result.columns())),
@@ -74,8 +61,8 @@ void encode_named_row(Type type, std::span<const float> w, std::span<const float
 }  // namespace
 
 void check_finite(std::span<const float> W, std::int64_t columns, std::string_view name, std::int64_t first_row) {
-  if (all_finite(W.data(), W.size())) return;
   const auto bad = std::find_if(W.begin(), W.end(), [](float w) { return !std::isfinite(w); });
+  if (bad == W.end()) return;
   const std::int64_t at = bad - W.begin();
   fail("quantize: ", name, " holds ", std::isnan(*bad) ? "NaN" : "Inf", " at row ", first_row + at / columns, ", column ",
        at % columns, "; the checkpoint is damaged or overflowed its type");

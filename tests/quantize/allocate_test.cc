@@ -162,12 +162,24 @@ TEST(Runtimes, NamesAndTypes) {
   }
 }
 
-TEST(Sensitivities, SeeWhichMatrixMatters) {
-  set_verbosity(Verbosity::kQuiet);
+ModelConfig small_config() {
   ModelConfig config = test::tiny_config(Family::kLlama, 4, 2, 16);
   config.hidden_size = 64;
   config.intermediate_size = 96;
-  const auto decoder = test::tiny_decoder(config);
+  return config;
+}
+
+std::vector<Ids> random_chunks() {
+  Random random(1);
+  std::vector<Ids> chunks(8, Ids(32));
+  for (Ids& chunk : chunks)
+    for (std::int64_t& id : chunk) id = static_cast<std::int64_t>(random.below(61));
+  return chunks;
+}
+
+TEST(Sensitivities, SeeWhichMatrixMatters) {
+  set_verbosity(Verbosity::kQuiet);
+  const auto decoder = test::tiny_decoder(small_config());
   {
     // A layer whose output is cut to a thousandth cannot matter.
     const at::NoGradGuard no_grad;
@@ -176,10 +188,7 @@ TEST(Sensitivities, SeeWhichMatrixMatters) {
     decoder->parameter("model.layers.1.mlp.down_proj.weight").mul_(1e-3);
   }
   const Checkpoint model = to_checkpoint(*decoder, {});
-  Random random(1);
-  std::vector<Ids> chunks(8, Ids(32));
-  for (Ids& chunk : chunks)
-    for (std::int64_t& id : chunk) id = static_cast<std::int64_t>(random.below(61));
+  const std::vector<Ids> chunks = random_chunks();
   const std::vector<Type> types = {Type::kQ4_0, Type::kQ8_0, Type::kQ6_K};
   const int before = thread_count();
   std::vector<std::vector<Sensitivity>> all;
@@ -208,20 +217,14 @@ TEST(Sensitivities, SeeWhichMatrixMatters) {
 // enters a layer are large, so that errors of weights say little.
 TEST(Sensitivities, ForetellWhatOtherTypesCost) {
   set_verbosity(Verbosity::kQuiet);
-  ModelConfig config = test::tiny_config(Family::kLlama, 4, 2, 16);
-  config.hidden_size = 64;
-  config.intermediate_size = 96;
   const at::NoGradGuard no_grad;
-  const auto decoder = test::tiny_decoder(config);
+  const auto decoder = test::tiny_decoder(small_config());
   for (const std::string& name : decoder->parameter_names())
     if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.3);
   for (int layer = 0; layer < 2; ++layer)
     for (const std::int64_t column : {3, 40}) decoder->parameter(cat("model.layers.", layer, ".post_attention_layernorm.weight"))[column].mul_(10);
   const Checkpoint model = to_checkpoint(*decoder, {});
-  Random random(1);
-  std::vector<Ids> chunks(8, Ids(32));
-  for (Ids& chunk : chunks)
-    for (std::int64_t& id : chunk) id = static_cast<std::int64_t>(random.below(61));
+  const std::vector<Ids> chunks = random_chunks();
   const ImportanceMatrix inputs = measure_imatrix(model, chunks);
   const auto original = load_decoder(model);
   const OneTorchThread one_thread;
@@ -254,7 +257,7 @@ class SensitivityFile : public testing::Test {
     ModelConfig config = test::tiny_config(Family::kLlama, 4, 2, 16);
     config.hidden_size = 64;
     config.intermediate_size = 96;
-    return to_checkpoint(*test::tiny_decoder(config), {});
+    return to_checkpoint(*test::tiny_decoder(small_config()), {});
   }();
   nlohmann::json key_ = {{"tokenizer", "t"}, {"model", "m"}, {"context", 32}, {"chunks", 8}, {"text", "x"}, {"protocol", "p"}};
 };
