@@ -122,15 +122,15 @@ Sums measure(const at::Tensor& W, std::span<const PackedRow> Q, const at::Tensor
 
 // H = V V^T with V upper triangular is the Cholesky factorisation of H with its columns in reverse, turned around. This is what
 // it starts from: the lower triangle of H + lambda I in reversed visiting order, float64.
-at::Tensor reversed_lower(const at::Tensor& H, const std::vector<std::int64_t>& order, double lambda) {
+Triangle reversed_lower(const at::Tensor& H, const std::vector<std::int64_t>& order, double lambda) {
   const std::int64_t n = H.size(0);
-  at::Tensor A = at::empty({n, n}, at::kDouble);
+  Triangle A(n);
   const float* from = H.data_ptr<float>();
-  double* to = A.data_ptr<double>();
   parallel_for(n, [&](std::int64_t i) {
     const float* line = from + order[static_cast<std::size_t>(n - 1 - i)] * n;
-    for (std::int64_t j = 0; j <= i; ++j) to[i * n + j] = line[order[static_cast<std::size_t>(n - 1 - j)]];
-    to[i * n + i] += lambda;
+    double* to = A.row(i);
+    for (std::int64_t j = 0; j <= i; ++j) to[j] = line[order[static_cast<std::size_t>(n - 1 - j)]];
+    to[i] += lambda;
   });
   return A;
 }
@@ -158,17 +158,18 @@ Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string
       return d[static_cast<std::size_t>(a)] > d[static_cast<std::size_t>(b)];
     });
 
-  at::Tensor L;
   for (c.damping = options.damping;; c.damping *= 10, ++c.damping_raises) {
     // Without any input at all every rounding is as good as another; the nearest is the natural one.
     c.lambda = mean > 0 ? c.damping * mean : 1.0;
-    L = reversed_lower(c.H, c.order, c.lambda);
-    if (cholesky_in_place(L)) break;
+    Triangle L = reversed_lower(c.H, c.order, c.lambda);
+    if (cholesky_in_place(L)) {
+      c.factor = unit_upper(std::move(L));
+      break;
+    }
     if (c.damping >= 1.0)
       fail("gptq: the Hessian of ", name, " is not positive definite even with ", c.damping,
            " of its mean diagonal added; give more or other calibration text");
   }
-  c.factor = unit_upper(std::move(L));
   c.H.diagonal().add_(c.lambda);
   for (const float value : d) c.importance.push_back(static_cast<float>(value + c.lambda));
   return c;
@@ -204,7 +205,7 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
     }
     if (A.defined()) {
       part.A = A.narrow(0, begin, count).narrow(1, 0, count).contiguous();
-      at::Tensor L = part.A.flip({0, 1}).to(at::kDouble);
+      Triangle L(part.A.flip({0, 1}));
       if (!cholesky_in_place(L)) fail("gptq: the output metric of ", name, " is not positive definite");
       part.across = unit_upper(std::move(L)).U;
     }

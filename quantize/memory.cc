@@ -12,7 +12,7 @@
 namespace attar {
 namespace {
 
-constexpr double kFloat = 4, kDouble = 8;
+constexpr double kFloat = 4;
 constexpr double kProgram = 500e6;  // libraries, tokenizer, pages of the model's file on their way in, what the allocator keeps
 
 // rows: of a matrix that a thread works on at a time.
@@ -21,11 +21,11 @@ std::uint64_t with_rows(const ModelConfig& c, std::int64_t length, int threads, 
                heads = static_cast<double>(c.heads * c.head_dim), kv = static_cast<double>(c.kv_heads * c.head_dim);
   const double wave = static_cast<double>(std::max(kWaveTokens, length)), tokens = static_cast<double>(length);
   const double qkv = h * (heads + 2 * kv), o = h * heads, gate_up = 2 * h * f, down = h * f;
-  // Weights of the half, then sums and inputs of a wave, then what solving takes: H, its factor in float64 whose memory U takes, and
+  // Weights of the half, then sums and inputs of a wave, then what solving takes: H, its factor (U in float32, or half of it in float64), and
   // what moves the target.
   const auto sums = [&](double weights, double in, double out) { return kFloat * (weights + in * in + out * in + wave * (in + out)); };
   const auto solve = [&](double weights, double in, double out) {
-    return kFloat * (weights + in * in + out * in) + kDouble * in * in + threads * kFloat * rows * in * 12;
+    return kFloat * (weights + 2 * in * in + out * in) + threads * kFloat * rows * in * 12;
   };
   const double peak = std::max({
       sums(qkv + o, h, h), solve(2 * qkv + o, h, h),                     // into q, k, v: a cross product instead of outputs
@@ -57,7 +57,7 @@ std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threa
   const double outputs = heads + 2 * kv + 2 * f + 2 * h, weights = h * (2 * heads + 2 * kv + 3 * f);
   const double inputs = 2 * h * h + heads * heads + f * f;  // H of each
   const double chunk = tokens * (8 * (f + h) + 4 * outputs) + 4 * static_cast<double>(c.heads) * tokens * tokens;
-  const double backward = std::max(kFloat * (weights + inputs + outputs * static_cast<double>(kMetricRows) + threads * chunk) + kDouble * widest * widest,
+  const double backward = std::max(kFloat * (weights + inputs + outputs * static_cast<double>(kMetricRows) + threads * chunk) + kFloat * widest * widest,
                                    kFloat * (h * v + threads * kLogits * tokens * v));
   const std::uint64_t tied = with_rows(c, length, threads, static_cast<double>(kMetricRows));
   return std::max(tied, static_cast<std::uint64_t>(kProgram + backward));

@@ -119,7 +119,7 @@ class Fisher {
     }
   }
 
-  // L, H = L L^T, of each input in the layer, in the order they come up. Linears that share an input take it one after another.
+  // L (in the lower triangle), H = L L^T, of each input in the layer, in the order they come up. Linears that share an input take it one after another.
   std::vector<at::Tensor> input_factors(const Weights& weights, std::int64_t layer) {
     std::vector<std::vector<at::Tensor>> seen(static_cast<std::size_t>(thread_count()));
     std::vector<std::string> names;
@@ -151,13 +151,12 @@ class Fisher {
           });
         });
     for (std::size_t i = 0; i < H.size(); ++i) {
-      at::Tensor L = H[i].to(at::kDouble);
-      H[i].reset();
-      L.diagonal().add_(kInputDamping * L.diagonal().mean());
+      H[i].diagonal().add_(kInputDamping * H[i].diagonal().mean());
+      Triangle L(H[i]);
       if (!cholesky_in_place(L))
         fail("gptq: the inputs of ", names[i], " hold NaN or Inf, or overflow when squared; the model does not compute on this ",
              "calibration text");
-      H[i] = L.to(at::kFloat);
+      for (std::int64_t r = 0; r < L.size(); ++r) std::copy_n(L.row(r), r + 1, H[i].data_ptr<float>() + r * L.size());
     }
     return H;
   }
