@@ -21,30 +21,9 @@ constexpr float max_magnitude() {
 }
 
 template <class Block>
-constexpr auto levels_of() {
-  if constexpr (Block::kHasCodebook) {
-    return search::Iq4{};
-  } else {
-    return search::Uniform{Block::kLevelMin, Block::kLevels + Block::kLevelMin - 1};
-  }
-}
-
-template <class Block>
 constexpr SearchKind kind_of() {
   if (Block::kWeights == kSuperBlock) return Block::kHasOffset ? SearchKind::kAffines : SearchKind::kScales;
   return Block::kHasOffset ? SearchKind::kAffine : SearchKind::kScale;
-}
-
-template <class Block>
-Block pack_block(const float* x, const BlockScales& s) {
-  std::uint8_t codes[Block::kWeights];
-  for (int g = 0; g < Block::kWeights / Block::kGroup; ++g)
-    nearest_codes(levels_of<Block>(), x + g * Block::kGroup, Block::kGroup, s.d * static_cast<float>(s.sc[g]),
-                  Block::kHasOffset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f, codes + g * Block::kGroup);
-  Block block;
-  store_scales(s, block);
-  store_codes(codes, block);
-  return block;
 }
 
 template <class Block>
@@ -59,6 +38,7 @@ void encode_blocks(Span<const float> weights, Span<const float> importance, std:
   if constexpr (Block::kWeights == kSuperBlock) task.scale_min = Block::kScaleMin, task.scale_max = Block::kScaleMax;
   const BlockSearch search = active_search();
   BlockScales scales[kBlocks];
+  std::uint8_t codes[kBatch];
   for (std::size_t begin = 0; begin < weights.size(); begin += kBatch) {
     const std::size_t count = std::min<std::size_t>(kBatch, weights.size() - begin);
     task.x = weights.data() + begin;
@@ -68,10 +48,11 @@ void encode_blocks(Span<const float> weights, Span<const float> importance, std:
     }
     for (std::size_t i = 0; i < count && !importance.empty(); i += Block::kWeights)
       normalize(importance.data() + begin + i, Block::kWeights, w + i);
-    search(task, scales);
+    search(task, scales, codes);
     for (std::size_t b = 0; b < count / Block::kWeights; ++b) {
-      const float* own = task.x + b * Block::kWeights;
-      const Block block = pack_block<Block>(own, all_nothing(own, Block::kWeights) ? BlockScales{} : scales[b]);
+      Block block;
+      store_scales(scales[b], block);
+      store_codes(codes + b * Block::kWeights, block);
       std::memcpy(row + (begin / Block::kWeights + b) * sizeof(Block), &block, sizeof(Block));
     }
   }
@@ -87,27 +68,29 @@ std::int32_t largest_magnitude(Span<const float> x) {
 }
 
 // Throws for the first weight above what the type holds.
-void check_magnitudes(Type type, Span<const float> weights, float most) {
-  if (largest_magnitude(weights) <= bits_as<std::int32_t>(most)) return;
+void check_magnitudes(Type type, Span<const float> weights, std::int32_t largest, float most) {
+  if (largest <= bits_as<std::int32_t>(most)) return;
   for (std::size_t i = 0; i < weights.size(); ++i)
     if (std::fabs(weights[i]) > most)
       fail("[encode] weight ", i, " of the row is ", weights[i], ": ", info(type).name, " holds at most ", most);
 }
 
-void check_input(Type type, Span<const float> weights, Span<const float> importance,
-                 Span<std::byte> row) {
+// Returns the largest magnitude.
+std::int32_t check_input(Type type, Span<const float> weights, Span<const float> importance, Span<std::byte> row) {
   const char* name = info(type).name;
   if (const std::uint64_t wanted = row_bytes(type, weights.size()); row.size() != wanted)
     fail("[encode] a row of ", weights.size(), " weights in ", name, " is ", wanted, " bytes, not ", row.size());
-  if (!(largest_magnitude(weights) < kInfinite))
+  const std::int32_t largest = largest_magnitude(weights);
+  if (largest >= kInfinite)
     for (std::size_t i = 0; i < weights.size(); ++i)
       if (!std::isfinite(weights[i])) fail("[encode] weight ", i, " of the row is ", weights[i], ", not a finite number");
-  if (importance.empty()) return;
+  if (importance.empty()) return largest;
   if (importance.size() != weights.size())
     fail("[encode] ", importance.size(), " importances for ", weights.size(), " weights");
   for (std::size_t i = 0; i < importance.size(); ++i)
     if (!(importance[i] >= 0) || std::isinf(importance[i]))
       fail("[encode] importance ", i, " of the row is ", importance[i], ", not a finite number of at least 0");
+  return largest;
 }
 
 }  // namespace
@@ -129,15 +112,15 @@ bool all_nothing(const float* x, int n) {
 
 void encode_row(Type type, Span<const float> weights, Span<const float> importance,
                 Span<std::byte> row) {
-  check_input(type, weights, importance, row);
+  const std::int32_t largest = check_input(type, weights, importance, row);
   if (!info(type).quantized) return encode_plain_row(type, weights, row.data());
   if (group_format(type)) {
-    check_magnitudes(type, weights, 65504.0f);  // with a scale, and an offset, of f16, at the smallest level
+    check_magnitudes(type, weights, largest, 65504.0f);  // with a scale, and an offset, of f16, at the smallest level
     return encode_group_row(type, weights, importance, row.data());
   }
   const bool known = with_block(type, [&](auto tag) {
     using Block = typename decltype(tag)::type;
-    check_magnitudes(type, weights, max_magnitude<Block>());
+    check_magnitudes(type, weights, largest, max_magnitude<Block>());
     encode_blocks<Block>(weights, importance, row.data());
   });
   if (!known) fail("[encode] ", info(type).name, " can only be decoded; try one of q4_0, q4_k, q5_k, q6_k, q8_0");

@@ -17,7 +17,7 @@ bool all_nothing(const float* x, int n);
 template <class Levels>
 void nearest_codes(const Levels& levels, const float* x, int n, float scale, float offset, std::uint8_t* codes) {
   const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-  for (int i = 0; i < n; ++i) codes[i] = levels.code(levels.nearest((x[i] - offset) * inverse));
+  for (int i = 0; i < n; ++i) codes[i] = static_cast<std::uint8_t>(levels.code((x[i] - offset) * inverse));
 }
 
 }  // namespace attar

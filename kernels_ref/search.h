@@ -36,7 +36,10 @@ struct Uniform {
     v = v > most ? most : v;
     return (v + kRound) - kRound;
   }
-  std::uint8_t code(float level) const { return static_cast<std::uint8_t>(static_cast<int>(level - low)); }
+  template <class F>
+  F code(F v) const {  // of the nearest level
+    return nearest(v) - low;
+  }
 };
 
 // The codebook of IQ4_NL.
@@ -44,15 +47,18 @@ struct Iq4 {
   template <class F>
   F nearest(F v) const {
     F l = F{} + static_cast<float>(kIq4Levels[0]);
-    for (int k = 0; k < 15; ++k) {
-      const auto a = static_cast<float>(kIq4Levels[k]), b = static_cast<float>(kIq4Levels[k + 1]);
-      l = v > F{} + 0.5f * (a + b) ? F{} + b : l;
-    }
+    for (int k = 0; k < 15; ++k) l = v > F{} + middle(k) ? F{} + static_cast<float>(kIq4Levels[k + 1]) : l;
     return l;
   }
-  std::uint8_t code(float level) const {
-    return static_cast<std::uint8_t>(std::lower_bound(kIq4Levels, kIq4Levels + 16, static_cast<int>(level)) - kIq4Levels);
+  template <class F>
+  F code(F v) const {
+    F above{};
+    for (int k = 0; k < 15; ++k) above += v > F{} + middle(k) ? F{} + 1.0f : F{};
+    return above;
   }
+
+ private:
+  static constexpr float middle(int k) { return 0.5f * (static_cast<float>(kIq4Levels[k]) + static_cast<float>(kIq4Levels[k + 1])); }
 };
 
 template <class F>

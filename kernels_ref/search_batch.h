@@ -277,16 +277,46 @@ void batch_affines(const SearchTask& t, BlockScales* out) {
   }
 }
 
+// All are below half of the smallest step any format has (2^-24, the smallest f16): zero is the best there is.
 template <class F>
-void search_batch(const SearchTask& t, BlockScales* out) {
-  for (int b = 0; b < kSearchGroups / t.groups_per_block; ++b) out[b] = BlockScales{};
-  const Uniform levels{t.low, t.high};
-  switch (t.kind) {
-    case SearchKind::kScale: return t.codebook ? batch_scale<F>(Iq4{}, t, out) : batch_scale<F>(levels, t, out);
-    case SearchKind::kScales: return t.codebook ? batch_scales<F>(Iq4{}, t, out) : batch_scales<F>(levels, t, out);
-    case SearchKind::kAffine: return batch_affine<F>(t, out);
-    case SearchKind::kAffines: return batch_affines<F>(t, out);
+bool all_nothing(const float* x, int n) {
+  F largest{};
+  for (int i = 0; i < n; i += kWidth<F>) largest = most(largest, magnitude(load<F>(x + i)));
+  float lanes[kWidth<F>];
+  store(largest, lanes);
+  return *std::max_element(lanes, lanes + kWidth<F>) < 0x1p-25f;
+}
+
+template <class F, class Levels>
+void nearest_codes(const Levels& levels, const SearchTask& t, const BlockScales* scales, std::uint8_t* codes) {
+  for (int g = 0; g < kSearchGroups; ++g) {
+    const BlockScales& s = scales[g / t.groups_per_block];
+    const int own = g % t.groups_per_block;
+    const float scale = s.d * static_cast<float>(s.sc[own]), offset = -(s.dmin * static_cast<float>(s.m[own]));
+    const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+    for (int i = g * t.group; i < (g + 1) * t.group; i += kWidth<F>) store_codes(levels.code((load<F>(t.x + i) - offset) * inverse), codes + i);
   }
+}
+
+template <class F, class Levels>
+void search_levels(const Levels& levels, const SearchTask& t, BlockScales* out, std::uint8_t* codes) {
+  const int block = t.group * t.groups_per_block;
+  switch (t.kind) {
+    case SearchKind::kScale: batch_scale<F>(levels, t, out); break;
+    case SearchKind::kScales: batch_scales<F>(levels, t, out); break;
+    case SearchKind::kAffine: batch_affine<F>(t, out); break;
+    case SearchKind::kAffines: batch_affines<F>(t, out); break;
+  }
+  for (int b = 0; b < kSearchGroups / t.groups_per_block; ++b)
+    if (all_nothing<F>(t.x + b * block, block)) out[b] = BlockScales{};
+  nearest_codes<F>(levels, t, out, codes);
+}
+
+template <class F>
+void search_batch(const SearchTask& t, BlockScales* out, std::uint8_t* codes) {
+  for (int b = 0; b < kSearchGroups / t.groups_per_block; ++b) out[b] = BlockScales{};
+  if (t.codebook) return search_levels<F>(Iq4{}, t, out, codes);
+  search_levels<F>(Uniform{t.low, t.high}, t, out, codes);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "kernels_ref/search.h"
 
@@ -37,13 +38,44 @@ template <class F>
 F most(F a, F b) {
   return a < b ? b : a;
 }
-template <class F>
-F to_f16_lanes(F v) {
-  float lanes[kWidth<F>];
-  store(v, lanes);
-  for (float& lane : lanes) lane = to_f16(lane);
-  return load<F>(lanes);
+using Ints = std::int32_t __attribute__((vector_size(sizeof(Floats))));
+using Codes = std::uint8_t __attribute__((vector_size(kAtOnce)));
+
+inline float to_f16_lanes(float v) { return to_f16(v); }
+inline Floats to_f16_lanes(Floats v) {
+  v = least(most(v, Floats{} - 65504.0f), Floats{} + 65504.0f);
+  const Ints bits = reinterpret_cast<Ints>(v), magnitude = bits & 0x7fffffff;
+  const Ints normal = (magnitude + 0xfff + ((magnitude >> 13) & 1)) & ~0x1fff;
+  const Ints subnormal = reinterpret_cast<Ints>((reinterpret_cast<Floats>(magnitude) + 0.5f) - 0.5f);  // to a multiple of 2^-24
+  return reinterpret_cast<Floats>((magnitude >= 0x38800000 ? normal : subnormal) | (bits & ~0x7fffffff));
 }
+
+inline void store_codes(float v, std::uint8_t* p) { *p = static_cast<std::uint8_t>(v); }
+inline void store_codes(Floats v, std::uint8_t* p) {
+  const Codes codes = __builtin_convertvector(__builtin_convertvector(v, Ints), Codes);
+  std::memcpy(p, &codes, sizeof codes);
+}
+
+// Sixteen rows of sixteen become columns: blocks of half the size change places, then of a quarter, and so on.
+#if defined(__AVX512F__) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define ATTAR_TRANSPOSE 1
+template <int S, int... J>
+void exchange(Floats& a, Floats& b, std::integer_sequence<int, J...>) {
+  const Floats first = a;
+  a = __builtin_shufflevector(first, b, ((J & S) != 0 ? kAtOnce + J - S : J)...);
+  b = __builtin_shufflevector(first, b, ((J & S) != 0 ? kAtOnce + J : J + S)...);
+}
+template <int S>
+void exchange_all(Floats* rows) {
+  for (int i = 0; i < kAtOnce; ++i)
+    if ((i & S) == 0) exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<int, kAtOnce>{});
+}
+inline void transpose(Floats* rows) {
+  exchange_all<8>(rows), exchange_all<4>(rows), exchange_all<2>(rows), exchange_all<1>(rows);
+}
+#endif
+#endif
 
 template <class F>
 struct Groups {
@@ -60,6 +92,15 @@ struct Groups {
 
  private:
   void turn(const float* rows, F* columns) const {
+#ifdef ATTAR_TRANSPOSE
+    if constexpr (kWidth<F> == kAtOnce) {
+      for (int i = 0; i < n; i += kAtOnce) {
+        for (int k = 0; k < kAtOnce; ++k) columns[i + k] = load<F>(rows + k * n + i);
+        transpose(columns + i);
+      }
+      return;
+    }
+#endif
     for (int k = 0; k < kWidth<F>; ++k)
       for (int i = 0; i < n; ++i)
         std::memcpy(reinterpret_cast<char*>(columns + i) + sizeof(float) * static_cast<std::size_t>(k), rows + k * n + i, sizeof(float));

@@ -1,4 +1,4 @@
-// Searches for the scales of sixteen groups at once, in versions for different processors that give the same bits. Internal.
+// Scales and codes of sixteen groups at once, searched in versions for different processors that give the same bits. Internal.
 #pragma once
 
 #include <cstdint>
@@ -26,15 +26,15 @@ struct SearchTask {
   int scale_min, scale_max;  // of sc; of m: 0 .. scale_max
 };
 
-// out: a BlockScales for each of the 16 / groups_per_block blocks.
-using BlockSearch = void (*)(const SearchTask& task, BlockScales* out);
+// out: a BlockScales for each of the 16 / groups_per_block blocks, zero for a block of nothing; codes: (16, group), the nearest levels.
+using BlockSearch = void (*)(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
 
 // Group by group in plain floats; the others do the same operations on vectors of sixteen.
-void search_reference(const SearchTask& task, BlockScales* out);
-void search_portable(const SearchTask& task, BlockScales* out);
+void search_reference(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
+void search_portable(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
 #if defined(__x86_64__)
-void search_avx2(const SearchTask& task, BlockScales* out);
-void search_avx512(const SearchTask& task, BlockScales* out);
+void search_avx2(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
+void search_avx512(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
 #endif
 
 BlockSearch active_search();  // what goes with the variant of the products

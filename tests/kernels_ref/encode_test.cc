@@ -185,8 +185,10 @@ TEST_P(Encode, SameBytesOnEveryVariant) {
   if (!group_format(GetParam())) {  // and without the instructions of any
     SearchTask task{SearchKind::kScale, x.data(), nullptr, 32, 1, -8, 7, false, 0, 0};
     BlockScales plain[kSearchGroups], vectors[kSearchGroups];
-    search_reference(task, plain), search_portable(task, vectors);
+    std::uint8_t plain_codes[32 * kSearchGroups], vector_codes[32 * kSearchGroups];
+    search_reference(task, plain, plain_codes), search_portable(task, vectors, vector_codes);
     for (int b = 0; b < kSearchGroups; ++b) EXPECT_EQ(plain[b].d, vectors[b].d);
+    EXPECT_TRUE(std::equal(plain_codes, plain_codes + 32 * kSearchGroups, vector_codes));
   }
   select_kernel_variant(usual);
 }
