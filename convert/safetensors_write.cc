@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -55,7 +56,11 @@ void stream_tensor(const Tensor& tensor, Type type, const std::function<void(Byt
   if (columns == 0 || tensor.rows() == 0) return;
   const std::size_t in_stride = row_bytes(tensor.type, columns), out_stride = row_bytes(type, columns);
   const auto slice = static_cast<std::int64_t>(std::max<std::size_t>(1, kSlice / std::max(in_stride, out_stride)));
-  Bytes packed;
+  Bytes packed, handed_on;
+  std::future<void> writing;  // of what is handed on, while the next slice is made
+  const auto written = [&] {
+    if (writing.valid()) writing.get();
+  };
   for (std::int64_t begin = 0; begin < tensor.rows(); begin += slice) {
     check_interrupt();
     const std::int64_t end = std::min(begin + slice, tensor.rows());
@@ -80,8 +85,11 @@ void stream_tensor(const Tensor& tensor, Type type, const std::function<void(Byt
         }
       }
     }
-    sink(packed);
+    written();
+    packed.swap(handed_on);
+    writing = std::async(std::launch::async, [&sink, &handed_on] { sink(handed_on); });
   }
+  written();
 }
 
 void write_safetensors(const fs::path& path, const std::vector<Tensor>& tensors, const Metadata& metadata,
