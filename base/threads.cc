@@ -10,6 +10,7 @@
 namespace attar {
 namespace {
 std::atomic<int> g_threads{0};
+thread_local bool t_one_of_many = false;  // this thread does the work of a loop together with others
 }
 
 void set_thread_count(int count) { g_threads = count; }
@@ -18,6 +19,7 @@ int thread_count() {
 #if defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
   return 1;  // WebAssembly without threads: none can be started
 #endif
+  if (t_one_of_many) return 1;
   const int wanted = g_threads;
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
@@ -37,9 +39,20 @@ void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& w
       }
     }
   };
+  const std::int64_t threads = std::min<std::int64_t>(thread_count(), count);
+  if (threads < 2) {
+    loop();
+    if (error) std::rethrow_exception(error);
+    return;
+  }
+  const auto one_of_many = [&] {
+    t_one_of_many = true;
+    loop();
+    t_one_of_many = false;
+  };
   std::vector<std::thread> others;
-  for (int t = 1; t < std::min<std::int64_t>(thread_count(), count); ++t) others.emplace_back(loop);
-  loop();
+  for (std::int64_t t = 1; t < threads; ++t) others.emplace_back(one_of_many);
+  one_of_many();
   for (auto& thread : others) thread.join();
   if (error) std::rethrow_exception(error);
 }

@@ -7,7 +7,7 @@
 namespace attar {
 
 void set_thread_count(int count);  // 0: as many as the machine has
-int thread_count();
+int thread_count();                // 1 within the work of a parallel_for that runs on several: loops in it do not start more
 
 // Calls work(i) for every i in [0, count), spread over the threads. Each i is done once, so results do not depend on the
 // number of threads as long as work(i) writes only what belongs to i. The first exception is rethrown here.

@@ -33,7 +33,7 @@ int bench_model(const BenchOptions& options) {
   if (!options.svg.empty()) fail("bench: --svg draws the kernels; leave the model out");
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const at::Device device = parse_device(options.device);
-  const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
+  const bool kernels = runs_on_kernels(checkpoint, device, options.floats);
   if (!kernels) refuse_kv_cache(options.cache, "bench");
   const auto load_start = std::chrono::steady_clock::now();
   const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache.value_or(CacheType::kF16)}) : nullptr;

@@ -170,7 +170,7 @@ void add_eval(CLI::App& app) {
   sub->add_option("--junit", command->junit, "Write the gate's verdict as JUnit XML to this file");
   sub->add_option("--markdown", command->markdown, "Write figures and verdict as Markdown to this file");
   sub->add_option("--worst", command->worst, "Print the N worst predicted tokens in their context")->capture_default_str();
-  sub->add_flag("--packed", options.packed, "Run quantized models as devices do: packed weights times activations rounded to 8 bits, keys and values in f16");
+  sub->add_flag("--float", options.floats, "Compute quantized models in float32 instead of through the kernels, which round as devices do");
   sub->add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
 }
 

@@ -53,7 +53,7 @@ int run_generate(TextOptions& options) {
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const at::Device device = parse_device(options.device);
-  const bool kernels = device.is_cpu() && !options.floats && has_packed_matrices(checkpoint);
+  const bool kernels = runs_on_kernels(checkpoint, device, options.floats);
   if (!kernels) refuse_kv_cache(options.cache, "generate");
   const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache.value_or(CacheType::kF16)}) : nullptr;
   const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);

@@ -15,18 +15,14 @@ namespace {
 struct LogitsOptions {
   Common common;
   std::string model, ids, output, device = "cpu";
-  bool packed = false;
+  bool floats = false;
 };
 
 // ids: (1, time). Returns (time, vocab).
 using Logits = std::function<std::vector<float>(const at::Tensor& ids)>;
 
-Logits logits_of(const LogitsOptions& options) {
-  const at::Device device = parse_device(options.device);
-  const Checkpoint checkpoint = open_checkpoint(options.model);
-  if (options.packed) {
-    if (!device.is_cpu()) fail("logits: --packed runs the reference kernels, which are the processor's; leave --device out");
-    if (!has_packed_matrices(checkpoint)) fail("logits: ", options.model, " has no quantized matrix that --packed could keep as it is");
+Logits logits_of(const Checkpoint& checkpoint, const at::Device& device, bool kernels) {
+  if (kernels) {
     return [runner = std::make_shared<Runner>(checkpoint)](const at::Tensor& ids) {
       runner->clear();
       return runner->feed({ids.data_ptr<std::int64_t>(), static_cast<std::size_t>(ids.numel())}, true);
@@ -41,7 +37,10 @@ Logits logits_of(const LogitsOptions& options) {
 
 int run_logits(const LogitsOptions& options) {
   const at::Tensor ids = read_ids("logits", options.ids);
-  const Logits logits = logits_of(options);
+  const at::Device device = parse_device(options.device);
+  const Checkpoint checkpoint = open_checkpoint(options.model);
+  const bool kernels = runs_on_kernels(checkpoint, device, options.floats);
+  const Logits logits = logits_of(checkpoint, device, kernels);
   std::vector<float> values;
   std::int64_t vocab = 0;
   for (std::int64_t row = 0; row < ids.size(0); ++row) {
@@ -53,7 +52,7 @@ int run_logits(const LogitsOptions& options) {
   write_safetensors(options.output, {make_tensor("logits", {ids.size(0), ids.size(1), vocab}, std::move(values))});
   note(cat("logits (", ids.size(0), ", ", ids.size(1), ", ", vocab, ") written to ", options.output));
   write_result(options.common, "logits",
-               {{"output", options.output}, {"shape", {ids.size(0), ids.size(1), vocab}}, {"device", options.device}, {"packed", options.packed}});
+               {{"output", options.output}, {"shape", {ids.size(0), ids.size(1), vocab}}, {"device", options.device}, {"kernels", kernels}});
   return kDone;
 }
 
@@ -67,7 +66,7 @@ void add_logits(CLI::App& app) {
   sub->add_option("--ids", options->ids, "safetensors file with input_ids (batch, time) int64")->required();
   sub->add_option("-o,--output", options->output, "safetensors file to write: logits (batch, time, vocab) float32")
       ->required();
-  sub->add_flag("--packed", options->packed, "Multiply quantized matrices as they are by activations rounded to 8 bits, as devices do");
+  sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
   sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
 }
 

@@ -47,7 +47,7 @@ void Baseline::require_comparable(const EvalResult& result) const {
     same("the protocol", p.name, before.name);
     same("the hash of the text", p.data_hash, before.data_hash);
     same("the hash of the tokenizer", p.tokenizer_hash, before.tokenizer_hash);
-    same("whether weights stay packed", p.packed, before.packed);
+    same("whether quantized weights stay packed (without --float)", p.packed, before.packed);
     same("the context", p.context, before.context);
     same("the number of chunks", p.chunks, before.chunks);
     same("the protocol's hash", p.hash(), before.hash());

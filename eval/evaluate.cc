@@ -41,6 +41,9 @@ struct Model {
   std::unique_ptr<Predictor> predictor;
 };
 
+// How a quantized model is run, whether or not this one is: what is measured of both may be compared.
+bool on_kernels(const EvalOptions& options) { return !options.floats && parse_device(options.device).is_cpu(); }
+
 std::vector<Task> read_tasks(const EvalOptions& options) {
   std::vector<Task> tasks;
   std::set<std::string> names;
@@ -68,7 +71,7 @@ TextPlan plan_text(const EvalOptions& options, const Model& model, Protocol& pro
   protocol.bytes = static_cast<std::int64_t>(text.size());
   protocol.tokenizer_hash = model.tokenizer.hash();
   protocol.context = options.chunking.context;
-  protocol.packed = options.packed;
+  protocol.packed = on_kernels(options);
   TextPlan plan;
   if (options.protocol == "rolling") {
     const bool one = fs::path(options.data).extension() != ".jsonl" && !options.data.starts_with("builtin:");
@@ -163,7 +166,7 @@ TextPlan plan_of(const LlamaReference& reference, const EvalOptions& options, co
   warn(cat("eval: ", options.reference, " does not say which tokenizer made its tokens; give --data, the text, to have them checked"));
   protocol.data = options.reference;
   protocol.tokenizer_hash = model.tokenizer.hash();
-  protocol.context = reference.context(), protocol.packed = options.packed;
+  protocol.context = reference.context(), protocol.packed = on_kernels(options);
   protocol.chunks = static_cast<std::int64_t>(chunks.size());
   protocol.tokens = protocol.chunks * protocol.context;
   ByteWriter ids;
@@ -246,7 +249,7 @@ void run_cloze(TaskRunner& runner, std::int64_t count, EvalResult& result) {
 }
 
 std::unique_ptr<Predictor> load(const Model& model, const EvalOptions& options, const at::Device& device) {
-  if (options.packed && has_packed_matrices(model.checkpoint)) return predictor(std::make_unique<Runner>(model.checkpoint));
+  if (runs_on_kernels(model.checkpoint, device, options.floats)) return predictor(std::make_unique<Runner>(model.checkpoint));
   return predictor(load_decoder(model.checkpoint, device));
 }
 
@@ -275,11 +278,8 @@ Planned plan(const EvalOptions& options) {
 
 EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
   const at::Device device = parse_device(options.device);
-  if (options.packed && !device.is_cpu()) fail("eval: --packed runs the reference kernels, which are the processor's; leave --device out");
   const std::vector<Task> tasks = read_tasks(options);
   Model model(open_checkpoint(options.model));
-  if (options.packed && !has_packed_matrices(model.checkpoint))
-    fail("eval: ", options.model, " has no quantized matrix that --packed could keep as it is; leave it out");
   EvalResult result;
   result.model = model.summary(options.model);
   TextPlan plan;
@@ -297,7 +297,7 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
     auto stored = std::make_unique<StoredReference>(options.reference);
     require_comparable(model, *stored, options.reference);
     if (!options.data.empty()) require_same_text(result.protocol, stored->protocol(), options.reference);
-    else result.protocol = stored->protocol(), result.protocol.packed = options.packed;
+    else result.protocol = stored->protocol(), result.protocol.packed = on_kernels(options);
     plan = stored->plan();
     result.reference = stored->model();
     file = std::move(stored);

@@ -19,7 +19,7 @@ struct EvalOptions {
   std::string protocol = "llama-perplexity";  // or "rolling"
   ChunkOptions chunking;
   std::string device = "cpu";
-  bool packed = false;               // multiply packed weights as devices do, by activations rounded to 8 bits
+  bool floats = false;               // decode quantized weights and compute in float32, as a GPU does anyway, instead of on the kernels
   std::int64_t cloze_items = 200;    // measured if data is builtin:heldout; 0: none
   std::vector<std::string> tasks;    // paths of task files
   TaskOptions asking;

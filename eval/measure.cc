@@ -31,9 +31,8 @@ struct Batch {
 
 class Measurement {
  public:
-  // alone: on one thread, which others may help.
-  Measurement(std::span<const Sequence> sequences, const Against& against, std::int64_t vocab, bool gpu, bool alone)
-      : sequences_(sequences), against_(against), vocab_(vocab), gpu_(gpu), alone_(alone), length_(longest(sequences)) {
+  Measurement(std::span<const Sequence> sequences, const Against& against, std::int64_t vocab, bool gpu)
+      : sequences_(sequences), against_(against), vocab_(vocab), gpu_(gpu), length_(longest(sequences)) {
     per_batch_ = static_cast<std::size_t>(
         std::max<std::int64_t>(1, (gpu ? kGpuBatchTokens : kCpuBatchTokens) / std::max<std::int64_t>(1, length_)));
     std::size_t slot = 0;
@@ -75,7 +74,7 @@ class Measurement {
                        reference != nullptr ? reference_logits + row * vocab_ : nullptr, targets[static_cast<std::size_t>(begin + row)]);
       };
       const std::int64_t wanted = std::clamp<std::int64_t>(static_cast<std::int64_t>(targets.size()) - begin, 0, count);
-      if (alone_)  // one thread drives the model, so all may score
+      if (gpu_)  // one thread drives the model, so all may score
         parallel_for(wanted, score);
       else
         for (std::int64_t row = 0; row < wanted; ++row) score(row);
@@ -116,7 +115,7 @@ class Measurement {
   std::span<const Sequence> sequences_;
   Against against_;
   std::int64_t vocab_;
-  bool gpu_, alone_;
+  bool gpu_;
   std::int64_t length_;
   std::size_t per_batch_ = 1;
   std::vector<Batch> batches_;
@@ -134,8 +133,7 @@ std::string perplexity_text(double nll, std::size_t count) {
 TokenScores measure(Predictor& model, const Against& against, std::span<const Sequence> sequences, const std::string& label) {
   Predictor* reference = against.model;
   const bool gpu = model.on_gpu();
-  const bool alone = model.uses_all_threads() || (reference != nullptr && reference->uses_all_threads());
-  Measurement measurement(sequences, against, model.config().vocab_size, gpu, alone);
+  Measurement measurement(sequences, against, model.config().vocab_size, gpu);
   const std::vector<Batch>& batches = measurement.batches();
   std::uint64_t tokens = 0;
   for (const Sequence& s : sequences) tokens += s.ids.size();
@@ -169,9 +167,6 @@ TokenScores measure(Predictor& model, const Against& against, std::span<const Se
   };
 
   if (gpu) {
-    work(model, reference);
-  } else if (alone) {
-    const OneTorchThread one;
     work(model, reference);
   } else {
     const OneTorchThread one;  // while the threads here each run LibTorch

@@ -72,7 +72,7 @@ class FloatPredictor final : public Predictor {
     return generate(*decoder_, tokenizer, prompt, options);
   }
 
-  std::unique_ptr<Predictor> for_thread() override { return predictor(share_weights(*decoder_)); }
+  std::unique_ptr<Predictor> for_thread() const override { return predictor(share_weights(*decoder_)); }
 
  private:
   // Tokens [from, to) of all texts, those before are in the cache; what is missing of a text is padded.
@@ -141,8 +141,7 @@ class PackedPredictor final : public Predictor {
     return generate(*runner_, tokenizer, prompt, options);
   }
 
-  bool uses_all_threads() const override { return true; }
-  std::unique_ptr<Predictor> for_thread() override { fail("eval: a packed model is not for several threads at once"); }
+  std::unique_ptr<Predictor> for_thread() const override { return predictor(runner_->beside()); }
 
  private:
   // The first `from` tokens are those of the context.

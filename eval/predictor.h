@@ -29,9 +29,8 @@ class Predictor {
 
   virtual Generated write(const Tokenizer& tokenizer, const Ids& prompt, const GenerateOptions& options) = 0;
 
-  // Whether one alone uses all threads. Of others there can be one for each: another over the same weights.
-  virtual bool uses_all_threads() const { return on_gpu(); }
-  virtual std::unique_ptr<Predictor> for_thread() = 0;
+  // Another over the same weights, for another thread.
+  virtual std::unique_ptr<Predictor> for_thread() const = 0;
 };
 
 std::unique_ptr<Predictor> predictor(std::shared_ptr<Decoder> decoder);

@@ -36,7 +36,7 @@ struct Protocol {
   std::int64_t bytes = 0;        // of the whole text
   std::int64_t reference_tokens = 0;  // of the whole text by the reference's own tokenizer, if the model's is a part of it
   std::int64_t scored = 0;       // positions that count; 0: no text was measured
-  bool packed = false;           // packed weights times activations in 8 bits
+  bool packed = false;           // quantized models run on the kernels, their weights packed
 
   std::string hash() const;      // of all this but the source's name
 };

@@ -173,10 +173,6 @@ std::vector<ItemScore> score_task(Predictor& model, const Tokenizer& tokenizer, 
     return scores;
   }
   const OneTorchThread one;
-  if (model.uses_all_threads()) {
-    work(model);
-    return scores;
-  }
   parallel_for(std::min<std::int64_t>(thread_count(), static_cast<std::int64_t>(scores.size())), [&](std::int64_t) {
     at::set_num_threads(1);  // this setting belongs to the thread
     work(*model.for_thread());

@@ -110,7 +110,8 @@ class Decoder {
 
 // Loads weights as float32 onto device. Throws Error naming the tensor for NaN or Inf.
 std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const at::Device& device = at::kCPU);
-bool has_packed_matrices(const Checkpoint& checkpoint);  // which Runner multiplies as they are
+// Whether Runner runs it, which multiplies quantized matrices as they are: there are some, and neither a GPU nor floats were asked for.
+bool runs_on_kernels(const Checkpoint& checkpoint, const at::Device& device, bool floats);
 // Another decoder over the same weights, for another thread: a decoder keeps tables of its own while it runs.
 std::shared_ptr<Decoder> share_weights(Decoder& decoder);
 // For block-by-block work on models larger than memory: make a Decoder, load the parameters of a block, use them, drop them.

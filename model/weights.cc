@@ -72,7 +72,8 @@ std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const at::De
   return decoder;
 }
 
-bool has_packed_matrices(const Checkpoint& checkpoint) {
+bool runs_on_kernels(const Checkpoint& checkpoint, const at::Device& device, bool floats) {
+  if (floats || !device.is_cpu()) return false;
   for (const Tensor& tensor : checkpoint.tensors)
     if (info(tensor.type).quantized && tensor.shape.size() == 2) return true;
   return false;

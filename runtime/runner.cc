@@ -92,8 +92,18 @@ Vector read_vector(const Checkpoint& checkpoint, const std::string& name) {
 
 }  // namespace
 
+struct Runner::Weights {
+  explicit Weights(const Checkpoint& checkpoint);
+  const Linear& output() const { return config.tied_embeddings ? embedding : head; }
+
+  ModelConfig config;
+  Linear embedding, head;
+  Vector final_norm;
+  std::vector<Layer> layers;
+};
+
 struct Runner::Parts {
-  Parts(const Checkpoint& checkpoint, const RunnerOptions& options);
+  Parts(std::shared_ptr<const Weights> weights, const RunnerOptions& options);
 
   // Continues the context. Returns the final states of the last `kept` ids; those of the others are not held.
   Vector advance(std::span<const std::int64_t> added, std::size_t kept);
@@ -118,11 +128,9 @@ struct Runner::Parts {
   void norm(const Vector& x, const Vector& weight, std::size_t tokens, std::size_t width, Vector& y) const;
   void add_to_hidden(Vector& x, const Vector& norm_weight, std::size_t tokens);
 
-  ModelConfig config;
+  std::shared_ptr<const Weights> weights;
+  const ModelConfig& config;
   RunnerOptions options;
-  Linear embedding, head;
-  Vector final_norm;
-  std::vector<Layer> layers;
   std::vector<LayerCache> cache;
   Rotation rotation, local_rotation;
   std::vector<std::int64_t> ids;  // of the context
@@ -130,10 +138,8 @@ struct Runner::Parts {
   Rounded rounded;
 };
 
-Runner::Parts::Parts(const Checkpoint& checkpoint, const RunnerOptions& o)
-    : config(checkpoint.config), options(o), rotation(config.rope, config), local_rotation(config.local_rope, config) {
+Runner::Weights::Weights(const Checkpoint& checkpoint) : config(checkpoint.config) {
   check_heads(config);
-  if (options.exact) options.cache = CacheType::kF32;
   const auto linear = [&](const std::string& name) {
     Linear result;
     if (const Tensor* tensor = checkpoint.find(name + ".weight")) {
@@ -163,8 +169,14 @@ Runner::Parts::Parts(const Checkpoint& checkpoint, const RunnerOptions& o)
       l.mlp_norm = read_vector(checkpoint, at + "pre_feedforward_layernorm.weight");
       l.after_mlp = read_vector(checkpoint, at + "post_feedforward_layernorm.weight");
     }
-    cache.emplace_back(options.cache, static_cast<std::size_t>(config.kv_heads), static_cast<std::size_t>(config.head_dim));
   }
+}
+
+Runner::Parts::Parts(std::shared_ptr<const Weights> w, const RunnerOptions& o)
+    : weights(std::move(w)), config(weights->config), options(o), rotation(config.rope, config), local_rotation(config.local_rope, config) {
+  if (options.exact) options.cache = CacheType::kF32;
+  for (std::int64_t i = 0; i < config.layers; ++i)
+    cache.emplace_back(options.cache, static_cast<std::size_t>(config.kv_heads), static_cast<std::size_t>(config.head_dim));
   rotation.prepare(1), local_rotation.prepare(1);  // throws now rather than at the first token
 }
 
@@ -196,7 +208,7 @@ void Runner::Parts::add_to_hidden(Vector& x, const Vector& norm_weight, std::siz
 }
 
 void Runner::Parts::embed(std::span<const std::int64_t> tokens) {
-  const Matrix& W = embedding.W;
+  const Matrix& W = weights->embedding.W;
   const std::size_t width = W.columns, stride = row_bytes(W.type, width);
   // The factor is rounded to the dtype the model runs in, which is float32 here.
   const float scale = config.scaled_embeddings ? std::sqrt(static_cast<float>(config.hidden_size)) : 1.0f;
@@ -209,7 +221,7 @@ void Runner::Parts::embed(std::span<const std::int64_t> tokens) {
 }
 
 void Runner::Parts::attention(std::size_t index, std::size_t tokens) {
-  const Layer& l = layers[index];
+  const Layer& l = weights->layers[index];
   const auto d = static_cast<std::size_t>(config.head_dim), heads = static_cast<std::size_t>(config.heads),
              kv_heads = static_cast<std::size_t>(config.kv_heads);
   if (l.qkv.exists()) {
@@ -277,6 +289,7 @@ void Runner::Parts::mlp(const Layer& l, std::size_t tokens) {
 void Runner::Parts::feed_batch(std::span<const std::int64_t> batch) {
   const std::size_t tokens = batch.size(), width = static_cast<std::size_t>(config.hidden_size);
   embed(batch);
+  const std::vector<Layer>& layers = weights->layers;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     norm(hidden, layers[i].attention_norm, tokens, width, normed);
     rounded.set(normed, tokens);
@@ -288,10 +301,15 @@ void Runner::Parts::feed_batch(std::span<const std::int64_t> batch) {
     add_to_hidden(joined, layers[i].after_mlp, tokens);
   }
   ids.insert(ids.end(), batch.begin(), batch.end());
-  norm(hidden, final_norm, tokens, width, normed);
+  norm(hidden, weights->final_norm, tokens, width, normed);
 }
 
-Runner::Runner(const Checkpoint& checkpoint, const RunnerOptions& options) : parts_(std::make_unique<Parts>(checkpoint, options)) {}
+Runner::Runner(const Checkpoint& checkpoint, const RunnerOptions& options)
+    : Runner(std::make_unique<Parts>(std::make_shared<const Weights>(checkpoint), options)) {}
+Runner::Runner(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+std::unique_ptr<Runner> Runner::beside() const {
+  return std::unique_ptr<Runner>(new Runner(std::make_unique<Parts>(parts_->weights, parts_->options)));
+}
 Runner::~Runner() = default;
 
 std::vector<float> Runner::Parts::advance(std::span<const std::int64_t> added, std::size_t kept) {
@@ -312,7 +330,7 @@ std::vector<float> Runner::Parts::advance(std::span<const std::int64_t> added, s
     check_interrupt();
     const std::size_t end = std::min(queue.size(), done + kBatch), from = std::max(done, first);
     feed_batch(std::span(queue).subspan(done, end - done));
-    if (from < end) states.insert(states.end(), normed.begin() + static_cast<std::ptrdiff_t>((from - done) * embedding.W.columns), normed.end());
+    if (from < end) states.insert(states.end(), normed.begin() + static_cast<std::ptrdiff_t>((from - done) * weights->embedding.W.columns), normed.end());
   }
   return states;
 }
@@ -324,7 +342,7 @@ std::vector<float> Runner::logits(std::span<const float> states) {
   const std::size_t tokens = states.size() / static_cast<std::size_t>(p.config.hidden_size);
   p.rounded.set(states, tokens);
   Vector logits;
-  p.multiply_into({{p.config.tied_embeddings ? p.embedding : p.head, logits}}, tokens);
+  p.multiply_into({{p.weights->output(), logits}}, tokens);
   if (const auto cap = static_cast<float>(p.config.final_softcap); cap > 0)
     for (float& value : logits) value = cap * std::tanh(value / cap);
   return logits;
@@ -349,18 +367,18 @@ const ModelConfig& Runner::config() const { return parts_->config; }
 
 std::uint64_t Runner::weight_bytes() const {
   std::uint64_t bytes = bytes_per_token();
-  if (!parts_->config.tied_embeddings) bytes += parts_->embedding.W.bytes.size();
+  if (!parts_->config.tied_embeddings) bytes += parts_->weights->embedding.W.bytes.size();
   return bytes;
 }
 
 std::uint64_t Runner::cache_bytes_per_token() const { return parts_->cache_bytes_per_token(); }
 
 std::uint64_t Runner::bytes_per_token() const {
-  const Parts& p = *parts_;
+  const Weights& w = *parts_->weights;
   const auto size = [](const Linear& l) { return l.W.bytes.size() + l.bias.size() * sizeof(float); };
   const auto floats = [](const Vector& v) { return v.size() * sizeof(float); };
-  std::uint64_t bytes = size(p.config.tied_embeddings ? p.embedding : p.head) + floats(p.final_norm);
-  for (const Layer& l : p.layers) {
+  std::uint64_t bytes = size(w.output()) + floats(w.final_norm);
+  for (const Layer& l : w.layers) {
     for (const Linear* linear : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.gate_up, &l.down}) bytes += size(*linear);
     for (const Vector* vector : {&l.q_norm, &l.k_norm, &l.attention_norm, &l.after_attention, &l.mlp_norm, &l.after_mlp}) bytes += floats(*vector);
   }

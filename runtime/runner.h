@@ -17,11 +17,13 @@ struct RunnerOptions {
   CacheType cache = CacheType::kF16;  // of keys and values, unless exact
 };
 
-// Holds the weights as the file has them; one context of tokens at a time. Not for several threads at once: each product uses them.
+// Holds the weights as the file has them; one context of tokens at a time. Not for several threads at once: each product spreads over them.
 class Runner {
  public:
   // Throws Error for a config that cannot be computed, and naming the tensor for vectors with NaN or Inf.
   explicit Runner(const Checkpoint& checkpoint, const RunnerOptions& options = {});
+  // Another context over the same weights, which may be used by another thread.
+  std::unique_ptr<Runner> beside() const;
   ~Runner();
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
@@ -43,7 +45,9 @@ class Runner {
   std::uint64_t cache_bytes_per_token() const;  // of keys and values in all layers
 
  private:
+  struct Weights;
   struct Parts;
+  explicit Runner(std::unique_ptr<Parts> parts);
   std::unique_ptr<Parts> parts_;
 };
 

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <thread>
 #include <cmath>
 #include <csignal>
 #include <limits>
@@ -205,6 +206,20 @@ TEST(ParallelFor, DoesEachItemOnceAndRethrows) {
     for (const auto& count : done) EXPECT_EQ(count, 1);
     EXPECT_THROW(parallel_for(100, [](std::int64_t i) { if (i == 50) fail("boom"); }), Error);
   }
+  set_thread_count(0);
+}
+
+TEST(ParallelFor, LoopsInALoopStartNoMoreThreads) {
+  set_thread_count(3);
+  std::atomic<int> foreign{0};
+  parallel_for(30, [&](std::int64_t) {
+    const auto self = std::this_thread::get_id();
+    EXPECT_EQ(thread_count(), 1);
+    parallel_for(30, [&](std::int64_t) { foreign += std::this_thread::get_id() != self; });
+  });
+  EXPECT_EQ(foreign, 0);
+  parallel_for(1, [](std::int64_t) { EXPECT_EQ(thread_count(), 3) << "one item has all threads to itself"; });
+  EXPECT_EQ(thread_count(), 3);
   set_thread_count(0);
 }
 

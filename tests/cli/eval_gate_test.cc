@@ -211,16 +211,16 @@ TEST_F(EvalGate, RollingPerplexity) {
 TEST_F(EvalGate, PackedWeightsTimesRoundedActivations) {
   ASSERT_EQ(test::run_attar("quantize " + path("a") + " -o " + path("a.gguf") + " --type q8_0 --quiet").code, 0);
   const std::string arguments = path("a.gguf") + text() + tasks() + " --limit 10 --reference " + path("a.gguf");
-  const auto exact = result(arguments), packed = result(arguments + " --packed");
+  const auto exact = result(arguments + " --float"), packed = result(arguments);
   const double ratio = packed["perplexity"]["value"].get<double>() / exact["perplexity"]["value"].get<double>();
   EXPECT_NE(ratio, 1);
   EXPECT_NEAR(ratio, 1, 0.01);
   EXPECT_EQ(packed["kl_divergence"]["mean"], 0) << "both sides alike";
   EXPECT_NE(packed["protocol"]["hash"], exact["protocol"]["hash"]);
-  EXPECT_EQ(packed, result(arguments + " --packed --threads 3"));
-  const test::RunResult refused = test::run_attar("eval " + path("a") + text() + " --packed");
-  EXPECT_EQ(refused.code, 2);
-  EXPECT_NE(refused.output.find("no quantized matrix"), std::string::npos) << refused.output;
+  EXPECT_EQ(packed, result(arguments + " --threads 3"));
+  const auto floats = result(path("a") + text());
+  EXPECT_EQ(floats["protocol"]["hash"], packed["protocol"]["hash"]) << "a float model and a quantized one may be compared";
+  EXPECT_EQ(floats["perplexity"], result(path("a") + text() + " --float")["perplexity"]);
 }
 
 TEST_F(EvalGate, WorstTokensAndParts) {

@@ -84,7 +84,7 @@ TEST_P(Predictors, LogitsComeInSlices) {
 
 INSTANTIATE_TEST_SUITE_P(All, Predictors, testing::Bool(), [](const auto& p) { return p.param ? "packed" : "floats"; });
 
-// A packed model takes one thread and uses all; a reference in floats goes with it.
+// Each thread has a context of its own, over the same weights.
 TEST(PackedPredictor, MeasuredAgainstItsDecodedWeights) {
   const Checkpoint checkpoint = packed(1);
   std::vector<Sequence> sequences;

@@ -45,7 +45,7 @@ TEST_P(RunnerFamily, PackedItAgreesWithTheDecodedWeights) {
   const Ids ids = some_ids(9);
   for (const Type type : {Type::kQ8_0, Type::kQ4_0, Type::kQ5_1, Type::kIQ4_NL}) {
     const Checkpoint checkpoint = packed_checkpoint(*original, type);
-    ASSERT_TRUE(has_packed_matrices(checkpoint));
+    ASSERT_TRUE(runs_on_kernels(checkpoint, at::kCPU, false));
     Runner runner(checkpoint);
     EXPECT_LT(runner.weight_bytes(), checkpoint.tensor_bytes() + 1);
     const at::Tensor got = tensor_from(runner.feed(ids, true)),
@@ -86,6 +86,17 @@ TEST(Runner, GoesOnFromWhereItWasRewound) {
     }
     EXPECT_THROW(runner.rewind(100), Error);
   }
+}
+
+TEST(Runner, OneBesideAnotherHasAContextOfItsOwn) {
+  const auto decoder = test::tiny_decoder(wide_config(Family::kLlama));
+  auto runner = std::make_unique<Runner>(packed_checkpoint(*decoder, Type::kQ4_0));
+  const Ids ids = some_ids(8);
+  const std::vector<float> expected = runner->feed(ids, true);
+  const std::unique_ptr<Runner> other = runner->beside();
+  EXPECT_EQ(other->length(), 0);
+  runner.reset();  // the weights stay
+  EXPECT_EQ(other->feed(ids, true), expected);
 }
 
 TEST(Runner, LogitsAreThoseOfItsStates) {
