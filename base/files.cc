@@ -29,27 +29,34 @@ fs::path partial_name(const fs::path& path) {
 
 }  // namespace
 
-MappedFile::MappedFile(const fs::path& path) : path_(path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail("cannot open ", path.string(), ": ", reason());
+MappedFile::MappedFile(const fs::path& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (fd_ < 0) fail("cannot open ", path.string(), ": ", reason());
+  const auto refuse = [&](const std::string& why) {
+    ::close(fd_);
+    fail(why);
+  };
   struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd);
-    fail("cannot read ", path.string(), ": not a regular file");
-  }
+  if (::fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) refuse(cat("cannot read ", path.string(), ": not a regular file"));
   size_ = static_cast<std::size_t>(info.st_size);
-  if (size_ == 0) {
-    ::close(fd);
-    fail("cannot read ", path.string(), ": the file is empty");
-  }
-  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-  ::close(fd);
-  if (data == MAP_FAILED) fail("cannot map ", path.string(), " (", size_, " bytes): ", reason());
+  if (size_ == 0) refuse(cat("cannot read ", path.string(), ": the file is empty"));
+  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd_, 0);
+  if (data == MAP_FAILED) refuse(cat("cannot map ", path.string(), " (", size_, " bytes): ", reason()));
   data_ = static_cast<const std::byte*>(data);
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
+  ::close(fd_);
+}
+
+void MappedFile::read(std::size_t offset, std::size_t size, std::byte* out) const {
+  while (size > 0) {
+    const ssize_t got = ::pread(fd_, out, size, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("cannot read ", path_.string(), ": ", reason());
+    if (got == 0) fail("cannot read ", path_.string(), ": it ends at byte ", offset, ", and had ", size_, " when it was opened");
+    out += got, offset += static_cast<std::size_t>(got), size -= static_cast<std::size_t>(got);
+  }
 }
 
 void MappedFile::release(ByteView part) const {

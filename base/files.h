@@ -23,11 +23,14 @@ class MappedFile {
 
   ByteView bytes() const { return {data_, size_}; }
   const fs::path& path() const { return path_; }
-  // Tells the system that these bytes will not be needed soon, so that a walk over a large file stays small in memory.
+  // Copies bytes without mapping them: for a walk over a large file, whose pages would be looked at once. Throws Error: cut short since.
+  void read(std::size_t offset, std::size_t size, std::byte* out) const;
+  // Tells the system that these bytes will not be needed soon.
   void release(ByteView part) const;
 
  private:
   fs::path path_;
+  int fd_ = -1;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -54,15 +54,14 @@ Tensor permute(Tensor tensor, std::int64_t heads, std::int64_t (*row_of)(std::in
   auto inner = std::move(tensor.read_rows);
   tensor.read_rows = [inner, bias, rows, d, stride, row_of](std::int64_t begin, std::int64_t end, std::byte* out) {
     if (begin == end) return;
-    if (bias) begin = 0, end = rows;                                         // its one row is read whole
-    const std::int64_t first = begin / d * d, last = (end + d - 1) / d * d;  // whole heads
-    Bytes heads_bytes(static_cast<std::size_t>(last - first) * stride);
-    bias ? inner(0, 1, heads_bytes.data()) : inner(first, last, heads_bytes.data());
-    for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t source = row / d * d + row_of(row % d, d) - first;
-      std::memcpy(out + static_cast<std::size_t>(row - begin) * stride,
-                  heads_bytes.data() + static_cast<std::size_t>(source) * stride, stride);
+    const auto source_of = [&](std::int64_t row) { return row / d * d + row_of(row % d, d); };
+    if (!bias) {
+      for (std::int64_t row = begin; row < end; ++row, out += stride) inner(source_of(row), source_of(row) + 1, out);
+      return;
     }
+    Bytes numbers(static_cast<std::size_t>(rows) * stride);  // its one row
+    inner(0, 1, numbers.data());
+    for (std::int64_t i = 0; i < rows; ++i, out += stride) std::memcpy(out, numbers.data() + static_cast<std::size_t>(source_of(i)) * stride, stride);
   };
   return tensor;
 }

@@ -65,11 +65,6 @@ void stream_tensor(const Tensor& tensor, Type type, const std::function<void(Byt
     check_interrupt();
     const std::int64_t end = std::min(begin + slice, tensor.rows());
     const auto rows = static_cast<std::size_t>(end - begin);
-    if (const ByteView there = tensor.read_rows.in_place(); type == tensor.type && !there.empty()) {
-      sink(there.subspan(static_cast<std::size_t>(begin) * in_stride, rows * in_stride));
-      tensor.read_rows.release(begin, end);
-      continue;
-    }
     packed.resize(rows * out_stride);
     if (type == tensor.type) {
       tensor.read_rows(begin, end, packed.data());

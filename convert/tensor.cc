@@ -8,6 +8,8 @@
 namespace attar {
 namespace {
 
+constexpr std::size_t kDecodedAtOnce = std::size_t{1} << 16;  // bytes
+
 std::int64_t last_dimension(const Shape& shape) { return shape.empty() ? 1 : shape.back(); }
 
 std::int64_t product_but_last(const Shape& shape) {
@@ -52,17 +54,8 @@ RowReader::RowReader(std::shared_ptr<const MappedFile> file, ByteView bytes, std
 
 void RowReader::operator()(std::int64_t begin, std::int64_t end, std::byte* out) const {
   if (copy_) return copy_(begin, end, out);
-  const std::size_t first = static_cast<std::size_t>(begin) * stride_, last = static_cast<std::size_t>(end) * stride_;
-  if (first == last) return;
-  std::memcpy(out, in_place_.data() + first, last - first);
-  release(begin, end);
-}
-
-void RowReader::release(std::int64_t begin, std::int64_t end) const {
-  constexpr std::size_t kStep = std::size_t{4} << 20;
-  const std::size_t first = static_cast<std::size_t>(begin) * stride_, last = static_cast<std::size_t>(end) * stride_;
-  const std::size_t from = first / kStep * kStep;
-  if (last - from >= kStep || last == in_place_.size()) file_->release(in_place_.subspan(from, last - from));
+  const auto offset = static_cast<std::size_t>(in_place_.data() - file_->bytes().data());
+  file_->read(offset + static_cast<std::size_t>(begin) * stride_, static_cast<std::size_t>(end - begin) * stride_, out);
 }
 
 QuantizedTensor read_packed(const Tensor& tensor) {
@@ -78,17 +71,14 @@ void read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end, std
   if (out.size() != rows * columns) fail("read ", tensor.name, ": ", rows * columns, " values do not go into ", out.size());
   if (out.empty()) return;
   if (tensor.type == Type::kF32) return tensor.read_rows(begin, end, reinterpret_cast<std::byte*>(out.data()));
-  const std::size_t stride = row_bytes(tensor.type, columns);
-  const auto decode = [&](ByteView packed) {
-    for (std::size_t r = 0; r < rows; ++r) decode_row(tensor.type, packed.subspan(r * stride, stride), out.subspan(r * columns, columns));
-  };
-  if (const ByteView there = tensor.read_rows.in_place(); !there.empty()) {
-    decode(there.subspan(static_cast<std::size_t>(begin) * stride, rows * stride));
-    tensor.read_rows.release(begin, end);
-  } else {
-    Bytes packed(rows * stride);
-    tensor.read_rows(begin, end, packed.data());
-    decode(packed);
+  // In parts that caches hold.
+  const std::size_t stride = row_bytes(tensor.type, columns), step = std::max<std::size_t>(1, kDecodedAtOnce / stride);
+  Bytes packed(std::min(rows, step) * stride);
+  for (std::size_t first = 0; first < rows; first += step) {
+    const std::size_t last = std::min(rows, first + step);
+    tensor.read_rows(begin + static_cast<std::int64_t>(first), begin + static_cast<std::int64_t>(last), packed.data());
+    for (std::size_t r = first; r < last; ++r)
+      decode_row(tensor.type, ByteView(packed).subspan((r - first) * stride, stride), out.subspan(r * columns, columns));
   }
 }
 

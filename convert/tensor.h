@@ -38,9 +38,6 @@ class RowReader {
 
   void operator()(std::int64_t begin, std::int64_t end, std::byte* out) const;
   ByteView in_place() const { return in_place_; }  // for as long as this or a copy of it lives; empty: rows must be copied
-  // Gives rows that a walk has seen in place back to the system, with what lies before them: once in a few MiB, since every processor
-  // has to be told.
-  void release(std::int64_t begin, std::int64_t end) const;
 
  private:
   std::function<void(std::int64_t begin, std::int64_t end, std::byte* out)> copy_;

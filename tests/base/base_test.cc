@@ -198,6 +198,18 @@ TEST(Random, IsTheSameEverywhere) {
   }
 }
 
+TEST(MappedFile, ReadsWithoutMappingAndSaysWhenTheFileHasShrunk) {
+  const test::TempFolder folder;
+  const fs::path path = folder / "f";
+  write_text_file(path, std::string(5000, 'a') + std::string(5000, 'b'));
+  const MappedFile file(path);
+  Bytes part(200);
+  file.read(4900, 200, part.data());
+  EXPECT_EQ(part, Bytes(file.bytes().begin() + 4900, file.bytes().begin() + 5100));
+  fs::resize_file(path, 5000);
+  EXPECT_NE(message_of([&] { file.read(4900, 200, part.data()); }).find("ends at byte 5000, and had 10000"), std::string::npos);
+}
+
 TEST(ParallelFor, DoesEachItemOnceAndRethrows) {
   for (const int threads : {1, 2, 5}) {
     set_thread_count(threads);
