@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/vector_clones.h"
 #include "kernels_ref/rows.h"
 #include "kernels_ref/searches.h"
 
@@ -60,11 +61,25 @@ void encode_blocks(Span<const float> weights, Span<const float> importance, std:
 
 constexpr std::int32_t kInfinite = 0x7f800000;
 
-// As the bits of a float, which order like the magnitudes; NaN is above all. One loop without branches.
-std::int32_t largest_magnitude(Span<const float> x) {
-  std::int32_t most = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) most = std::max(most, bits_as<std::int32_t>(x[i]) & 0x7fffffff);
-  return most;
+// As the bits of a float, which order like the magnitudes; NaN is above all.
+ATTAR_VECTOR_CLONES std::int32_t largest_magnitude(const float* x, std::size_t n) {
+  using Bits = std::int32_t __attribute__((vector_size(32)));
+  constexpr std::size_t kLanes = 8;
+  Bits most[4] = {};
+  std::size_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (std::size_t k = 0; k < 4; ++k) {
+      Bits bits;
+      std::memcpy(&bits, x + i + k * kLanes, sizeof bits);
+      bits &= 0x7fffffff;
+      most[k] = bits > most[k] ? bits : most[k];
+    }
+  }
+  std::int32_t largest = 0;
+  for (; i < n; ++i) largest = std::max(largest, bits_as<std::int32_t>(x[i]) & 0x7fffffff);
+  for (const Bits& lanes : most)
+    for (std::size_t k = 0; k < kLanes; ++k) largest = std::max(largest, lanes[k]);
+  return largest;
 }
 
 // Throws for the first weight above what the type holds.
@@ -80,7 +95,7 @@ std::int32_t check_input(Type type, Span<const float> weights, Span<const float>
   const char* name = info(type).name;
   if (const std::uint64_t wanted = row_bytes(type, weights.size()); row.size() != wanted)
     fail("[encode] a row of ", weights.size(), " weights in ", name, " is ", wanted, " bytes, not ", row.size());
-  const std::int32_t largest = largest_magnitude(weights);
+  const std::int32_t largest = largest_magnitude(weights.data(), weights.size());
   if (largest >= kInfinite)
     for (std::size_t i = 0; i < weights.size(); ++i)
       if (!std::isfinite(weights[i])) fail("[encode] weight ", i, " of the row is ", weights[i], ", not a finite number");

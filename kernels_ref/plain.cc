@@ -25,6 +25,21 @@ void encode_as(Span<const float> weights, std::byte* row, Convert convert) {
   }
 }
 
+// The compiler makes no vectors of a loop over bits taken for floats, so here they are: eight at a time.
+using Halves = std::uint16_t __attribute__((vector_size(16)));
+using Words = std::uint32_t __attribute__((vector_size(32)));
+
+void decode_bf16(const std::byte* row, Span<float> out) {
+  std::size_t i = 0;
+  for (; i + 8 <= out.size(); i += 8) {
+    Halves stored;
+    std::memcpy(&stored, row + 2 * i, sizeof stored);
+    const Words bits = __builtin_convertvector(stored, Words) << 16;
+    std::memcpy(out.data() + i, &bits, sizeof bits);
+  }
+  decode_as<std::uint16_t>(row + 2 * i, out.subspan(i), f32_from_bf16);
+}
+
 constexpr auto kCast = [](auto stored) { return static_cast<float>(stored); };
 
 }  // namespace
@@ -33,7 +48,7 @@ void decode_plain_row(Type type, const std::byte* row, Span<float> out) {
   switch (type) {
     case Type::kF32: std::memcpy(out.data(), row, out.size_bytes()); return;
     case Type::kF16: return decode_as<std::uint16_t>(row, out, f32_from_f16);
-    case Type::kBF16: return decode_as<std::uint16_t>(row, out, f32_from_bf16);
+    case Type::kBF16: return decode_bf16(row, out);
     case Type::kF64: return decode_as<double>(row, out, kCast);
     case Type::kI8: return decode_as<std::int8_t>(row, out, kCast);
     case Type::kI16: return decode_as<std::int16_t>(row, out, kCast);

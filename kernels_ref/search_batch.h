@@ -14,14 +14,14 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 using PerGroup = std::array<float, kSearchGroups>;
 
 // The groups of a task, in as many parts as it takes.
-template <class F>
+template <class F, bool kWeighted>
 struct Parts {
   explicit Parts(const SearchTask& t) {
     for (int first = 0; first < kSearchGroups; first += kWidth<F>)
-      groups[first / kWidth<F>].fill(t.x + first * t.group, t.w == nullptr ? nullptr : t.w + first * t.group, t.group);
+      groups[first / kWidth<F>].fill(t.x + first * t.group, kWeighted ? t.w + first * t.group : nullptr, t.group);
   }
-  const Groups<F>& from(int first) const { return groups[first / kWidth<F>]; }
-  Groups<F> groups[kSearchGroups / kWidth<F>];
+  const Groups<F, kWeighted>& from(int first) const { return groups[first / kWidth<F>]; }
+  Groups<F, kWeighted> groups[kSearchGroups / kWidth<F>];
 };
 
 // Levels the weight of largest magnitude is tried at: from well inside the range of levels to beyond its end (clipped). The
@@ -65,12 +65,12 @@ inline float fit_super_scale(const float* scales, const float* curvature, int gr
   return to_f16(best.scale);
 }
 
-template <class F, class Levels>
+template <class F, bool kWeighted, class Levels>
 void batch_scale(const Levels& levels, const SearchTask& t, BlockScales* out) {
-  const Parts<F> parts(t);
+  const Parts<F, kWeighted> parts(t);
   const Targets targets(t);
   for (int first = 0; first < kSearchGroups; first += kWidth<F>) {
-    const Groups<F>& g = parts.from(first);
+    const Groups<F, kWeighted>& g = parts.from(first);
     const F start = start_scale(levels, g, targets.all());
     float d[kWidth<F>];
     store(refine(levels, g, start, 3, [](F v) { return to_f16_lanes(v); }).scale, d);
@@ -78,11 +78,11 @@ void batch_scale(const Levels& levels, const SearchTask& t, BlockScales* out) {
   }
 }
 
-template <class F>
+template <class F, bool kWeighted>
 void batch_affine(const SearchTask& t, BlockScales* out) {
-  const Parts<F> parts(t);
+  const Parts<F, kWeighted> parts(t);
   for (int first = 0; first < kSearchGroups; first += kWidth<F>) {
-    const Groups<F>& g = parts.from(first);
+    const Groups<F, kWeighted>& g = parts.from(first);
     const AffineFitOf<F> fit = fit_affine(t.high, g, kInfinity);
     F error = measure_affine(t.high, g, F{}, F{}).rr, d{}, offset{};
     float rounded[kWidth<F>];
@@ -127,18 +127,18 @@ struct Turns {
   }
 };
 
-template <class F, class Levels>
+template <class F, bool kWeighted, class Levels>
 void batch_scales(const Levels& levels, const SearchTask& t, BlockScales* out) {
   const Targets targets(t);
   const Uniform integers{static_cast<float>(t.scale_min), static_cast<float>(t.scale_max)};
-  const Parts<F> parts(t);
+  const Parts<F, kWeighted> parts(t);
   Turns turns(t);
   PerGroup scale{}, curvature{}, zero{}, d{}, sc{}, rr{}, rl{}, ll{};
   for (int first = 0; first < kSearchGroups; first += kWidth<F>) {
-    const Groups<F>& g = parts.from(first);
+    const Groups<F, kWeighted>& g = parts.from(first);
     const auto fit = refine(levels, g, start_scale(levels, g, targets.all()), 2, [](F v) { return v; });
     store(fit.scale, scale.data() + first), store(fit.curvature, curvature.data() + first);
-    store(measure(levels, g, F{}).rr, zero.data() + first);
+    store(no_scale(levels, g).error, zero.data() + first);
   }
   for (int b = 0; b < turns.blocks; ++b) {
     const auto i = static_cast<std::size_t>(b);
@@ -150,7 +150,7 @@ void batch_scales(const Levels& levels, const SearchTask& t, BlockScales* out) {
     // d is fixed: every group tries the integers around its own scale.
     turns.spread(turns.d, d);
     for (int first = 0; first < kSearchGroups; first += kWidth<F>) {
-      const Groups<F>& g = parts.from(first);
+      const Groups<F, kWeighted>& g = parts.from(first);
       const F own = load<F>(d.data() + first);
       const F middle = integers.nearest(own != F{} ? load<F>(scale.data() + first) / own : F{});
       ScaleSumsOf<F> best;
@@ -192,8 +192,8 @@ void batch_scales(const Levels& levels, const SearchTask& t, BlockScales* out) {
 }
 
 // The best integers (sc, m) of each group for given d and dmin, around what the group would like best.
-template <class F>
-AffineSumsOf<F> choose_integers(const SearchTask& t, const Groups<F>& g, F wish_scale, F wish_offset, F d, F dmin, F& best_sc, F& best_m) {
+template <class F, bool kWeighted>
+AffineSumsOf<F> choose_integers(const SearchTask& t, const Groups<F, kWeighted>& g, F wish_scale, F wish_offset, F d, F dmin, F& best_sc, F& best_m) {
   const Uniform integers{0, static_cast<float>(t.scale_max)};
   AffineSumsOf<F> best;
   best.rr = F{} + kInfinity;
@@ -215,14 +215,14 @@ AffineSumsOf<F> choose_integers(const SearchTask& t, const Groups<F>& g, F wish_
   return best;
 }
 
-template <class F>
+template <class F, bool kWeighted>
 void batch_affines(const SearchTask& t, BlockScales* out) {
-  const Parts<F> parts(t);
+  const Parts<F, kWeighted> parts(t);
   Turns turns(t);
   PerGroup wish_scale{}, wish_offset{}, minimum{}, scale_cost{}, minimum_cost{}, zero{}, d{}, dmin{};
   PerGroup sc{}, m{}, rr{}, r{}, rq{}, q{}, qq{}, w{};
   for (int first = 0; first < kSearchGroups; first += kWidth<F>) {
-    const Groups<F>& g = parts.from(first);
+    const Groups<F, kWeighted>& g = parts.from(first);
     const AffineFitOf<F> fit = fit_affine(t.high, g, 0.0f);
     store(fit.scale, wish_scale.data() + first), store(fit.offset, wish_offset.data() + first);
     store(F{} - fit.offset, minimum.data() + first);
@@ -239,7 +239,7 @@ void batch_affines(const SearchTask& t, BlockScales* out) {
   for (int turn = 0; turn < 4 && !turns.all_done(); ++turn) {
     turns.spread(turns.d, d), turns.spread(turns.dmin, dmin);
     for (int first = 0; first < kSearchGroups; first += kWidth<F>) {
-      const Groups<F>& g = parts.from(first);
+      const Groups<F, kWeighted>& g = parts.from(first);
       F own_sc{}, own_m{};
       const AffineSumsOf<F> s = choose_integers(t, g, load<F>(wish_scale.data() + first), load<F>(wish_offset.data() + first),
                                                 load<F>(d.data() + first), load<F>(dmin.data() + first), own_sc, own_m);
@@ -298,15 +298,21 @@ void nearest_codes(const Levels& levels, const SearchTask& t, const BlockScales*
   }
 }
 
+template <class F, bool kWeighted, class Levels>
+void search_scales(const Levels& levels, const SearchTask& t, BlockScales* out) {
+  switch (t.kind) {
+    case SearchKind::kScale: return batch_scale<F, kWeighted>(levels, t, out);
+    case SearchKind::kScales: return batch_scales<F, kWeighted>(levels, t, out);
+    case SearchKind::kAffine: return batch_affine<F, kWeighted>(t, out);
+    case SearchKind::kAffines: return batch_affines<F, kWeighted>(t, out);
+  }
+}
+
 template <class F, class Levels>
 void search_levels(const Levels& levels, const SearchTask& t, BlockScales* out, std::uint8_t* codes) {
+  if (t.w != nullptr) search_scales<F, true>(levels, t, out);
+  else search_scales<F, false>(levels, t, out);
   const int block = t.group * t.groups_per_block;
-  switch (t.kind) {
-    case SearchKind::kScale: batch_scale<F>(levels, t, out); break;
-    case SearchKind::kScales: batch_scales<F>(levels, t, out); break;
-    case SearchKind::kAffine: batch_affine<F>(t, out); break;
-    case SearchKind::kAffines: batch_affines<F>(t, out); break;
-  }
   for (int b = 0; b < kSearchGroups / t.groups_per_block; ++b)
     if (all_nothing<F>(t.x + b * block, block)) out[b] = BlockScales{};
   nearest_codes<F>(levels, t, out, codes);

@@ -77,17 +77,22 @@ inline void transpose(Floats* rows) {
 #endif
 #endif
 
-template <class F>
+// kWeighted: not all weights are equally important.
+template <class F, bool kWeighted>
 struct Groups {
   int n;
-  F x[32], w[32];
+  F x[32], w[kWeighted ? 32 : 1];
 
-  // x, w: (kWidth, n); no w: all ones
+  // x, w: (kWidth, n)
   void fill(const float* x_rows, const float* w_rows, int count) {
     n = count;
     turn(x_rows, x);
-    if (w_rows != nullptr) return turn(w_rows, w);
-    for (int i = 0; i < n; ++i) w[i] = F{} + 1.0f;
+    if constexpr (kWeighted) turn(w_rows, w);
+  }
+  // v times the importance of weight i.
+  F weigh(int i, F v) const {
+    if constexpr (kWeighted) return w[i] * v;
+    return v;
   }
 
  private:
@@ -109,16 +114,16 @@ struct Groups {
 
 // --- symmetric -------------------------------------------------------------------------------------------------------
 
-template <class F, class Levels>
-ScaleSumsOf<F> measure(const Levels& levels, const Groups<F>& g, F scale) {
+template <class F, bool kWeighted, class Levels>
+ScaleSumsOf<F> measure(const Levels& levels, const Groups<F, kWeighted>& g, F scale) {
   const F inverse = scale != F{} ? 1.0f / scale : F{};
   ScaleSumsOf<F> sums;
   for (int i = 0; i < g.n; ++i) {
     const F l = levels.nearest(g.x[i] * inverse);
-    const F r = g.x[i] - scale * l, wr = g.w[i] * r;
+    const F r = g.x[i] - scale * l, wr = g.weigh(i, r);
     sums.rr += wr * r;
     sums.rl += wr * l;
-    sums.ll += g.w[i] * l * l;
+    sums.ll += g.weigh(i, l) * l;
   }
   return sums;
 }
@@ -129,15 +134,17 @@ struct ScaleFitOf {
 };
 
 // The least-squares scale for the levels that the best of the starting points leads to: see fit_scale.
-template <class F, class Levels>
-F start_scale(const Levels& levels, const Groups<F>& g, Span<const float> targets) {
+template <class F, bool kWeighted, class Levels>
+F start_scale(const Levels& levels, const Groups<F, kWeighted>& g, Span<const float> targets) {
   F extreme{}, heavy{}, cost{}, wx[32];
   for (int i = 0; i < g.n; ++i) {
-    wx[i] = g.w[i] * g.x[i];
-    const F own = wx[i] * g.x[i];
+    wx[i] = g.weigh(i, g.x[i]);
     extreme = magnitude(g.x[i]) > magnitude(extreme) ? g.x[i] : extreme;
-    heavy = own > cost ? g.x[i] : heavy;
-    cost = most(cost, own);
+    if constexpr (kWeighted) {
+      const F own = wx[i] * g.x[i];
+      heavy = own > cost ? g.x[i] : heavy;
+      cost = most(cost, own);
+    }
   }
   F start{}, gain{};
   const auto consider = [&](F value, Span<const float> levels_of_value) {
@@ -148,7 +155,7 @@ F start_scale(const Levels& levels, const Groups<F>& g, Span<const float> target
       for (int i = 0; i < g.n; ++i) {
         const F l = levels.nearest(g.x[i] * inverse);
         xl += wx[i] * l;
-        ll += g.w[i] * l * l;
+        ll += g.weigh(i, l) * l;
       }
       const F scale = ll > F{} ? xl / ll : F{}, own = per_level != F{} ? scale * xl : F{};
       start = own > gain ? scale : start;
@@ -156,6 +163,7 @@ F start_scale(const Levels& levels, const Groups<F>& g, Span<const float> target
     }
   };
   consider(extreme, targets);
+  if constexpr (!kWeighted) return start;  // the extreme is what matters most
   float other[kWidth<F>];
   store(magnitude(heavy - extreme), other);
   float any = 0;
@@ -164,11 +172,21 @@ F start_scale(const Levels& levels, const Groups<F>& g, Span<const float> target
   return start;
 }
 
+template <class F, bool kWeighted, class Levels>
+ScaleFitOf<F> no_scale(const Levels& levels, const Groups<F, kWeighted>& g) {
+  const F l = levels.nearest(F{});
+  ScaleFitOf<F> fit;
+  for (int i = 0; i < g.n; ++i) {
+    fit.error += g.weigh(i, g.x[i]) * g.x[i];
+    fit.curvature += g.weigh(i, l) * l;
+  }
+  return fit;
+}
+
 // From `start` by turns: the nearest levels, the least-squares scale. stored: what becomes of a scale where it is kept.
-template <class F, class Levels, class Stored>
-ScaleFitOf<F> refine(const Levels& levels, const Groups<F>& g, F start, int turns, Stored stored) {
-  const ScaleSumsOf<F> zero = measure(levels, g, F{});
-  ScaleFitOf<F> best{F{}, zero.rr, zero.ll};
+template <class F, bool kWeighted, class Levels, class Stored>
+ScaleFitOf<F> refine(const Levels& levels, const Groups<F, kWeighted>& g, F start, int turns, Stored stored) {
+  ScaleFitOf<F> best = no_scale(levels, g);
   for (int turn = 0; turn < turns; ++turn) {
     start = stored(start);
     const ScaleSumsOf<F> sums = measure(levels, g, start);
@@ -183,21 +201,21 @@ ScaleFitOf<F> refine(const Levels& levels, const Groups<F>& g, F start, int turn
 
 // --- affine ----------------------------------------------------------------------------------------------------------
 
-template <class F>
-AffineSumsOf<F> measure_affine(float top, const Groups<F>& g, F scale, F offset) {
+template <class F, bool kWeighted>
+AffineSumsOf<F> measure_affine(float top, const Groups<F, kWeighted>& g, F scale, F offset) {
   const Uniform levels{0, top};
   const F inverse = scale != F{} ? 1.0f / scale : F{};
   AffineSumsOf<F> sums;
   for (int i = 0; i < g.n; ++i) {
     const F q = levels.nearest((g.x[i] - offset) * inverse);
     const F r = g.x[i] - (scale * q + offset);
-    const F wr = g.w[i] * r, wq = g.w[i] * q;
+    const F wr = g.weigh(i, r), wq = g.weigh(i, q);
     sums.rr += wr * r;
     sums.r += wr;
     sums.rq += wr * q;
     sums.q += wq;
     sums.qq += wq * q;
-    sums.w += g.w[i];
+    sums.w += g.weigh(i, F{} + 1.0f);
   }
   return sums;
 }
@@ -219,8 +237,8 @@ struct AffineFitOf {
 };
 
 // As fit_affine, with starting points ranked over weights less the smallest, where nothing cancels.
-template <class F>
-AffineFitOf<F> fit_affine(float top, const Groups<F>& g, float max_offset) {
+template <class F, bool kWeighted>
+AffineFitOf<F> fit_affine(float top, const Groups<F, kWeighted>& g, float max_offset) {
   constexpr int kCuts = 2;
   const int shares = top > 15 ? 16 : 8;  // the more levels, the finer
   F low = F{} + 0x1p127f, high = -low;
@@ -231,8 +249,8 @@ AffineFitOf<F> fit_affine(float top, const Groups<F>& g, float max_offset) {
   F y[32], sw{}, sy{};
   for (int i = 0; i < g.n; ++i) {
     y[i] = g.x[i] - low;
-    sw += g.w[i];
-    sy += g.w[i] * y[i];
+    sw += g.weigh(i, F{} + 1.0f);
+    sy += g.weigh(i, y[i]);
   }
   const F room = bound - low;  // for the offset, from low
   AffineFitOf<F> best;
@@ -250,7 +268,7 @@ AffineFitOf<F> fit_affine(float top, const Groups<F>& g, float max_offset) {
       const F offset = least(range * ((1 - share) * static_cast<float>(cut) / kCuts), room);
       F sq{}, sqq{}, syq{};
       for (int i = 0; i < g.n; ++i) {
-        const F q = levels.nearest((y[i] - offset) * inverse), wq = g.w[i] * q;
+        const F q = levels.nearest((y[i] - offset) * inverse), wq = g.weigh(i, q);
         sq += wq;
         sqq += wq * q;
         syq += wq * y[i];
