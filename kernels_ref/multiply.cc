@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "base/checked.h"
 #include "base/threads.h"
@@ -79,10 +80,10 @@ struct Panel {
   std::vector<Chunk> chunks;
 };
 
-// Activations in tiles: see PanelTask.
+// Activations in tiles: see PanelTask. zero: the code of zero, if the type has one.
 struct Tiles {
-  Tiles(const Activations& x, std::size_t tile, std::size_t group)
-      : q(round_up(x.tokens(), tile) * x.width()), d(q.size() / 32), sums(q.size() / group) {
+  Tiles(const Activations& x, std::size_t tile, std::size_t group, std::optional<int> zero)
+      : q(round_up(x.tokens(), tile) * x.width()), d(q.size() / 32), sums(zero ? 0 : q.size() / group), start(zero ? q.size() / group : 0) {
     const std::size_t width = x.width(), count = (x.tokens() + tile - 1) / tile;
     spread(count, q.size(), [&](std::size_t i) {
       for (std::size_t t = 0; t < tile && i * tile + t < x.tokens(); ++t) {
@@ -90,8 +91,12 @@ struct Tiles {
         const std::size_t first = i * tile * width;
         for (std::size_t c = 0; c < width; c += 4) std::memcpy(q.data() + first + c * tile + 4 * t, v.q + c, 4);
         for (std::size_t b = 0; b < width / 32; ++b) d[first / 32 + b * tile + t] = v.d[b];
-        for (std::size_t g = 0; g < width / group; ++g)
-          sums[first / group + g * tile + t] = static_cast<float>(group == 16 ? v.sums[g] : v.sums[2 * g] + v.sums[2 * g + 1]);
+        for (std::size_t g = 0; g < width / group; ++g) {
+          const int sum = group == 16 ? v.sums[g] : v.sums[2 * g] + v.sums[2 * g + 1];
+          const std::size_t at = first / group + g * tile + t;
+          if (zero) start[at] = -*zero * sum;
+          else sums[at] = static_cast<float>(sum);
+        }
       }
     });
   }
@@ -99,23 +104,31 @@ struct Tiles {
 
   std::vector<std::int8_t> q;
   std::vector<float> d, sums;
+  std::vector<std::int32_t> start;
 };
+
+// Of a Chunk's codes.
+std::optional<int> code_of_zero(const GridInfo& grid) {
+  if (grid.has_offset) return std::nullopt;
+  return grid.codebook != nullptr ? 128 : -grid.level_min;
+}
 
 void multiply_panels(const Matrix& W, const Activations& x, Span<float> Y) {
   const Variant& variant = active_variant();
   const Unpack unpack = variant.unpack(W.type);
   const GridInfo& grid = info(W.type).grid;
   const std::size_t group = grid.group == 16 ? 16 : 32;
-  const Tiles tiles(x, variant.tile, group);
+  const std::optional<int> zero = code_of_zero(grid);
+  const Tiles tiles(x, variant.tile, group, zero);
   spread((W.rows + kPanelRows - 1) / kPanelRows, W.rows * W.columns * x.tokens(), [&](std::size_t p) {
     thread_local Panel panel(0, 32);
     if (panel.codes.size() != kPanelRows * W.columns || panel.scale.size() != kPanelRows * W.columns / group)
       panel = Panel(W.columns, group);
     const std::size_t first = p * kPanelRows, count = std::min(kPanelRows, W.rows - first);
     panel.repack(W, first, count, group, unpack);
-    variant.panel({panel.codes.data(), panel.scale.data(), panel.offset.data(), static_cast<int>(group),
+    variant.panel({panel.codes.data(), panel.scale.data(), zero ? nullptr : panel.offset.data(), static_cast<int>(group),
                    grid.levels > 128 || grid.codebook != nullptr, W.columns, x.tokens(), tiles.q.data(), tiles.d.data(),
-                   tiles.sums.data(), Y.data() + first, W.rows, count});
+                   tiles.sums.data(), tiles.start.data(), Y.data() + first, W.rows, count});
   });
 }
 

@@ -77,16 +77,17 @@ void reference_panel(const PanelTask& task) {
     const std::size_t first = t / kReferenceTile * kReferenceTile, in_tile = t % kReferenceTile;
     const std::int8_t* q = task.q + first * task.columns;
     const float* d = task.d + first * (task.columns / 32) + in_tile;
-    const float* sums = task.sums + first * groups + in_tile;
+    const std::size_t own = first * groups + in_tile;  // of its first group
     for (std::size_t r = 0; r < task.rows; ++r) {
       float total = 0;
       for (std::size_t g = 0; g < groups; ++g) {
-        std::int32_t product = 0;
+        const std::size_t of_token = own + g * kReferenceTile;
+        std::int32_t product = task.offset == nullptr ? task.start[of_token] : 0;
         for (std::size_t i = g * group; i < (g + 1) * group; ++i)
           product += task.codes[(i / 4 * kPanelRows + r) * 4 + i % 4] * q[(i / 4 * kReferenceTile + t % kReferenceTile) * 4 + i % 4];
         const std::size_t at = g * kPanelRows + r;
         total += d[g * group / 32 * kReferenceTile] *
-                 (task.scale[at] * static_cast<float>(product) + task.offset[at] * sums[g * kReferenceTile]);
+                 (task.scale[at] * static_cast<float>(product) + (task.offset != nullptr ? task.offset[at] * task.sums[of_token] : 0.0f));
       }
       task.y[t * task.y_stride + r] = total;
     }

@@ -26,17 +26,18 @@ struct RowsTask {
 inline constexpr std::size_t scratch_bytes(std::size_t columns) { return 4 * columns + 2048; }
 
 // y[t * y_stride + r] = row r of a panel . token t. The panel holds 16 rows repacked: the codes of four weights of each row
-// side by side, and per group of `group` weights 16 scales and 16 offsets.
+// side by side, and per group of `group` weights 16 scales, and 16 offsets if the type has them.
 struct PanelTask {
   const std::uint8_t* codes;    // (columns / 4, 16, 4)
-  const float *scale, *offset;  // (columns / group, 16)
+  const float *scale, *offset;  // (columns / group, 16); offset is nullptr where zero is a code, which `start` then makes up for
   int group;                    // 16 or 32
   bool wide;                    // there are codes above 127
   std::size_t columns, tokens;
   // Tokens in tiles of Variant::tile side by side, zeros after the last one.
   const std::int8_t* q;         // (tiles, columns / 4, tile, 4)
   const float* d;               // (tiles, columns / 32, tile)
-  const float* sums;            // (tiles, columns / group, tile): sums of q
+  const float* sums;            // (tiles, columns / group, tile): sums of q, if there are offsets
+  const std::int32_t* start;    // the same times minus the code of zero, if there are none: what sums of products start from
   float* y;
   std::size_t y_stride, rows;   // how many of the 16 rows are wanted
 };

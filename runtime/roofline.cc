@@ -43,13 +43,14 @@ double measure_product_rate() {
   const std::vector<std::uint8_t> codes(kPanelRows * kColumns, 1);
   const std::vector<std::int8_t> q(kTokens * kColumns, 1);
   const std::vector<float> ones(kTokens * kColumns / 32, 1.0f);
+  const std::vector<std::int32_t> starts(ones.size());
   std::vector<float> y(threads * kTokens * kPanelRows);
   double best = 0;
   for (int pass = 0; pass < 5; ++pass) {
     const auto start = std::chrono::steady_clock::now();
     spread(threads, kTimes * codes.size() * kTokens, [&](std::size_t thread) {
       for (std::size_t i = 0; i < kTimes; ++i)
-        active_variant().panel({codes.data(), ones.data(), ones.data(), 32, false, kColumns, kTokens, q.data(), ones.data(), ones.data(),
+        active_variant().panel({codes.data(), ones.data(), nullptr, 32, false, kColumns, kTokens, q.data(), ones.data(), nullptr, starts.data(),
                                 y.data() + thread * kTokens * kPanelRows, kPanelRows, kPanelRows});
     });
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
