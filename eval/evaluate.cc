@@ -17,6 +17,7 @@
 #include "eval/measure.h"
 #include "eval/score_task.h"
 #include "eval/stored_reference.h"
+#include "kernels_ref/activations.h"
 
 namespace attar {
 namespace {
@@ -248,8 +249,14 @@ void run_cloze(TaskRunner& runner, std::int64_t count, EvalResult& result) {
   result.cloze = {share(std::count(right.begin(), right.end(), 1.0), task.items), task.items};
 }
 
+// Plain groups meet floats: the decoder in floats says the same of them, and sooner where texts are read.
+bool rounds_activations(const Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+                     [](const Tensor& tensor) { return tensor.shape.size() == 2 && default_rounding(tensor.type) != Rounding::kNone; });
+}
+
 std::unique_ptr<Predictor> load(const Model& model, const EvalOptions& options, const at::Device& device) {
-  if (runs_on_kernels(model.checkpoint, device, options.floats)) return predictor(std::make_unique<Runner>(model.checkpoint));
+  if (runs_on_kernels(model.checkpoint, device, options.floats) && rounds_activations(model.checkpoint)) return predictor(std::make_unique<Runner>(model.checkpoint));
   return predictor(load_decoder(model.checkpoint, device));
 }
 
