@@ -28,7 +28,7 @@ class ReportTest : public testing::Test {
     write_hf(test::random_model(), folder_ / "original");
     write_text_file(folder_ / "text.txt", test::tiny_text(200, 3));
     must("quantize " + path("original") + " -o " + path("small.gguf") + " --type q4_0 --json " + path("quantize.json") + " --quiet");
-    must("eval " + path("small.gguf") + measured() + " --reference " + path("original") + " --layers " + path("original") + " --json " + path("eval.json") + " --quiet");
+    must("eval " + path("small.gguf") + measured() + " --reference " + path("original") + " --layers " + path("original") + " --json " + path("eval.json") + " --float --quiet");
   }
   std::string measured() const { return " --data " + path("text.txt") + " --context 32 --chunks 4"; }
   test::TempFolder folder_;
