@@ -121,10 +121,6 @@ void normalize(const float* importance, int n, float* w) {
   for (int i = 0; i < n; ++i) w[i] = static_cast<float>(importance[i] * factor) + 1e-6f;
 }
 
-bool all_nothing(const float* x, int n) {
-  return std::all_of(x, x + n, [](float v) { return std::fabs(v) < 0x1p-25f; });
-}
-
 void encode_row(Type type, Span<const float> weights, Span<const float> importance,
                 Span<std::byte> row) {
   const std::int32_t largest = check_input(type, weights, importance, row);

@@ -81,6 +81,16 @@ std::vector<float> targets_of(const search::Uniform& levels, const Reach& reach)
   return targets;
 }
 
+bool all_nothing(const float* x, int n) {
+  return std::all_of(x, x + n, [](float v) { return std::fabs(v) < search::kNothing; });
+}
+
+template <class Levels>
+void nearest_codes(const Levels& levels, const float* x, int n, float scale, float offset, std::uint8_t* codes) {
+  const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+  for (int i = 0; i < n; ++i) codes[i] = static_cast<std::uint8_t>(levels.code((x[i] - offset) * inverse));
+}
+
 }  // namespace
 
 void decode_group_row(Type type, const std::byte* row, Span<float> out) {

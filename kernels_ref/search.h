@@ -125,6 +125,9 @@ ScaleSumsOf<Floats> measure(const Levels& levels, const float* x, const float* w
   return {sum_lanes(rr), sum_lanes(rl), sum_lanes(ll)};
 }
 
+// Below half of the smallest step any format has (2^-24, the smallest f16): zero is the best there is.
+inline constexpr float kNothing = 0x1p-25f;
+
 inline constexpr float kHeavyTargets[] = {1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7};
 
 struct ScaleFit {

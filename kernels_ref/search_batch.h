@@ -277,14 +277,13 @@ void batch_affines(const SearchTask& t, BlockScales* out) {
   }
 }
 
-// All are below half of the smallest step any format has (2^-24, the smallest f16): zero is the best there is.
 template <class F>
 bool all_nothing(const float* x, int n) {
   F largest{};
   for (int i = 0; i < n; i += kWidth<F>) largest = most(largest, magnitude(load<F>(x + i)));
   float lanes[kWidth<F>];
   store(largest, lanes);
-  return *std::max_element(lanes, lanes + kWidth<F>) < 0x1p-25f;
+  return *std::max_element(lanes, lanes + kWidth<F>) < kNothing;
 }
 
 template <class F, class Levels>
