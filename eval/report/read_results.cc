@@ -91,6 +91,7 @@ ReportedProtocol read_protocol(const JsonReader& from) {
           from.integer("context", 0, kMost, 0),
           from.integer("chunks", 0, kMost, 0),
           from.integer("tokens_scored", 0, kMost, 0),
+          from.boolean("packed", false),
           {}};
 }
 

@@ -49,6 +49,8 @@ std::string ReportedProtocol::difference(const ReportedProtocol& other) const {
   add("context", context, other.context);
   add("chunks", chunks, other.chunks);
   add("positions", scored, other.scored);
+  const auto how = [](bool on_kernels) -> std::string { return on_kernels ? "on the kernels" : "in floats (--float)"; };
+  if (scored > 0) add("quantized models", how(packed), how(other.packed));
   for (const auto& [task, hash] : tasks)
     if (const auto there = other.tasks.find(task); there != other.tasks.end() && there->second != hash) add(("task " + task).c_str(), hash, there->second);
   return text;

@@ -30,6 +30,7 @@ struct ReportedModel {
 struct ReportedProtocol {
   std::string data, data_hash, tokenizer_hash, name;
   std::int64_t context = 0, chunks = 0, scored = 0;
+  bool packed = false;  // quantized models ran on the kernels
   std::map<std::string, std::string> tasks;  // name: hash of items and protocol
   bool operator==(const ReportedProtocol& other) const;  // of what decides: all but how the data was called
   // "context 256, there 128": what differs, in words. Empty: nothing.

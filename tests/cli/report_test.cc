@@ -28,7 +28,7 @@ class ReportTest : public testing::Test {
     write_hf(test::random_model(), folder_ / "original");
     write_text_file(folder_ / "text.txt", test::tiny_text(200, 3));
     must("quantize " + path("original") + " -o " + path("small.gguf") + " --type q4_0 --json " + path("quantize.json") + " --quiet");
-    must("eval " + path("small.gguf") + measured() + " --reference " + path("original") + " --layers " + path("original") + " --json " + path("eval.json") + " --float --quiet");
+    must("eval " + path("small.gguf") + measured() + " --reference " + path("original") + " --layers " + path("original") + " --json " + path("eval.json") + " --quiet");
   }
   std::string measured() const { return " --data " + path("text.txt") + " --context 32 --chunks 4"; }
   test::TempFolder folder_;
@@ -72,10 +72,11 @@ TEST_F(ReportTest, BadResultsAreNamed) {
 // The divergence of one tensor alone, asked for in another way: a model that has just this tensor quantized.
 TEST_F(ReportTest, LayersAgreeWithModelsThatHaveOneTensorQuantized) {
   make_models();
+  must("eval " + path("small.gguf") + measured() + " --reference " + path("original") + " --json " + path("floats.json") + " --float --quiet");
   const json layers = read("eval.json")["layers"];
   EXPECT_EQ(layers["chunks"], 4);
   EXPECT_EQ(layers["positions"], 4 * 15);
-  EXPECT_NEAR(layers["kl_together"].get<double>(), read("eval.json")["kl_divergence"]["mean"].get<double>(), 1e-4 * layers["kl_together"].get<double>());
+  EXPECT_NEAR(layers["kl_together"].get<double>(), read("floats.json")["kl_divergence"]["mean"].get<double>(), 1e-4 * layers["kl_together"].get<double>());
   const Checkpoint original = open_checkpoint(folder_ / "original"), small = open_checkpoint(folder_ / "small.gguf");
   for (const char* name : {"model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight", "lm_head.weight"}) {
     Checkpoint one = original;
@@ -122,6 +123,10 @@ TEST_F(ReportTest, ComparePutsModelsAndResultsSideBySide) {
   EXPECT_HAS(run_attar("compare " + path("eval.json") + " " + path("original") + measured() + " --markdown").output, "|---|---:|");
 
   // Measured otherwise.
+  must("eval " + path("small.gguf") + measured() + " --json " + path("floats.json") + " --float --quiet");
+  const auto floats = run_attar("compare " + path("eval.json") + " " + path("floats.json"));
+  EXPECT_EQ(floats.code, 2);
+  EXPECT_HAS(floats.output, "quantized models on the kernels against in floats");
   must("eval " + path("original") + " --data " + path("text.txt") + " --context 16 --chunks 4 --json " + path("short.json") + " --quiet");
   const auto refused = run_attar("compare " + path("eval.json") + " " + path("short.json"));
   EXPECT_EQ(refused.code, 2);
