@@ -5,6 +5,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace attar {
@@ -40,19 +41,14 @@ void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& w
     }
   };
   const std::int64_t threads = std::min<std::int64_t>(thread_count(), count);
-  if (threads < 2) {
+  const auto take_part = [&] {
+    const bool before = std::exchange(t_one_of_many, t_one_of_many || threads > 1);
     loop();
-    if (error) std::rethrow_exception(error);
-    return;
-  }
-  const auto one_of_many = [&] {
-    t_one_of_many = true;
-    loop();
-    t_one_of_many = false;
+    t_one_of_many = before;
   };
   std::vector<std::thread> others;
-  for (std::int64_t t = 1; t < threads; ++t) others.emplace_back(one_of_many);
-  one_of_many();
+  for (std::int64_t t = 1; t < threads; ++t) others.emplace_back(take_part);
+  take_part();
   for (auto& thread : others) thread.join();
   if (error) std::rethrow_exception(error);
 }
