@@ -11,4 +11,7 @@ std::uint64_t peak_memory();  // largest resident set so far, bytes; pages of ma
 // step does: giving them back and taking them anew costs a page fault for every 4 KiB. Does nothing without glibc.
 void keep_freed_memory();
 
+// Gives back what was freed so far and is still held, between pieces of work that need memory of other sizes. Does nothing without glibc.
+void give_back_freed_memory();
+
 }  // namespace attar

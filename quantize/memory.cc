@@ -29,9 +29,9 @@ std::uint64_t with_rows(const ModelConfig& c, std::int64_t length, int threads, 
   };
   const double peak = std::max({
       sums(qkv + o, h, h), solve(2 * qkv + o, h, h),                     // into q, k, v: a cross product instead of outputs
-      sums(2 * qkv + o, heads, h), solve(2 * o, heads, h),               // into o
+      kFloat * (2 * qkv + o), sums(o, heads, h), solve(2 * o, heads, h),  // into o: once its inputs are in a file, without what is before it
       sums(gate_up + down, h, h), solve(2 * gate_up + down, h, h),       // into gate, up
-      sums(2 * gate_up + down, f, h), solve(2 * down, f, h),             // into down
+      kFloat * (2 * gate_up + down), sums(down, f, h), solve(2 * down, f, h),  // into down
       kFloat * h * static_cast<double>(c.vocab_size) + solve(0, h, h),   // the head
   });
   // A thread that runs a chunk through half a layer: the wide inputs of the MLP, or scores of a block of queries, a few times over.

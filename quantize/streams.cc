@@ -5,6 +5,7 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "model/tensor.h"
@@ -183,61 +184,88 @@ void Streams::run(Stream stream, std::size_t chunk, const std::string& linear, b
   });
 }
 
-at::Tensor Streams::capture(Stream stream, const std::string& linear, bool through, std::size_t begin, std::size_t end) {
+at::Tensor Streams::capture(Stream stream, const std::string& linear, std::size_t begin, std::size_t end) {
   const auto count = static_cast<std::int64_t>(end - begin);
   at::Tensor X = at::empty({count * length_, weights_.at(linear).size(1)});
   parallel_for(count, [&](std::int64_t i) {
-    run(stream, begin + static_cast<std::size_t>(i), linear, through,
+    run(stream, begin + static_cast<std::size_t>(i), linear, false,
         [&](const at::Tensor& x) { X.narrow(0, i * length_, length_).copy_(x); });
   });
   return X;
 }
 
-// What the linear should give for the residual stream to be the original's: (tokens, rows) W x_fp + h_fp - h_q. Carries the original's
-// stream through the half.
-at::Tensor Streams::wanted(const std::string& linear, std::size_t begin, std::size_t end) {
+InputSums Streams::input_sums(const std::string& linear) {
+  const at::NoGradGuard no_grad;
+  if (linear == linears_.back()) return last_input_sums();
+  const std::int64_t columns = weights_.at(linear).size(1);
+  InputSums sums{at::zeros({columns, columns}), {}, {}};
+  if (options_.with_original) sums.cross = at::zeros_like(sums.XtX);
+  for_each_wave([&](std::size_t begin, std::size_t end) {
+    const at::Tensor X = capture(kQuantized, linear, begin, end);
+    add_products(X, X, true, sums.XtX);
+    if (options_.with_original) add_products(capture(kOriginal, linear, begin, end), X, false, sums.cross);
+  });
+  mirror(sums.XtX);
+  return sums;
+}
+
+// The original's stream has nothing left to wait for, so the last linear can aim at what leaves the half. Its inputs are first written to
+// a file, then the matrices before it are forgotten, then sums begin: together the two would be the most that is ever held.
+InputSums Streams::last_input_sums() {
+  const std::string& linear = linears_.back();
+  const at::Tensor W = weights_.at(linear);
+  const bool into_stream = !model_.config.post_norms;
+  keep_inputs();
+  for_each_wave([&](std::size_t begin, std::size_t end) {
+    parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
+      const std::size_t chunk = begin + static_cast<std::size_t>(i);
+      run(kQuantized, chunk, linear, false, [&](const at::Tensor& x) { keep_input(kQuantized, chunk, x); });
+      if (!options_.with_original) return;
+      run(kOriginal, chunk, linear, true, [&](const at::Tensor& x) {
+        if (!into_stream) keep_input(kOriginal, chunk, x);
+      });
+    });
+  });
+  if (options_.with_original) {
+    original_ahead_ = true;
+    std::erase_if(original_weights_, [&](const auto& entry) { return entry.second.dim() == 2 && entry.first != linear; });
+  }
+  // leave() goes on from these inputs.
+  if (!options_.again)
+    std::erase_if(weights_, [&](const auto& entry) { return entry.second.dim() == 2 && entry.first != linear; });
+  give_back_freed_memory();
+
+  InputSums sums{at::zeros({W.size(1), W.size(1)}), {}, {}};
+  if (options_.with_original) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
+  for_each_wave([&](std::size_t begin, std::size_t end) {
+    const at::Tensor X = kept_inputs(kQuantized, begin, end);
+    add_products(X, X, true, sums.XtX);
+    if (!options_.with_original) return;
+    if (into_stream)
+      add_products(wanted(begin, end), X, false, sums.residual);
+    else
+      add_products(kept_inputs(kOriginal, begin, end), X, false, sums.cross);
+  });
+  mirror(sums.XtX);
+  if (sums.residual.defined()) subtract_product(W, sums.XtX, sums.residual);
+  give_back_freed_memory();
+  return sums;
+}
+
+// What the last linear should give for the residual stream to be the original's: (tokens, rows) W x_fp + h_fp - h_q.
+at::Tensor Streams::wanted(std::size_t begin, std::size_t end) {
+  const std::string& linear = linears_.back();
   const auto bias = original_weights_.find(linear.substr(0, linear.rfind('.')) + ".bias");
   const auto count = static_cast<std::int64_t>(end - begin);
   at::Tensor Y = at::empty({count * length_, original_weights_.at(linear).size(0)});
   parallel_for(count, [&](std::int64_t i) {
     const at::NoGradGuard no_grad;
     const std::size_t chunk = begin + static_cast<std::size_t>(i);
-    run(kOriginal, chunk, {}, true, {});
     at::Tensor y = load(*output_, kOriginal, chunk) - load(*input_, kQuantized, chunk);
     if (bias != original_weights_.end()) y -= bias->second;
     Y.narrow(0, i * length_, length_).copy_(y.view({length_, -1}));
   });
   return Y;
-}
-
-InputSums Streams::input_sums(const std::string& linear) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor& W = weights_.at(linear);
-  // The last linear's input is known when the original's stream has nothing left to wait for.
-  const bool last = linear == linears_.back(), into_stream = last && !model_.config.post_norms;
-  InputSums sums{at::zeros({W.size(1), W.size(1)}), {}, {}};
-  if (options_.with_original) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
-  if (last) keep_inputs();
-  for_each_wave([&](std::size_t begin, std::size_t end) {
-    const at::Tensor X = capture(kQuantized, linear, false, begin, end);
-    add_products(X, X, true, sums.XtX);
-    if (last) last_inputs_->write(begin * X.nbytes() / (end - begin), {static_cast<const std::byte*>(X.data_ptr()), X.nbytes()});
-    if (!options_.with_original) return;
-    if (into_stream)
-      add_products(wanted(linear, begin, end), X, false, sums.residual);
-    else
-      add_products(capture(kOriginal, linear, last, begin, end), X, false, sums.cross);
-  });
-  mirror(sums.XtX);
-  if (sums.residual.defined()) subtract_product(W, sums.XtX, sums.residual);
-  if (options_.with_original && last) {
-    original_ahead_ = true;
-    std::erase_if(original_weights_, [&](const auto& entry) { return entry.first != linear; });
-  }
-  // leave() goes on from these inputs.
-  if (last && !options_.again)
-    std::erase_if(weights_, [&](const auto& entry) { return entry.second.dim() == 2 && entry.first != linear; });
-  return sums;
 }
 
 // On the disk of the hidden states, if they are on one, but under no name: what is left when the program is killed is gone.
@@ -251,10 +279,20 @@ void Streams::keep_inputs() {
   }
 }
 
+void Streams::keep_input(Stream stream, std::size_t chunk, const at::Tensor& x) {
+  const at::Tensor whole = x.contiguous();
+  last_inputs_->write((stream * chunks_.size() + chunk) * whole.nbytes(), {static_cast<const std::byte*>(whole.data_ptr()), whole.nbytes()});
+}
+
+at::Tensor Streams::kept_inputs(Stream stream, std::size_t begin, std::size_t end) const {
+  at::Tensor X = at::empty({static_cast<std::int64_t>(end - begin) * length_, weights_.at(linears_.back()).size(1)});
+  const std::uint64_t bytes = X.nbytes() / (end - begin);
+  last_inputs_->read((stream * chunks_.size() + begin) * bytes, {static_cast<std::byte*>(X.data_ptr()), X.nbytes()});
+  return X;
+}
+
 void Streams::finish_from_inputs(std::size_t chunk) {
-  const std::int64_t columns = weights_.at(linears_.back()).size(1);
-  at::Tensor x = at::empty({1, length_, columns});
-  last_inputs_->read(chunk * x.nbytes(), {static_cast<std::byte*>(x.data_ptr()), x.nbytes()});
+  const at::Tensor x = kept_inputs(kQuantized, chunk, chunk + 1).unsqueeze(0);
   with_worker(weights_, [&](Decoder& decoder) {
     const at::Tensor hidden = load(*input_, kQuantized, chunk);
     save(*output_, kQuantized, chunk, half_ == Half::kAttention ? decoder.attention_end(layer_, hidden, x) : decoder.mlp_end(layer_, hidden, x));
@@ -263,7 +301,7 @@ void Streams::finish_from_inputs(std::size_t chunk) {
 
 std::vector<float> Streams::mean_squares(const std::string& linear) {
   return mean_squares_of(weights_.at(linear).size(1),
-                         [&](std::size_t begin, std::size_t end) { return capture(kQuantized, linear, false, begin, end); });
+                         [&](std::size_t begin, std::size_t end) { return capture(kQuantized, linear, begin, end); });
 }
 
 void Streams::lead() {
@@ -332,6 +370,7 @@ double Streams::leave() {
   last_inputs_.reset();
   weights_.clear();
   original_weights_.clear();
+  give_back_freed_memory();
   double errors = 0, energies = 0;
   for (std::size_t i = 0; i < error.size(); ++i) errors += error[i], energies += energy[i];
   return energies > 0 ? errors / energies : 0;

@@ -78,10 +78,13 @@ class Streams {
   void with_worker(const Weights& weights, const std::function<void(Decoder&)>& work);
   // Runs a chunk from input_ as far as `linear` and shows its input; `through`: on to the end, into output_.
   void run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see);
-  at::Tensor capture(Stream stream, const std::string& linear, bool through, std::size_t begin, std::size_t end);
+  at::Tensor capture(Stream stream, const std::string& linear, std::size_t begin, std::size_t end);  // (tokens, columns)
+  InputSums last_input_sums();
   void keep_inputs();
+  void keep_input(Stream stream, std::size_t chunk, const at::Tensor& x);
+  at::Tensor kept_inputs(Stream stream, std::size_t begin, std::size_t end) const;  // (tokens, columns)
   void finish_from_inputs(std::size_t chunk);
-  at::Tensor wanted(const std::string& linear, std::size_t begin, std::size_t end);
+  at::Tensor wanted(std::size_t begin, std::size_t end);
   at::Tensor normed(const at::Tensor& norm, Stream stream, std::size_t begin, std::size_t end);
   void for_each_wave(const std::function<void(std::size_t begin, std::size_t end)>& work);
   std::vector<float> mean_squares_of(std::int64_t columns, const std::function<at::Tensor(std::size_t, std::size_t)>& inputs);
@@ -101,7 +104,7 @@ class Streams {
   std::vector<std::string> linears_;
   Weights weights_, original_weights_;
   bool original_ahead_ = false;                  // the original's stream has left this half already
-  std::optional<ScratchFile> last_inputs_;       // of the half's last linear, x_q chunk by chunk
+  std::optional<ScratchFile> last_inputs_;       // of the half's last linear, stream by stream and chunk by chunk
   DecoderPool decoders_;
 };
 
