@@ -103,6 +103,8 @@ std::int64_t sample(const at::Tensor& logits, const SamplingOptions& options, Ra
   const at::Tensor values = logits.detach().to(at::kCPU, at::kFloat).contiguous();
   const float* x = values.data_ptr<float>();
   const auto count = static_cast<std::size_t>(values.numel());
+  if (!std::all_of(x, x + count, [](float value) { return std::isfinite(value); }))
+    fail("generate: the model's logits are not finite; its weights are damaged, or values overflow float32");
   if (options.temperature == 0.0) return std::max_element(x, x + count) - x;
 
   std::vector<std::int64_t> order(count);

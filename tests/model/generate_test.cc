@@ -52,6 +52,16 @@ TEST(Sample, GreedyTakesTheFirstOfEquals) {
   EXPECT_EQ(sample(at::tensor({0.5f, 2.0f, 2.0f, -1.0f}), {}, random), 1);
 }
 
+TEST(Sample, LogitsThatAreNoNumbersAreAnError) {
+  Random random(1);
+  for (const double temperature : {0.0, 1.0})
+    for (const float bad : {std::nanf(""), HUGE_VALF}) {
+      at::Tensor logits = at::zeros({4});
+      logits[2] = bad;
+      EXPECT_HAS(test::error_of([&] { (void)sample(logits, {.temperature = temperature}, random); }), "logits are not finite");
+    }
+}
+
 TEST(Sample, FollowsTheDistribution) {
   const std::vector<float> logits = {0.0f, 1.0f, 2.0f, -3.0f};
   const auto counts = [&](const SamplingOptions& options) {
