@@ -42,18 +42,19 @@ void Baseline::require_comparable(const EvalResult& result) const {
   same("the model's hidden size", now.hidden_size, then.hidden_size);
   same("the model's vocabulary", now.vocab_size, then.vocab_size);
   const Protocol before = read_protocol(reader.object("protocol"));
-  if (result.protocol.scored > 0 && before.scored > 0) {
-    const Protocol& p = result.protocol;
+  const Protocol& p = result.protocol;
+  same("the hash of the tokenizer", p.tokenizer_hash, before.tokenizer_hash);
+  same("whether quantized weights stay packed (without --float)", p.packed, before.packed);
+  if (p.scored > 0 && before.scored > 0) {
     same("the protocol", p.name, before.name);
     same("the hash of the text", p.data_hash, before.data_hash);
-    same("the hash of the tokenizer", p.tokenizer_hash, before.tokenizer_hash);
-    same("whether quantized weights stay packed (without --float)", p.packed, before.packed);
     same("the context", p.context, before.context);
     same("the number of chunks", p.chunks, before.chunks);
     same("the protocol's hash", p.hash(), before.hash());
   }
   if (result.reference && reader.has("reference"))
     same("the hash of the reference", result.reference->hash, reader.object("reference").text("hash"));
+  if (result.cloze && reader.has("cloze")) same("the hash of the cloze items", result.cloze->hash, reader.object("cloze").text("hash", ""));
   for (const TaskResult& task : result.tasks) require_comparable(task);
 }
 

@@ -70,9 +70,7 @@ TextPlan plan_text(const EvalOptions& options, const Model& model, Protocol& pro
   protocol.data = options.data;
   protocol.data_hash = content_hash(as_bytes(text));
   protocol.bytes = static_cast<std::int64_t>(text.size());
-  protocol.tokenizer_hash = model.tokenizer.hash();
   protocol.context = options.chunking.context;
-  protocol.packed = on_kernels(options);
   TextPlan plan;
   if (options.protocol == "rolling") {
     const bool one = fs::path(options.data).extension() != ".jsonl" && !options.data.starts_with("builtin:");
@@ -166,8 +164,7 @@ TextPlan plan_of(const LlamaReference& reference, const EvalOptions& options, co
   }
   warn(cat("eval: ", options.reference, " does not say which tokenizer made its tokens; give --data, the text, to have them checked"));
   protocol.data = options.reference;
-  protocol.tokenizer_hash = model.tokenizer.hash();
-  protocol.context = reference.context(), protocol.packed = on_kernels(options);
+  protocol.context = reference.context();
   protocol.chunks = static_cast<std::int64_t>(chunks.size());
   protocol.tokens = protocol.chunks * protocol.context;
   ByteWriter ids;
@@ -246,7 +243,7 @@ void run_cloze(TaskRunner& runner, std::int64_t count, EvalResult& result) {
     samples->erase("cloze.acc_bytes");
   }
   const std::vector<double>& right = result.samples.at("cloze.accuracy").sums;
-  result.cloze = {share(std::count(right.begin(), right.end(), 1.0), task.items), task.items};
+  result.cloze = {share(std::count(right.begin(), right.end(), 1.0), task.items), task.items, task.hash};
 }
 
 // Plain groups meet floats: the decoder in floats says the same of them, and sooner where texts are read.
@@ -289,6 +286,7 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
   Model model(open_checkpoint(options.model));
   EvalResult result;
   result.model = model.summary(options.model);
+  result.protocol.tokenizer_hash = model.tokenizer.hash(), result.protocol.packed = on_kernels(options);  // of tasks too
   TextPlan plan;
   if (!options.data.empty()) plan = plan_text(options, model, result.protocol);
 

@@ -157,7 +157,7 @@ void weigh(GateCheck& check, const Bound& bound, const Threshold& t, const Sampl
 }
 
 // Says if the gate cannot see what it is to guard.
-void add_note(GateCheck& check, const Bound& bound, const Threshold& t) {
+void add_note(GateCheck& check, const Bound& bound, const Threshold& t, bool beyond) {
   const double margin = bound.statistic == Statistic::kDifference ? std::abs(check.bound)
                         : bound.statistic == Statistic::kRatio    ? std::abs(check.bound - 1)
                                                                   : 0;
@@ -165,6 +165,12 @@ void add_note(GateCheck& check, const Bound& bound, const Threshold& t) {
   if (t.detect && !(check.detectable <= wanted)) {
     if (check.outcome == Outcome::kPass) check.outcome = Outcome::kUndecided;
     check.note = cat("cannot see a worsening of ", exact(wanted), " beyond the bound");
+  } else if (t.significance && check.outcome == Outcome::kPass && std::isnan(check.detectable)) {
+    check.outcome = Outcome::kUndecided;
+    check.note = "could not tell even a total loss from chance";
+  } else if (t.significance && check.outcome == Outcome::kPass && beyond) {
+    check.is_warning = true;
+    check.note = cat("beyond the bound, but chance alone goes so far more often than ", exact(*t.significance));
   } else if (wanted > 0 && check.detectable > wanted) {
     check.is_warning = true;
     check.note = cat("cannot tell changes of ", exact(wanted), " from chance");
@@ -176,9 +182,9 @@ void add_note(GateCheck& check, const Bound& bound, const Threshold& t) {
     return;
   }
   check.note += cat(" with ", check.units, " chunks, documents or items");
-  if (std::isfinite(check.detectable))
-    check.note += cat("; the smallest that is seen 4 times in 5 is ", rounded(check.detectable), ", and about ",
-                      std::ceil(static_cast<double>(check.units) * std::pow(check.detectable / wanted, 2)), " would do");
+  if (!std::isfinite(check.detectable)) return;
+  check.note += cat("; the smallest that is seen 4 times in 5 is ", rounded(check.detectable));
+  if (wanted > 0) check.note += cat(", and about ", std::ceil(static_cast<double>(check.units) * std::pow(check.detectable / wanted, 2)), " would do");
 }
 
 GateCheck judge(const Bound& bound, const Threshold& t, const EvalResult& result, const Baseline* baseline,
@@ -222,6 +228,10 @@ GateCheck judge(const Bound& bound, const Threshold& t, const EvalResult& result
     check.note = std::isnan(check.value) ? "the value is not known" : "there is nothing to compare it with";
     return check;
   }
+  if (other != nullptr && samples != nullptr && !compared) {
+    check.note = cat("measured on ", samples->size(), " chunks, documents or items here and on ", other->size(), " there");
+    return check;
+  }
   const bool beyond = bound.upper ? check.judged > check.bound : check.judged < check.bound;
   check.outcome = beyond ? Outcome::kWorse : Outcome::kPass;
   if (samples != nullptr && paired) {
@@ -231,7 +241,7 @@ GateCheck judge(const Bound& bound, const Threshold& t, const EvalResult& result
     check.note = "there are no samples to tell chance from";
     return check;
   }
-  if (samples != nullptr && check.outcome != Outcome::kUndecided) add_note(check, bound, t);
+  if (samples != nullptr && check.outcome != Outcome::kUndecided) add_note(check, bound, t, beyond);
   return check;
 }
 

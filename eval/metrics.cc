@@ -234,7 +234,7 @@ nlohmann::json to_json(const EvalResult& result, const Resampling& resampling) {
     const auto dot = metric.name.find('.');
     json[metric.name.substr(0, dot)][metric.name.substr(dot + 1)] = number(metric.read(result));
   }
-  if (result.cloze) json["cloze"]["items"] = result.cloze->items;
+  if (result.cloze) json["cloze"]["items"] = result.cloze->items, json["cloze"]["hash"] = result.cloze->hash;
   for (const TaskResult& task : result.tasks) json["tasks"][task.name] = task_json(task, result);
   json["model"] = to_json(result.model);
   if (result.reference) json["reference"] = to_json(*result.reference);

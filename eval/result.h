@@ -64,6 +64,7 @@ struct Divergence {
 struct ClozeAccuracy {
   Estimate accuracy;
   std::int64_t items = 0;
+  std::string hash;  // of the items
 };
 
 struct TaskResult {

@@ -192,6 +192,26 @@ TEST(Gate, SaysWhatItCannotSee) {
   EXPECT_TRUE(has(verdict.checks[0].note, "chance decides")) << verdict.checks[0].note;
 }
 
+TEST(Gate, SignificanceAloneDoesNotHideWhatCannotBeSeen) {
+  const std::string sure = "significance = 0.05\n";
+  GateVerdict verdict = judge(drop("0", sure), answered(4, 4, 0));  // from all right to all wrong: 1 in 16
+  EXPECT_EQ(verdict.outcome, Outcome::kUndecided);
+  EXPECT_TRUE(has(verdict.checks[0].note, "could not tell even a total loss from chance with 4")) << verdict.checks[0].note;
+  verdict = judge(drop("0", sure), answered(100, 4, 0));
+  EXPECT_EQ(verdict.outcome, Outcome::kPass);
+  EXPECT_TRUE(verdict.checks[0].is_warning);
+  EXPECT_TRUE(has(verdict.checks[0].note, "beyond the bound, but chance alone goes so far more often than 0.05 with 100")) << verdict.checks[0].note;
+  EXPECT_FALSE(judge(drop("0", sure), answered(100, 0, 0)).checks[0].is_warning) << "no worse at all";
+}
+
+TEST(Gate, OtherNumbersOfItemsAreNotCompared) {
+  EvalResult result = answered(100, 0, 0);
+  result.reference_samples["tasks.t.acc"] = answered(50, 0, 0).samples.at("tasks.t.acc");
+  const GateVerdict verdict = judge(drop("0.5"), result);
+  EXPECT_EQ(verdict.outcome, Outcome::kUndecided);
+  EXPECT_TRUE(has(verdict.checks[0].note, "on 100 chunks, documents or items here and on 50 there")) << verdict.checks[0].note;
+}
+
 TEST(Gate, AgainstABaseline) {
   EvalResult before = answered(100, 0, 0);
   before.model.architecture = "llama";
@@ -233,6 +253,18 @@ TEST(Gate, ABaselineOfSomethingElseIsRefused) {
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.reference->hash = "other"; }), "hash of the reference"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].hash = "other"; }), "its items or how they were asked differ"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].bos = false; }), "its items or how they were asked differ"));
+  before.protocol = {};  // tasks alone
+  before.cloze = ClozeAccuracy{{0.5, 0.1}, 20, "twenty"};
+  const nlohmann::json no_text = to_json(before);
+  const auto refused_tasks = [&](const std::function<void(EvalResult&)>& change) {
+    EvalResult now = before;
+    change(now);
+    return test::error_of([&] { Baseline(no_text, "base.json").require_comparable(now); });
+  };
+  EXPECT_EQ(refused_tasks([](EvalResult&) {}), "no error");
+  EXPECT_TRUE(has(refused_tasks([](EvalResult& r) { r.protocol.tokenizer_hash = "other"; }), "hash of the tokenizer"));
+  EXPECT_TRUE(has(refused_tasks([](EvalResult& r) { r.protocol.packed = true; }), "stay packed"));
+  EXPECT_TRUE(has(refused_tasks([](EvalResult& r) { r.cloze->hash = "forty"; }), "hash of the cloze items"));
   const auto bad = [](const nlohmann::json& changed) { return test::error_of([&] { Baseline(changed, "base.json"); }); };
   nlohmann::json other = json;
   other["schema"] = "attar.eval.0";
