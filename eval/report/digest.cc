@@ -62,7 +62,7 @@ std::string plural(std::size_t count, const std::string& word) { return cat(coun
 
 Verdict judge(const Report& report) {
   Verdict verdict{.outcome = "open"};
-  std::size_t checks = 0;
+  std::size_t checks = 0, failed = 0;
   std::set<std::string> judged;
   for (const ReportedEvaluation& one : report.evaluations) {
     if (!one.gate) continue;
@@ -71,18 +71,21 @@ Verdict judge(const Report& report) {
     judged.insert(model.role.empty() ? model.name : cat("The ", model.role, " model"));
     for (const ReportedCheck& check : one.gate->checks) {
       ++checks;
+      failed += check.outcome != "pass";
       if (check.outcome != "pass") verdict.reasons.push_back(cat(label_of(model), ": ", check.text()));
+      else if (check.warning) verdict.reasons.push_back(cat(label_of(model), ": ", check.metric, " passes, with a warning: ", check.note));
     }
   }
   const std::string who = judged.size() == 1 ? *judged.begin() : "The small model";
   if (verdict.outcome == "pass")
-    verdict.sentence = cat(who, " is good enough: ", checks == 1 ? "the one bound of its gate holds." : cat("all ", checks, " bounds of its gate hold."));
+    verdict.sentence = cat(who, " is good enough: ", checks == 1 ? "the one bound of its gate holds" : cat("all ", checks, " bounds of its gate hold"),
+                           verdict.reasons.empty() ? "." : ", but the gate cannot see all it is to guard.");
   else if (verdict.outcome == "worse")
-    verdict.sentence = cat(who, " is not good enough: ", verdict.reasons.size(), " of ", plural(checks, "bound"), " of its gate ",
-                           verdict.reasons.size() == 1 ? "does" : "do", " not hold.");
+    verdict.sentence = cat(who, " is not good enough: ", failed, " of ", plural(checks, "bound"), " of its gate ",
+                           failed == 1 ? "does" : "do", " not hold.");
   else if (verdict.outcome == "undecided")
     verdict.sentence = cat("Whether the small model is good enough could not be decided: ",
-                           checks == 0 ? "its gate checked nothing." : cat(verdict.reasons.size(), " of ", plural(checks, "bound"), " could not be judged."));
+                           checks == 0 ? "its gate checked nothing." : cat(failed, " of ", plural(checks, "bound"), " could not be judged."));
   else
     verdict.sentence = report.evaluations.empty() ? "Nothing here was evaluated, so nothing is known of quality."
                                                   : "No gate was given, so whether the small model is good enough is for you to say. What was measured:";
@@ -225,6 +228,7 @@ Unit unit_of(const std::string& metric) {
 std::string describe(const Group& group) {
   if (group.protocol == nullptr) return "text that the file does not name";
   const ReportedProtocol& p = *group.protocol;
+  if (p.scored == 0) return cat(plural(p.tasks.size(), "task"), " and no text");
   return cat(p.data, ", ", p.chunks, " chunks of ", p.context, " tokens, ", p.scored, " positions scored", p.name.empty() ? "" : cat(", as ", p.name, " does"));
 }
 

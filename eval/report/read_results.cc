@@ -44,11 +44,16 @@ void keep(std::optional<double>& known, const std::optional<double>& value) {
   if (!known) known = value;
 }
 
-void read_model(Report& report, const JsonReader& from) {
-  ReportedModel& model = model_of(report, from.text("path"));
-  if (model.hash.empty()) model.hash = from.text("hash", "");
+// Returns the path it goes by in the report: with a piece of its hash if another model has been at that path.
+std::string read_model(Report& report, const JsonReader& from) {
+  std::string path = from.text("path");
+  const std::string hash = from.text("hash", "");
+  if (const std::string& known = model_of(report, path).hash; !known.empty() && !hash.empty() && known != hash) path = cat(path, " (", hash.substr(0, 8), ")");
+  ReportedModel& model = model_of(report, path);
+  if (model.hash.empty()) model.hash = hash;
   keep(model.parameters, number_in(from, "parameters"));
   keep(model.weight_bytes, number_in(from, "tensor_bytes"));
+  return path;
 }
 
 // Numbers under dotted names: {"kl_divergence": {"mean": 1, "uncertainty": 2}} is kl_divergence.mean, with its error.
@@ -70,7 +75,7 @@ ReportedGate read_gate_verdict(const JsonReader& from) {
   ReportedGate gate{from.text("outcome"), {}};
   for_each_in(from, "checks", [&](const JsonReader& check) {
     gate.checks.push_back({check.text("metric"), check.text("outcome"), check.text("rule", ""), check.text("note", ""), number_in(check, "value"),
-                           number_in(check, "min"), number_in(check, "max")});
+                           number_in(check, "min"), number_in(check, "max"), check.boolean("warning", false)});
   });
   return gate;
 }
@@ -122,12 +127,9 @@ void read_tensor(TensorTable& table, const JsonReader& from) {
 
 void read_eval(Report& report, const JsonReader& from) {
   const JsonReader model = from.object("model");
-  ReportedEvaluation evaluation{.file = from.source(), .model = model.text("path")};
-  if (from.has("reference")) {
-    read_model(report, from.object("reference"));
-    evaluation.reference = from.object("reference").text("path");
-  }
-  read_model(report, model);
+  ReportedEvaluation evaluation{.file = from.source()};
+  if (from.has("reference")) evaluation.reference = read_model(report, from.object("reference"));
+  evaluation.model = read_model(report, model);
   evaluation.protocol = read_protocol(from.object("protocol"));
   json figures = from.json();
   for (const char* other : {"model", "reference", "protocol", "gate", "layers", "breakdown", "confidence", "samples"}) figures.erase(other);

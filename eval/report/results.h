@@ -41,6 +41,7 @@ struct ReportedCheck {
   std::string metric, outcome;  // "pass", "worse", "undecided"
   std::string rule, note;       // in eval's words; may be empty
   std::optional<double> value, min, max;
+  bool warning = false;         // passes, but the gate could not see what it guards
   std::string text() const;     // "kl_divergence.mean is 0.12, above 0.05"
 };
 

@@ -53,6 +53,15 @@ TEST(Results, FilesOfOneModelComeTogether) {
   EXPECT_EQ(eval.metrics.count("kl_divergence.uncertainty"), 0u);
 }
 
+TEST(Results, AnotherModelAtTheSamePathIsAnother) {
+  json rebuilt = test::eval_json("out/small.gguf", 0.5, 2'500'000);
+  rebuilt["model"]["hash"] = "0123456789abcdef";
+  const Report report = report_of({test::eval_json(), rebuilt});
+  EXPECT_EQ(report.model("out/small.gguf").weight_bytes, 1'250'000);
+  EXPECT_EQ(report.model("out/small.gguf (01234567)").weight_bytes, 2'500'000);
+  EXPECT_EQ(report.evaluations.back().model, "out/small.gguf (01234567)");
+}
+
 TEST(Results, NamesAreAsShortAsTellsThemApart) {
   const Report report = report_of({test::bench_json("a/x/model"), test::bench_json("b/x/model"), test::bench_json("b/other.gguf"), test::bench_json("builtin:teacher")});
   std::vector<std::string> names;
@@ -159,6 +168,16 @@ TEST(Verdict, FollowsTheGateAndSaysNoMore) {
   EXPECT_EQ(open.outcome, "open");
   EXPECT_HAS(open.sentence, "No gate was given");
   EXPECT_HAS(judge(report_of({test::quantize_json()})).sentence, "nothing is known of quality");
+}
+
+TEST(Verdict, WarningsOfTheGateAreSaid) {
+  json blind = gated("pass");
+  blind["gate"]["checks"][0].update({{"warning", true}, {"note", "cannot tell changes of 0.01 from chance"}});
+  const Verdict verdict = judge(report_of({blind}));
+  EXPECT_EQ(verdict.outcome, "pass");
+  EXPECT_TRUE(verdict.sentence.ends_with("all 2 bounds of its gate hold, but the gate cannot see all it is to guard.")) << verdict.sentence;
+  ASSERT_EQ(verdict.reasons.size(), 1u);
+  EXPECT_TRUE(verdict.reasons[0].find("passes, with a warning: cannot tell changes of 0.01 from chance") != std::string::npos) << verdict.reasons[0];
 }
 
 TEST(Verdict, FactsAreThoseOfTheFiles) {
