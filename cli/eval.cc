@@ -7,9 +7,11 @@
 
 #include "base/console.h"
 #include "base/files.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/layers.h"
 #include "eval/publish.h"
+#include "eval/report/table.h"
 
 namespace attar::cli {
 namespace {
@@ -111,16 +113,28 @@ int measure_and_judge(const EvalCommand& command, const EvalOptions& options) {
   return code;
 }
 
+// What reads the outputs must not find those of an earlier run if this one breaks off.
+void remove_outputs(const EvalCommand& command) {
+  for (const std::string& path : {command.common.json, command.markdown, command.junit}) {
+    std::error_code ignored;
+    if (!path.empty() && path != command.baseline && fs::is_regular_file(path, ignored)) fs::remove(path, ignored);
+  }
+}
+
 int run_eval(const EvalCommand& command) {
   EvalOptions options = command.options;
   options.asking.seed = command.common.seed;
   options.bos = !command.no_bos;
+  remove_outputs(command);
   try {
     return measure_and_judge(command, options);
   } catch (const Interrupted&) {
     throw;
-  } catch (const Error& error) {  // what reads the reports must not find an older pass
+  } catch (const Error& error) {
+    const std::string markdown = cat("### attar eval: cannot decide\n\n", markdown_escaped(error.what()), "\n");
     if (on_github()) std::cout << annotation(error.what());
+    add_to_summary(markdown);
+    if (!command.markdown.empty()) write_text_file(command.markdown, markdown);
     if (!command.junit.empty()) write_text_file(command.junit, junit_error_text(error.what(), options.model));
     throw;
   }

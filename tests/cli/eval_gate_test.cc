@@ -180,10 +180,15 @@ TEST_F(EvalGate, ReportsForContinuousIntegration) {
   EXPECT_HAS(read_text_file(path("junit.xml")), "failures=\"1\"");
   EXPECT_HAS(read_text_file(path("out.md")), "| worse | perplexity.value |");
   EXPECT_HAS(read_text_file(path("summary.md")), "### attar eval: worse");
-  run = eval(path("a") + " --data " + path("nowhere.txt") + gate("[perplexity.value]\nmax = 1e9\n") + reports, github);
+  const std::string result = " --json " + path("result.json");
+  EXPECT_EQ(eval(path("a") + text() + gate("[perplexity.value]\nmax = 1e9\n") + reports + result).code, 0);
+  run = eval(path("a") + " --data " + path("nowhere.txt") + gate("[perplexity.value]\nmax = 1e9\n") + reports + result, github);
   EXPECT_EQ(run.code, 2);
   EXPECT_HAS(run.output, "::error title=attar eval::");
   EXPECT_HAS(read_text_file(path("junit.xml")), "errors=\"1\"") << "no older verdict is left";
+  EXPECT_HAS(read_text_file(path("out.md")), "### attar eval: cannot decide");
+  EXPECT_HAS(read_text_file(path("summary.md")), "### attar eval: cannot decide");
+  EXPECT_FALSE(fs::exists(path("result.json")));
   run = eval(path("a") + text() + gate("[perplexity.value]\nmax = 1e9\n") + reports);
   EXPECT_EQ(run.code, 0);
   EXPECT_EQ(run.output.find("::error"), std::string::npos) << "not on GitHub";
