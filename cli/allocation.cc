@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -198,8 +199,15 @@ Choices measure_choices(const Target& target, const std::vector<TypeOverride>& o
 }
 
 std::vector<Candidate> choose(const Target& target, const Choices& choices) {
-  return allocate(choices.sensitivities, target.bpw > 0 ? static_cast<std::uint64_t>(target.bpw / 8 * static_cast<double>(choices.weights))
-                                                        : parse_size("--target-size", target.size) - choices.other_bytes);
+  const std::uint64_t budget = target.bpw > 0 ? static_cast<std::uint64_t>(target.bpw / 8 * static_cast<double>(choices.weights))
+                                              : parse_size("--target-size", target.size) - choices.other_bytes;
+  std::uint64_t smallest = 0;
+  for (const Sensitivity& entry : choices.sensitivities) smallest += entry.candidates.front().bytes;  // they stand by size
+  if (smallest > budget && target.bpw > 0)
+    fail("--target-bpw ", target.bpw, ": the types allowed need at least ", std::ceil(100 * bits(choices, smallest)) / 100, "; give that, or smaller --types");
+  if (smallest > budget)
+    fail("--target-size ", target.size, ": the types allowed need at least ", smallest + choices.other_bytes, " bytes; give that, or smaller --types");
+  return allocate(choices.sensitivities, budget);
 }
 
 void assign(const Choices& choices, const std::vector<Candidate>& chosen, PlanOptions& plan) {

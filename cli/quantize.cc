@@ -211,6 +211,7 @@ int run_quantize(const QuantizeCommand& command) {
   options.gptq.act_order = !command.no_act_order;
   options.corrected_target = !command.no_correction;
   options.strict = command.common.strict;
+  options.seed = command.common.seed;
   options.folder = output.string() + (target.kld > 0 ? ".trying" : ".quantizing");
   options.resume = command.resume;
   if (!command.max_memory.empty()) options.max_memory = parse_size("--max-memory", command.max_memory);

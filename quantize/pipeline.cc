@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -48,6 +49,7 @@ class Pipeline {
     const bool gptq = options_.method == Method::kGptq, calibrated = !options_.calibration.empty();
     const auto length = calibrated ? static_cast<std::int64_t>(options_.calibration.front().size()) : 0;
     check_memory(model_.config, options_);
+    check_importance();
     if (!options_.folder.empty()) folder_.emplace(options_.folder, run_identity(model_, options_), options_.resume);
     const OneTorchThread one_thread;
     const at::NoGradGuard no_grad;
@@ -136,7 +138,7 @@ class Pipeline {
       }
       folder_->store(metric_part(layer), kept, nlohmann::json::object());
     };
-    keep(-1, {{kRowGradients, measure_output_metrics(model_, options_.calibration, 0, options_.folder, keep)}});
+    keep(-1, {{kRowGradients, measure_output_metrics(model_, options_.calibration, options_.seed, options_.folder, keep)}});
   }
   // layer: -1: of the embedding.
   void load_metrics(std::int64_t layer) {
@@ -214,6 +216,14 @@ class Pipeline {
     return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
   }
 
+  void check_importance() const {
+    if (!options_.importance) return;
+    for (const auto& [name, entry] : options_.importance->entries)
+      if (std::none_of(report_.tensors.begin(), report_.tensors.end(), [&](const TensorReport& tensor) { return tensor.plan.gguf_name == name; }) &&
+          !(name == "output.weight" && !index_.contains(kHead)))
+        fail("quantize: the importance matrix knows ", name, ", which the model has not; it was made from another model");
+  }
+
   // From the importance matrix, if there is one: mean squares, by column.
   std::vector<float> importance_of(const TensorPlan& plan) const {
     if (!options_.importance) return {};
@@ -248,7 +258,9 @@ class Pipeline {
       }
       if (options_.autoround) learn(names, notes);
       const double error = streams_->leave();
-      if (half == Half::kMlp && options_.method == Method::kGptq && options_.corrected_target) notes["layer_error"] = error;
+      if (half != Half::kMlp || options_.method != Method::kGptq || !options_.corrected_target) continue;
+      notes["layer_error"] = error;
+      judge_layer_error(layer, error, options_.strict);
     }
   }
 
@@ -266,7 +278,7 @@ class Pipeline {
     streams_->lead();
     const auto metric = metrics_.find(names.back());  // of what is added to the residual stream
     const bool known = metric != metrics_.end() && !model_.config.post_norms;
-    const AutoRoundResult result = autoround(*streams_, W, Q, known ? metric->second : at::Tensor(), options_.rounding, 0);
+    const AutoRoundResult result = autoround(*streams_, W, Q, known ? metric->second : at::Tensor(), options_.rounding, options_.seed);
     notes["autoround"].push_back({{"before", result.before}, {"after", result.after}});
     for (auto& [name, q] : Q) {
       TensorReport& tensor = entry(name);
@@ -391,6 +403,14 @@ class Pipeline {
 };
 
 }  // namespace
+
+void judge_layer_error(std::int64_t layer, double error, bool strict) {
+  if (error < 1) return;
+  const std::string message = cat("quantize: after layer ", layer, " hidden states are ", std::sqrt(error), " times their length away from the original's; give the ",
+                                  "layer more bits, or more or other calibration text");
+  if (strict) fail(message);
+  warn(message);
+}
 
 Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report) {
   if (options.method == Method::kHqq && !options.calibration.empty()) fail("hqq: looks at weights only and takes no calibration text");

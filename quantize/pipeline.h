@@ -32,6 +32,7 @@ struct QuantizeOptions {
   AutoRoundOptions rounding;
   std::vector<Ids> calibration;    // chunks of one length; empty: RTN without importance. HQQ takes none
   std::optional<ImportanceMatrix> importance;  // for RTN without calibration
+  std::uint64_t seed = 0;          // of the signs that fisher draws and the order in which AutoRound learns
   bool strict = false;             // an Error where otherwise the report says so
   // Where finished layers and hidden states are kept, so that they need no memory and a stopped run can go on; the caller removes it
   // once the result is written. Empty: in memory.
@@ -67,6 +68,9 @@ nlohmann::json to_json(const QuantizeReport& report);
 
 // Takes in what matrices rounded when read have lost, once they were: until then nothing is known of it.
 void settle(QuantizeReport& report);
+
+// Warns if hidden states are lost after a layer: error |h_q - h_fp|^2 / |h_fp|^2 of 1 or more. strict: throws Error.
+void judge_layer_error(std::int64_t layer, double error, bool strict);
 
 // Throws Error if calibrating may take more than options.max_memory. quantize() asks as well.
 void check_memory(const ModelConfig& config, const QuantizeOptions& options);

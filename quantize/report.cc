@@ -40,6 +40,7 @@ nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& opti
           {"--no-act-order", !options.gptq.act_order},
           {"--no-correction", !options.corrected_target},
           {"--strict", options.strict},
+          {"--seed", options.seed},
           {"--samples", options.calibration.size()},
           {"--context", options.calibration.empty() ? 0 : options.calibration.front().size()},
           {"the calibration text", chunks_hash(options.calibration)},

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <regex>
 
 #include "base/files.h"
 #include "tests/cli/random_model.h"
@@ -128,7 +129,11 @@ TEST_F(QuantizeCommand, WhatIsOverriddenCountsForTheTarget) {
 
 TEST_F(QuantizeCommand, TargetsThatCannotBeAreRefused) {
   const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
-  expect_refused("--target-size 60000" + text, "need at least");
+  expect_refused("--target-bpw 1.5" + text, "--target-bpw 1.5: the types allowed need at least");
+  const std::string refused = run("--target-size 60000" + text).output;  // says a size that is enough
+  std::smatch found;
+  ASSERT_TRUE(std::regex_search(refused, found, std::regex("need at least (\\d+) bytes"))) << refused;
+  EXPECT_EQ(run("--target-size " + found[1].str() + text).code, 0);
   expect_refused("--target-size 3000" + text, "alone take");
   expect_refused("--target-size 9Mb" + text, "expected bytes, such as");
   expect_refused("--target-size 9MB", "needs text; give --calibration");

@@ -348,6 +348,12 @@ TEST_F(Pipeline, StrictRefusesWhatWouldOtherwiseBeReported) {
             std::string::npos) << error();
 }
 
+TEST_F(Pipeline, ALayerBehindWhichNothingIsLeftIsNamed) {
+  EXPECT_NO_THROW(judge_layer_error(3, 0.99, true));
+  EXPECT_NO_THROW(judge_layer_error(3, 4, false)) << "a warning";
+  EXPECT_HAS(test::error_of([] { judge_layer_error(3, 4, true); }), "after layer 3 hidden states are 2 times their length away");
+}
+
 TEST_F(Pipeline, NamesTheTensorThatIsNotANumber) {
   for (const char* name : {"model.layers.1.mlp.up_proj.weight", "model.layers.0.input_layernorm.weight", "lm_head.weight"}) {
     for (const Method method : {Method::kRtn, Method::kGptq}) {
