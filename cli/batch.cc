@@ -171,7 +171,7 @@ class Unfinished {
 }  // namespace
 
 nlohmann::json write_text_batch(const TextBatch& batch, const Checkpoint& model, Decoder& decoder, const Tokenizer& tokenizer) {
-  if (!is_jsonl(batch.output)) fail("generate: --batch writes a .jsonl file, not '", batch.output, "'");
+  if (fs::path(batch.output).extension() != ".jsonl") fail("generate: --batch writes a .jsonl file, not '", batch.output, "'");
   if (batch.prompt_tokens < 1) fail("generate: --prompt-tokens ", batch.prompt_tokens, ": expected at least 1");
   const Prompts prompts = PromptReader(batch, tokenizer).read();
   TextBatch set = batch;

@@ -31,6 +31,8 @@ std::string as_utf8(std::string text) {
 
 int run_batch(TextOptions& options) {
   if (!options.prompt.empty() || !options.prompt_file.empty()) fail("generate: --batch brings its own prompts; leave --prompt out");
+  if (options.batch.options.samples > 1 && options.generate.sampling.temperature == 0)
+    fail("generate: --samples ", options.batch.options.samples, " at --temperature 0 are the same text so many times; give --temperature, such as 1");
   if (options.batch.output.empty()) fail("generate: --batch needs -o FILE.jsonl to write to");
   refuse_kv_cache(options.cache, "generate");
   const Checkpoint checkpoint = open_checkpoint(options.model);

@@ -43,7 +43,14 @@ void for_each_paragraph(std::string_view text, F document) {
   close();
 }
 
-inline bool is_jsonl(const std::string& source) { return fs::path(source).extension() == ".jsonl"; }
+// Lines of JSON objects; anything else is text. Throws Error for what is neither: a .json file would be read as its braces and digits.
+inline bool is_jsonl(const std::string& source) {
+  const std::string extension = fs::path(source).extension().string();
+  if (extension == ".json")
+    fail(source, ": one JSON value is neither text nor lines; give a .txt, or a .jsonl with an object on each line: {\"text\": \"...\"}, ",
+         "{\"messages\": [...]} or {\"input_ids\": [...]}, for token ids");
+  return extension == ".jsonl";
+}
 
 inline void check_utf8(std::string_view text, const std::string& source) {
   if (const auto offset = find_invalid_utf8(text))

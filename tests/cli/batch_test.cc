@@ -118,6 +118,7 @@ TEST_F(BatchCommand, MistakesAreNamed) {
     EXPECT_EQ(run.code, 2) << arguments;
     return run.output;
   };
+  EXPECT_HAS(refused("generate " + model() + " -o " + path("a.jsonl") + " --batch " + path("texts.txt") + " --samples 4"), "the same text so many times");
   EXPECT_HAS(refused("generate " + model() + " --batch " + path("texts.txt")), "needs -o");
   EXPECT_HAS(refused(with("a.txt", path("texts.txt"))), "writes a .jsonl file");
   EXPECT_HAS(refused(with("a.jsonl", path("texts.txt")) + " --prompt x"), "brings its own prompts");

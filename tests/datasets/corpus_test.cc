@@ -48,6 +48,7 @@ TEST(Corpus, BuiltIn) {
 }
 
 TEST(Corpus, Errors) {
+  EXPECT_ERROR(read_documents("ids.json"), "neither text nor lines");
   const test::TempFolder folder;
   EXPECT_HAS(error_of([&] { read_documents((folder / "none.txt").string()); }), "none.txt");
   EXPECT_HAS(error_of([&] { read_documents(write(folder / "empty.txt", "")); }), "empty");
