@@ -9,9 +9,12 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "distill/process_group.h"
 
 namespace attar {
@@ -73,6 +76,21 @@ std::shared_ptr<gloo::transport::Device> gloo_device(const Launch& launch) {
   return Gloo::createDefaultDevice();
 }
 
+// Waits until all have come, and refuses those that were told of another number of processes.
+void compare_sizes(c10d::TCPStore& store, const Launch& launch) {
+  const auto key = [](std::int64_t rank) { return cat("attar/size/", rank); };
+  const std::string own = std::to_string(launch.size);
+  store.set(key(launch.rank), {own.begin(), own.end()});
+  for (std::int64_t rank = 0; rank < launch.size; ++rank) {
+    const std::vector<std::uint8_t> said = store.get(key(rank));
+    const std::string other(said.begin(), said.end());
+    if (other == own) continue;
+    if (launch.rank == 0) std::this_thread::sleep_for(std::chrono::seconds(1));  // the store ends with this process: the others read it too
+    fail("[distill] process ", launch.rank, " was started as one of ", own, ", process ", rank, " as one of ", other,
+         "; give all the same WORLD_SIZE (or number of tasks)");
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<ProcessGroup> join_process_group(const Launch& launch, const at::Device& device) {
@@ -84,7 +102,9 @@ std::unique_ptr<ProcessGroup> join_process_group(const Launch& launch, const at:
     where.isServer = launch.rank == 0;
     where.numWorkers = static_cast<std::size_t>(size);
     where.timeout = kPatience;
+    where.waitWorkers = false;  // compare_sizes() does
     const auto store = c10::make_intrusive<c10d::TCPStore>(launch.address, where);
+    compare_sizes(*store, launch);
 #ifdef USE_C10D_NCCL
     if (device.is_cuda()) {
       auto options = c10d::ProcessGroupNCCL::Options::create();

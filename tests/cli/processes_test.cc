@@ -121,6 +121,14 @@ TEST_F(Processes, TheDeathOfOneEndsAll) {
   EXPECT_HAS(refused.output, "steps was 100000, now it is 100001");
 }
 
+TEST_F(Processes, TheDeathOfOneEndsAlsoTheTeachersPass) {
+  const auto dead = run(2, arguments("dead", "--steps 100000 --cache " + path("dying")), path("dying"));
+  const auto ended = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  EXPECT_NE(dead.code, 0);
+  EXPECT_HAS(dead.output, "another one has ended or is silent");
+  EXPECT_LT(ended - std::stoll(dead.output.substr(dead.output.find("died ") + 5)), 60);
+}
+
 TEST_F(Processes, ResumedOnFewerIsTheSameRun) {
   ASSERT_EQ(run(1, arguments("whole", "--steps 60")).code, 0);
   // Ctrl-C reaches one process only; all stop after the same step, and two go on where four were.
@@ -152,6 +160,11 @@ TEST_F(Processes, MistakesAreNamed) {
                                     " " + arguments("h", "--steps 2") + " 2>&1");
   EXPECT_EQ(half.code, 2);
   EXPECT_HAS(half.output, "RANK is set, but not WORLD_SIZE");
+  const auto mixed = test::run_shell("for r in 0 1; do RANK=$r WORLD_SIZE=$((3 - r)) MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(test::free_port()) + " " +
+                                     std::string(std::getenv("ATTAR_PROGRAM") != nullptr ? std::getenv("ATTAR_PROGRAM") : "./attar") + " " +
+                                     arguments("m", "--steps 2") + " 2>&1 & done; wait");
+  EXPECT_HAS(mixed.output, "process 0 was started as one of 3, process 1 as one of 2; give all the same WORLD_SIZE");
+  EXPECT_HAS(mixed.output, "process 1 was started as one of 2, process 0 as one of 3");
 }
 
 }  // namespace
