@@ -22,6 +22,7 @@ class Filler {
     missing_.push_back(chunk);
     if (missing_.size() == batch_) ask(temperature);
   }
+  std::int64_t batch() const { return static_cast<std::int64_t>(batch_); }
   void ask(double temperature) {
     if (missing_.empty()) return;
     check_interrupt();
@@ -63,12 +64,17 @@ std::unique_ptr<LogitCache> fill_cache(const DistillJob& job, const Checkpoint& 
     for (std::int64_t i = 0; i < chunks; ++i) {
       filler.want(data.next(), T);
       progress.advance(static_cast<std::uint64_t>(job.trainer.context));
+      // In step, a batch of each at a time: one that has died is noticed, and none waits long at the end.
+      if (group != nullptr && (i + 1) % (group->size() * filler.batch()) == 0) group->wait_for_all();
     }
     filler.ask(T);
   } catch (const Interrupted&) {
     cache->flush();
     throw Interrupted(cat("interrupted while the teacher was asked; what it said is kept in ", job.cache.string(),
                           ", the same command goes on"));
+  } catch (const Error&) {  // another process has ended, or the disk is full
+    cache->flush();
+    throw;
   }
   cache->flush();
   data.seek(position);
