@@ -84,6 +84,24 @@ LoadedModel load_teacher(const Checkpoint& checkpoint, const LoadedModel& studen
   return model;
 }
 
+namespace {
+
+// The first rule in which two tokenizers of the same tokens differ.
+std::string differing_rule(const TokenizerData& student, const TokenizerData& teacher) {
+  const auto &a = student.merges, &b = teacher.merges;
+  const auto [here, there] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  if (here != a.end() && there != b.end())
+    return cat("merge ", here - a.begin(), " joins '", here->first, "' and '", here->second, "' for the student, '", there->first, "' and '", there->second,
+               "' for the teacher");
+  if (a.size() != b.size()) return cat("the student has ", a.size(), " merges, the teacher ", b.size());
+  if (student.split_regexes != teacher.split_regexes || student.pre != teacher.pre) return "text is split into words by other rules";
+  const auto marks = [](const TokenizerData& t) { return cat(t.add_bos ? "" : "no ", "BOS ", t.bos_id, ", ", t.add_eos ? "" : "no ", "EOS ", t.eos_id); };
+  if (marks(student) != marks(teacher)) return cat("the student's texts have ", marks(student), ", the teacher's ", marks(teacher));
+  return "they normalise text or match added tokens differently";
+}
+
+}  // namespace
+
 void check_pair(const LoadedModel& student, const LoadedModel& teacher) {
   const auto &a = student.tokenizer.tokens, &b = teacher.tokenizer.tokens;
   constexpr const char* kCure = "; a student learns only from a teacher with the same tokenizer";
@@ -92,9 +110,10 @@ void check_pair(const LoadedModel& student, const LoadedModel& teacher) {
       fail("[distill] the tokenizers differ: token ", id, " is '", a[id], "' for the student and '", b[id],
            "' for the teacher", kCure);
   if (a.size() != b.size())
-    fail("[distill] the tokenizers differ: the student has ", a.size(), " tokens, the teacher ", b.size(), kCure);
+    fail("[distill] the tokenizers differ: the student has ", a.size(), " tokens, the teacher ", b.size(), "; token ", std::min(a.size(), b.size()), " is '",
+         (a.size() > b.size() ? a : b)[std::min(a.size(), b.size())], "' for one and none for the other", kCure);
   if (Tokenizer(student.tokenizer).hash() != Tokenizer(teacher.tokenizer).hash())
-    fail("[distill] the tokenizers have the same tokens but different rules (merges, splitting or BOS/EOS)", kCure);
+    fail("[distill] the tokenizers have the same tokens but different rules: ", differing_rule(student.tokenizer, teacher.tokenizer), kCure);
   if (student.parameters > teacher.parameters)
     warn(cat("the student (", student.parameters, " parameters) is larger than its teacher (", teacher.parameters, ")"));
 }
