@@ -1,9 +1,11 @@
 #include "cli/calibration.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/console.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "datasets/corpus.h"
 #include "model/self_text.h"
 
@@ -11,6 +13,7 @@ namespace attar::cli {
 namespace {
 
 constexpr const char* kSelf = "self";
+constexpr std::int64_t kColumnsPerToken = 8;  // columns of the inputs that a different token may stand for
 
 Ids take_aside(std::vector<Ids>& documents, const TokenizerData& tokenizer, std::int64_t length) {
   std::size_t all = 0, taken = 0;
@@ -67,6 +70,14 @@ std::vector<Ids> read_calibration(const Calibration& calibration, const Checkpoi
                                     " chunks of ", length, " tokens");
     if (common.strict) fail("calibration: ", message, "; give more text");
     warn(message + "; all are used");
+  }
+  std::set<std::int64_t> different;
+  for (const Ids& chunk : chunks) different.insert(chunk.begin(), chunk.end());
+  if (std::ssize(different) * kColumnsPerToken < model.config.hidden_size) {
+    const std::string message = cat("calibration: ", calibration.source, " holds ", different.size(), " different tokens, and inputs have ", model.config.hidden_size,
+                                    " columns: what the model will meet is mostly not in it, and may be rounded worse than without calibration");
+    if (common.strict) fail(message, "; give other text");
+    warn(message);
   }
   return chunks;
 }

@@ -320,7 +320,9 @@ class Pipeline {
   }
 
   InputSums original_final_sums() {
-    Streams streams(model_, options_.calibration, {});
+    const fs::path folder = options_.folder.empty() ? fs::path() : options_.folder / "ahead";
+    if (!folder.empty()) fs::create_directories(folder);
+    Streams streams(model_, options_.calibration, {.folder = folder});
     Progress progress("original ahead", static_cast<std::uint64_t>(model_.config.layers), "layers");
     streams.start(model_.at(kEmbedding));
     for (std::int64_t layer = 0; layer < model_.config.layers; ++layer) {
@@ -330,7 +332,10 @@ class Pipeline {
       }
       progress.advance(1);
     }
-    return streams.final_sums();
+    InputSums sums = streams.final_sums();
+    std::error_code ignored;
+    if (!folder.empty()) fs::remove_all(folder, ignored);
+    return sums;
   }
 
   // What 8 bits lose nobody can measure.

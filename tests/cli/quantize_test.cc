@@ -1,6 +1,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -134,6 +135,7 @@ TEST_F(QuantizeCommand, TargetsThatCannotBeAreRefused) {
   std::smatch found;
   ASSERT_TRUE(std::regex_search(refused, found, std::regex("need at least (\\d+) bytes"))) << refused;
   EXPECT_EQ(run("--target-size " + found[1].str() + text).code, 0);
+  fs::remove(output_);
   expect_refused("--target-size 3000" + text, "alone take");
   expect_refused("--target-size 9Mb" + text, "expected bytes, such as");
   expect_refused("--target-size 9MB", "needs text; give --calibration");
@@ -203,6 +205,26 @@ TEST_F(QuantizeCommand, RuntimesAllowWhatTheyRunFast) {
   expect_refused("--type q4_0 --sensitivities s.json", "--sensitivities is for a target");
 }
 
+TEST_F(QuantizeCommand, LessTextThanAskedIsSaid) {
+  write_text_file(folder_ / "little.txt", std::string(200, 'a') + " " + std::string(200, 'b'));
+  const std::string options = "--type q4_0 --method rtn --context 64 --samples 50 --calibration " + (folder_ / "little.txt").string();
+  const test::RunResult result = run(options);
+  EXPECT_EQ(result.code, 0) << result.output;
+  EXPECT_HAS(result.output, "holds only");
+  fs::remove(output_);
+  expect_refused(options + " --strict", "give more text");
+}
+
+TEST_F(QuantizeCommand, TextOfOneTokenIsWarnedOf) {
+  write_text_file(folder_ / "a.txt", std::string(2000, 'a'));
+  const std::string options = "--type q4_0 --method rtn --context 64 --samples 8 --calibration " + (folder_ / "a.txt").string();
+  const test::RunResult result = run(options);
+  EXPECT_EQ(result.code, 0) << result.output;
+  EXPECT_HAS(result.output, "different tokens, and inputs have 64 columns");
+  fs::remove(output_);
+  expect_refused(options + " --strict", "give other text");
+}
+
 TEST_F(QuantizeCommand, CalibrateOnceRoundOften) {
   const std::string imatrix = (folder_ / "importance.gguf").string();
   const auto measured = test::run_attar("calibrate " + model_.string() + " -o " + imatrix + " --data builtin:calibration --samples 8 --context 64");
@@ -257,6 +279,15 @@ TEST_F(QuantizeCommand, TuneIsReportedAndKeepsTheSize) {
   const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
   EXPECT_EQ(json["method"], "gptq+tune");
   EXPECT_EQ(json["tune"]["tokens"], 4 * 2 * 63);
+  const Checkpoint original = open_checkpoint(model_), tuned = open_checkpoint(output_);
+  for (const auto& tensor : json["tensors"]) {  // what the file has lost, not what it had before it was tuned
+    const std::string name = tensor["name"];
+    const std::vector<float> w = read_floats(original.at(name)), q = read_floats(tuned.at(name));
+    double lost = 0, all = 0;
+    for (std::size_t i = 0; i < w.size(); ++i) lost += std::pow(static_cast<double>(q[i]) - w[i], 2), all += static_cast<double>(w[i]) * w[i];
+    EXPECT_NEAR(tensor["weight_error"].get<double>(), lost / all, 1e-9) << name;
+    EXPECT_TRUE(tensor["method"].get<std::string>().ends_with("+tune")) << name;
+  }
   fs::remove(output_);
   expect_refused("--type q4_0 --method gptq+tune", "needs text; give --calibration");
   expect_refused("--type q4_0 --method gptq+tone" + text, "did you mean 'gptq+tune'");
