@@ -43,7 +43,8 @@ TEST_F(Resume, AfterAKillTheBytesAreTheSame) {
   expect_refused("", "add --resume to go on with it, or remove the folder");
   expect_refused("--resume", "is of another run: --damp was 0.1, now it is 0.2; ask for the same, or remove the folder", {"0.1", "0.2"});
   expect_refused("--resume", "is of another run: --type was \"q4_0\", now it is \"q5_0\"", {"q4_0", "q5_0"});
-  expect_refused("--resume", "is of another run: the calibration text was", {"--seed 0", "--seed 5"});
+  expect_refused("--resume", "is of another run: --seed was 0, now it is 5", {"--seed 0", "--seed 5"});
+  expect_refused("--resume", "is of another run: the calibration text was", {"builtin:calibration", "builtin:train"});
   expect_the_same_bytes("--resume --threads 1");
 }
 

@@ -44,6 +44,23 @@ TEST(Gate, PassesAndFails) {
   EXPECT_EQ(to_json(verdict)["checks"][1]["min"], 0.7);
 }
 
+TEST(Summary, DraftsAreTakenAsFarAsTheirTokensAre) {
+  TokenScores scores;
+  scores.acceptance = {0.5, 0.8, 1, 0.25, 0.6, 0.9, 0.9, 0.9, 0.9};
+  scores.nll = scores.reference_nll = scores.kl = std::vector<double>(9, 1);
+  scores.same_top.assign(9, 1);
+  TextPlan plan;
+  plan.sequences.push_back({{}, 0, 5, 0});
+  plan.sequences.push_back({{}, 0, 4, 1});
+  plan.bytes = {5, 4}, plan.words = {1, 1};
+  EvalResult result;
+  summarise(scores, result, plan);
+  // Drafts of four begin at the first two places of the first text and at the first of the second; none goes on into the next text.
+  const double first = 0.5 + 0.4 + 0.4 + 0.1, second = 0.8 + 0.8 + 0.2 + 0.12, third = 0.9 + 0.81 + 0.729 + 0.6561;
+  EXPECT_NEAR(result.divergence->expected_4, (first + second + third) / 3, 1e-12);
+  EXPECT_TRUE(std::isnan(result.divergence->expected_8)) << "no text is so long";
+}
+
 TEST(Gate, BoundsAreExactAndNothingIsRounded) {
   const EvalResult result = sample();
   const Metric& metric = find_metric("kl_divergence.mean");

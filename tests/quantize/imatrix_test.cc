@@ -148,9 +148,9 @@ TEST_F(Imatrix, BadFilesAreNamed) {
   options.plan.preset = &preset_from_name("q4_0");
   options.importance = measure_imatrix(model, chunks);
   QuantizeReport report;
-  options.importance->entries["blk.2.ffn_up.weight"] = options.importance->entries.at("blk.1.ffn_up.weight");
-  EXPECT_ERROR(quantize(model, options, report), "knows blk.2.ffn_up.weight, which the model has not");
-  options.importance->entries.erase("blk.2.ffn_up.weight");
+  options.importance->entries["blk.9.ffn_up.weight"] = options.importance->entries.at("blk.1.ffn_up.weight");
+  EXPECT_ERROR(quantize(model, options, report), "knows blk.9.ffn_up.weight, which the model has not");
+  options.importance->entries.erase("blk.9.ffn_up.weight");
   options.importance->entries.at("blk.1.ffn_up.weight").sums.pop_back();
   EXPECT_ERROR(quantize(model, options, report), "63 columns for blk.1.ffn_up.weight, the model 64");
   options.importance->entries.erase("blk.1.ffn_up.weight");
