@@ -197,13 +197,16 @@ at::Tensor Streams::capture(Stream stream, const std::string& linear, std::size_
 InputSums Streams::input_sums(const std::string& linear) {
   const at::NoGradGuard no_grad;
   if (linear == linears_.back()) return last_input_sums();
-  const std::int64_t columns = weights_.at(linear).size(1);
+  return sums_of(weights_.at(linear).size(1), [&](Stream stream, std::size_t begin, std::size_t end) { return capture(stream, linear, begin, end); });
+}
+
+InputSums Streams::sums_of(std::int64_t columns, const Inputs& inputs) {
   InputSums sums{at::zeros({columns, columns}), {}, {}};
   if (options_.with_original) sums.cross = at::zeros_like(sums.XtX);
   for_each_wave([&](std::size_t begin, std::size_t end) {
-    const at::Tensor X = capture(kQuantized, linear, begin, end);
+    const at::Tensor X = inputs(kQuantized, begin, end);
     add_products(X, X, true, sums.XtX);
-    if (options_.with_original) add_products(capture(kOriginal, linear, begin, end), X, false, sums.cross);
+    if (options_.with_original) add_products(inputs(kOriginal, begin, end), X, false, sums.cross);
   });
   mirror(sums.XtX);
   return sums;
@@ -215,7 +218,7 @@ InputSums Streams::last_input_sums() {
   const std::string& linear = linears_.back();
   const at::Tensor W = weights_.at(linear);
   const bool into_stream = !model_.config.post_norms;
-  keep_inputs();
+  open_inputs();
   for_each_wave([&](std::size_t begin, std::size_t end) {
     parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
       const std::size_t chunk = begin + static_cast<std::size_t>(i);
@@ -269,7 +272,7 @@ at::Tensor Streams::wanted(std::size_t begin, std::size_t end) {
 }
 
 // On the disk of the hidden states, if they are on one, but under no name: what is left when the program is killed is gone.
-void Streams::keep_inputs() {
+void Streams::open_inputs() {
   last_inputs_.reset();
   if (options_.folder.empty()) {
     last_inputs_.emplace();
@@ -392,15 +395,7 @@ at::Tensor Streams::normed(const at::Tensor& norm, Stream stream, std::size_t be
 InputSums Streams::final_sums() {
   const at::NoGradGuard no_grad;
   const at::Tensor norm = read_tensor(model_.at(kFinalNorm));
-  InputSums sums{at::zeros({norm.numel(), norm.numel()}), {}, {}};
-  if (options_.with_original) sums.cross = at::zeros_like(sums.XtX);
-  for_each_wave([&](std::size_t begin, std::size_t end) {
-    const at::Tensor X = normed(norm, kQuantized, begin, end);
-    add_products(X, X, true, sums.XtX);
-    if (options_.with_original) add_products(normed(norm, kOriginal, begin, end), X, false, sums.cross);
-  });
-  mirror(sums.XtX);
-  return sums;
+  return sums_of(norm.numel(), [&](Stream stream, std::size_t begin, std::size_t end) { return normed(norm, stream, begin, end); });
 }
 
 std::vector<float> Streams::final_mean_squares() {

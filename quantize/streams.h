@@ -79,8 +79,10 @@ class Streams {
   // Runs a chunk from input_ as far as `linear` and shows its input; `through`: on to the end, into output_.
   void run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see);
   at::Tensor capture(Stream stream, const std::string& linear, std::size_t begin, std::size_t end);  // (tokens, columns)
+  using Inputs = std::function<at::Tensor(Stream, std::size_t begin, std::size_t end)>;  // of chunks, (tokens, columns)
+  InputSums sums_of(std::int64_t columns, const Inputs& inputs);
   InputSums last_input_sums();
-  void keep_inputs();
+  void open_inputs();
   void keep_input(Stream stream, std::size_t chunk, const at::Tensor& x);
   at::Tensor kept_inputs(Stream stream, std::size_t begin, std::size_t end) const;  // (tokens, columns)
   void finish_from_inputs(std::size_t chunk);
