@@ -201,8 +201,7 @@ Choices measure_choices(const Target& target, const std::vector<TypeOverride>& o
 std::vector<Candidate> choose(const Target& target, const Choices& choices) {
   const std::uint64_t budget = target.bpw > 0 ? static_cast<std::uint64_t>(target.bpw / 8 * static_cast<double>(choices.weights))
                                               : parse_size("--target-size", target.size) - choices.other_bytes;
-  std::uint64_t smallest = 0;
-  for (const Sensitivity& entry : choices.sensitivities) smallest += entry.candidates.front().bytes;  // they stand by size
+  const std::uint64_t smallest = bounds_of(choices.sensitivities).smallest;
   if (smallest > budget && target.bpw > 0)
     fail("--target-bpw ", target.bpw, ": the types allowed need at least ", std::ceil(100 * bits(choices, smallest)) / 100, "; give that, or smaller --types");
   if (smallest > budget)

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <iomanip>
 #include <iostream>
@@ -20,6 +19,7 @@
 #include "quantize/awq.h"
 #include "quantize/pipeline.h"
 #include "quantize/rotate.h"
+#include "quantize/tensors.h"
 #include "quantize/work_folder.h"
 
 namespace attar::cli {
@@ -171,19 +171,6 @@ Made within_divergence(const Choices& choices, double target, double factor, con
   return made[chosen.trials.best];
 }
 
-// What a matrix has lost once it was tuned.
-void look_again(TensorReport& report, const Checkpoint& original, const Checkpoint& tuned) {
-  const std::string& name = report.plan.name;
-  double lost = 0, all = 0;
-  for (std::int64_t row = 0; row < original.at(name).rows(); ++row) {
-    const std::vector<float> w = read_floats(original.at(name), row, row + 1), q = read_floats(tuned.at(name), row, row + 1);
-    for (std::size_t i = 0; i < w.size(); ++i) lost += std::pow(static_cast<double>(q[i]) - w[i], 2), all += static_cast<double>(w[i]) * w[i];
-  }
-  report.method += "+tune";
-  report.weight_error = lost / std::max(all, 1e-30);
-  report.output_error = report.clipped = -1;  // not known any more
-}
-
 Methods methods_of(const QuantizeCommand& command) {
   const bool text = !command.calibration.source.empty(), allocated = command.target.given();
   const Methods methods = choose_methods(command.method, command.effort, text);
@@ -265,7 +252,8 @@ int run_quantize(const QuantizeCommand& command) {
     TuneOptions tuning = command.tune;
     tuning.seed = command.common.seed;
     made.model = tune(original, made.model, chunks, tuning, made.tuned);
-    for (TensorReport& tensor : made.report.tensors) look_again(tensor, scaled, made.model);
+    for (TensorReport& tensor : made.report.tensors)
+      look_again(tensor, "tune", weight_error(read_tensor(made.model.at(tensor.plan.name)), read_tensor(scaled.at(tensor.plan.name))));
     return made;
   };
   Made made;

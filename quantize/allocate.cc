@@ -28,19 +28,6 @@ std::vector<Type> fitting(const std::vector<Type>& types, std::int64_t columns) 
   return result;
 }
 
-struct Bounds {
-  std::uint64_t smallest = 0, largest = 0;  // bytes of all matrices
-};
-
-Bounds bounds_of(const std::vector<Sensitivity>& sensitivities) {
-  Bounds bounds;
-  for (const Sensitivity& entry : sensitivities) {
-    bounds.smallest += entry.candidates.front().bytes;
-    bounds.largest += entry.candidates.back().bytes;
-  }
-  return bounds;
-}
-
 // Whatever it takes.
 std::vector<Candidate> least_cost(const std::vector<Sensitivity>& sensitivities) {
   std::vector<Candidate> result;
@@ -109,6 +96,15 @@ std::vector<Sensitivity> sensitivities_from(const Checkpoint& model, const std::
     result.push_back(std::move(entry));
   }
   return result;
+}
+
+Bounds bounds_of(const std::vector<Sensitivity>& sensitivities) {
+  Bounds bounds;
+  for (const Sensitivity& entry : sensitivities) {
+    bounds.smallest += entry.candidates.front().bytes;
+    bounds.largest += entry.candidates.back().bytes;
+  }
+  return bounds;
 }
 
 std::vector<Candidate> allocate(const std::vector<Sensitivity>& sensitivities, std::uint64_t budget) {

@@ -46,6 +46,11 @@ struct Total {
   double cost = 0;
 };
 Total total(const std::vector<Candidate>& chosen);
+// Bytes in the smallest types, and in the largest.
+struct Bounds {
+  std::uint64_t smallest = 0, largest = 0;
+};
+Bounds bounds_of(const std::vector<Sensitivity>& sensitivities);
 // What can be had, from the smallest types to the largest that help, in `points` even steps of bytes.
 std::vector<Total> cost_curve(const std::vector<Sensitivity>& sensitivities, int points);
 

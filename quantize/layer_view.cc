@@ -8,14 +8,6 @@
 #include "quantize/tensors.h"
 
 namespace attar {
-namespace {
-
-double weight_error(const at::Tensor& Q, const at::Tensor& W) {
-  const double error = (Q - W).square().sum(at::kDouble).item<double>(), whole = W.square().sum(at::kDouble).item<double>();
-  return whole > 0 ? error / whole : 0.0;
-}
-
-}  // namespace
 
 void require_same_tensors(const Checkpoint& original, const Checkpoint& quantized) {
   const auto refuse = [&](const auto&... what) {

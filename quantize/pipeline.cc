@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <map>
 #include <optional>
 
@@ -282,10 +281,7 @@ class Pipeline {
     notes["autoround"].push_back({{"before", result.before}, {"after", result.after}});
     for (auto& [name, q] : Q) {
       TensorReport& tensor = entry(name);
-      const at::Tensor original = read_tensor(model_.at(name));
-      tensor.method += "+autoround";
-      tensor.weight_error = ((decoded(q) - original).square().sum() / original.square().sum().clamp_min(1e-30)).item<double>();
-      tensor.output_error = tensor.clipped = -1;
+      look_again(tensor, "autoround", weight_error(decoded(q), read_tensor(model_.at(name))));
       tensor.seconds += seconds_since(start) / static_cast<double>(Q.size());
       fresh_.insert_or_assign(name, std::move(q));
     }
@@ -408,14 +404,6 @@ class Pipeline {
 };
 
 }  // namespace
-
-void judge_layer_error(std::int64_t layer, double error, bool strict) {
-  if (error < 1) return;
-  const std::string message = cat("quantize: after layer ", layer, " hidden states are ", std::sqrt(error), " times their length away from the original's; give the ",
-                                  "layer more bits, or more or other calibration text");
-  if (strict) fail(message);
-  warn(message);
-}
 
 Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report) {
   if (options.method == Method::kHqq && !options.calibration.empty()) fail("hqq: looks at weights only and takes no calibration text");

@@ -69,6 +69,9 @@ nlohmann::json to_json(const QuantizeReport& report);
 // Takes in what matrices rounded when read have lost, once they were: until then nothing is known of it.
 void settle(QuantizeReport& report);
 
+// A matrix that was changed once more, by `step`: what it has lost now, and nothing else that was measured before.
+void look_again(TensorReport& report, const std::string& step, double weight_error);
+
 // Warns if hidden states are lost after a layer: error |h_q - h_fp|^2 / |h_fp|^2 of 1 or more. strict: throws Error.
 void judge_layer_error(std::int64_t layer, double error, bool strict);
 

@@ -1,5 +1,9 @@
 #include "quantize/report.h"
 
+#include <cmath>
+
+#include "base/console.h"
+#include "base/error.h"
 #include "base/text.h"
 #include "datasets/corpus.h"
 
@@ -23,6 +27,20 @@ const char* name_of(Method method) {
     case Method::kHqq: return "hqq";
     default: return "gptq";
   }
+}
+
+void look_again(TensorReport& report, const std::string& step, double weight_error) {
+  report.method += "+" + step;
+  report.weight_error = weight_error;
+  report.output_error = report.clipped = -1;
+}
+
+void judge_layer_error(std::int64_t layer, double error, bool strict) {
+  if (error < 1) return;
+  const std::string message = cat("quantize: after layer ", layer, " hidden states are ", std::sqrt(error), " times their length away from the original's; give the ",
+                                  "layer more bits, or more or other calibration text");
+  if (strict) fail(message);
+  warn(message);
 }
 
 nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& options) {

@@ -21,6 +21,11 @@ inline at::Tensor read_tensor(const Tensor& tensor) {
   }
   return values;
 }
+// |Q - W|^2 / |W|^2
+inline double weight_error(const at::Tensor& Q, const at::Tensor& W) {
+  const double error = (Q - W).square().sum(at::kDouble).item<double>(), whole = W.square().sum(at::kDouble).item<double>();
+  return whole > 0 ? error / whole : 0.0;
+}
 inline at::Tensor decoded(const QuantizedTensor& Q) {
   at::Tensor values = at::empty(Q.shape);
   const std::int64_t columns = Q.columns();
