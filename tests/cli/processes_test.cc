@@ -30,13 +30,15 @@ class Processes : public testing::Test {
            " --student " + path("student") + " --data " + path("train.txt") + " --heldout " + path("held.txt") + " -o " + path(out) + " " +
            more;
   }
+  static std::string program() {
+    const char* given = std::getenv("ATTAR_PROGRAM");
+    return given != nullptr ? given : "./attar";
+  }
   // All processes at once; the exit code is that of the last that failed. kill_at: a file that, once there, ends the last process.
   test::RunResult run(int size, const std::string& arguments, const std::string& kill_at = "") const {
-    const char* program = std::getenv("ATTAR_PROGRAM");
     const int port = test::free_port();
     std::string script = "pids=; for r in $(seq 0 " + std::to_string(size - 1) + "); do RANK=$r WORLD_SIZE=" + std::to_string(size) +
-                         " MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(port) + " " + (program != nullptr ? program : "./attar") +
-                         " " + arguments + " 2>&1 & pids=\"$pids $!\"; last=$!; done; ";
+                         " MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(port) + " " + program() + " " + arguments + " 2>&1 & pids=\"$pids $!\"; last=$!; done; ";
     if (!kill_at.empty()) script += "while [ ! -e " + kill_at + " ]; do sleep 0.1; done; echo died $(date +%s); kill -9 $last; ";
     return test::run_shell(script + "code=0; for p in $pids; do wait $p || code=$?; done; exit $code");
   }
@@ -57,6 +59,14 @@ class Processes : public testing::Test {
         EXPECT_NEAR(expected, found, tolerance * std::abs(expected)) << key << " at step " << x[i]["step"] << " with " << b;
       }
     }
+  }
+
+  // Of a run in which one process was killed.
+  void expect_ended_within_a_minute(const test::RunResult& dead) const {
+    const auto ended = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    EXPECT_NE(dead.code, 0);
+    EXPECT_HAS(dead.output, "another one has ended or is silent");
+    EXPECT_LT(ended - std::stoll(dead.output.substr(dead.output.find("died ") + 5)), 60);  // the time of its death
   }
 
   test::TempFolder folder_;
@@ -110,11 +120,8 @@ TEST_F(Processes, PackedConversationsWeighWhatTheyShould) {  // the processes' c
 
 TEST_F(Processes, TheDeathOfOneEndsAll) {
   const auto dead = run(4, arguments("dead", "--steps 100000 --checkpoint-every 5"), path("dead.training/state.safetensors"));
-  const auto ended = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  EXPECT_NE(dead.code, 0);
-  EXPECT_HAS(dead.output, "another one has ended or is silent");
+  expect_ended_within_a_minute(dead);
   EXPECT_HAS(dead.output, "--resume");
-  EXPECT_LT(ended - std::stoll(dead.output.substr(dead.output.find("died ") + 5)), 60);  // the time of its death
   ASSERT_TRUE(fs::exists(folder_ / "dead.training/state.safetensors")) << dead.output;
   const auto refused = run(2, arguments("dead", "--steps 100001 --resume"));
   EXPECT_NE(refused.code, 0);
@@ -122,11 +129,7 @@ TEST_F(Processes, TheDeathOfOneEndsAll) {
 }
 
 TEST_F(Processes, TheDeathOfOneEndsAlsoTheTeachersPass) {
-  const auto dead = run(2, arguments("dead", "--steps 100000 --cache " + path("dying")), path("dying"));
-  const auto ended = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  EXPECT_NE(dead.code, 0);
-  EXPECT_HAS(dead.output, "another one has ended or is silent");
-  EXPECT_LT(ended - std::stoll(dead.output.substr(dead.output.find("died ") + 5)), 60);
+  expect_ended_within_a_minute(run(2, arguments("dead", "--steps 100000 --cache " + path("dying")), path("dying")));
 }
 
 TEST_F(Processes, ResumedOnFewerIsTheSameRun) {
@@ -156,12 +159,10 @@ TEST_F(Processes, MistakesAreNamed) {
   const auto different = run(2, arguments("d", "--steps 2 --seed $r"));
   EXPECT_EQ(different.code, 2);
   EXPECT_HAS(different.output, "process 1 was asked for something else than process 0");
-  const auto half = test::run_shell("RANK=1 " + std::string(std::getenv("ATTAR_PROGRAM") != nullptr ? std::getenv("ATTAR_PROGRAM") : "./attar") +
-                                    " " + arguments("h", "--steps 2") + " 2>&1");
+  const auto half = test::run_shell("RANK=1 " + program() + " " + arguments("h", "--steps 2") + " 2>&1");
   EXPECT_EQ(half.code, 2);
   EXPECT_HAS(half.output, "RANK is set, but not WORLD_SIZE");
-  const auto mixed = test::run_shell("for r in 0 1; do RANK=$r WORLD_SIZE=$((3 - r)) MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(test::free_port()) + " " +
-                                     std::string(std::getenv("ATTAR_PROGRAM") != nullptr ? std::getenv("ATTAR_PROGRAM") : "./attar") + " " +
+  const auto mixed = test::run_shell("for r in 0 1; do RANK=$r WORLD_SIZE=$((3 - r)) MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(test::free_port()) + " " + program() + " " +
                                      arguments("m", "--steps 2") + " 2>&1 & done; wait");
   EXPECT_HAS(mixed.output, "process 0 was started as one of 3, process 1 as one of 2; give all the same WORLD_SIZE");
   EXPECT_HAS(mixed.output, "process 1 was started as one of 2, process 0 as one of 3");

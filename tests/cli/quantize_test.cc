@@ -8,6 +8,7 @@
 #include <regex>
 
 #include "base/files.h"
+#include "base/text.h"
 #include "tests/cli/random_model.h"
 #include "tests/support.h"
 
@@ -205,24 +206,18 @@ TEST_F(QuantizeCommand, RuntimesAllowWhatTheyRunFast) {
   expect_refused("--type q4_0 --sensitivities s.json", "--sensitivities is for a target");
 }
 
-TEST_F(QuantizeCommand, LessTextThanAskedIsSaid) {
-  write_text_file(folder_ / "little.txt", std::string(200, 'a') + " " + std::string(200, 'b'));
-  const std::string options = "--type q4_0 --method rtn --context 64 --samples 50 --calibration " + (folder_ / "little.txt").string();
-  const test::RunResult result = run(options);
-  EXPECT_EQ(result.code, 0) << result.output;
-  EXPECT_HAS(result.output, "holds only");
-  fs::remove(output_);
-  expect_refused(options + " --strict", "give more text");
-}
-
-TEST_F(QuantizeCommand, TextOfOneTokenIsWarnedOf) {
-  write_text_file(folder_ / "a.txt", std::string(2000, 'a'));
-  const std::string options = "--type q4_0 --method rtn --context 64 --samples 8 --calibration " + (folder_ / "a.txt").string();
-  const test::RunResult result = run(options);
-  EXPECT_EQ(result.code, 0) << result.output;
-  EXPECT_HAS(result.output, "different tokens, and inputs have 64 columns");
-  fs::remove(output_);
-  expect_refused(options + " --strict", "give other text");
+TEST_F(QuantizeCommand, TextThatSaysLittleIsWarnedOf) {
+  const auto expect_warned = [&](const std::string& text, int samples, const std::string& warning, const std::string& cure) {
+    write_text_file(folder_ / "little.txt", text);
+    const std::string options = cat("--type q4_0 --method rtn --context 64 --samples ", samples, " --calibration ", (folder_ / "little.txt").string());
+    const test::RunResult result = run(options);
+    EXPECT_EQ(result.code, 0) << result.output;
+    EXPECT_HAS(result.output, warning);
+    fs::remove(output_);
+    expect_refused(options + " --strict", cure);
+  };
+  expect_warned(std::string(200, 'a') + " " + std::string(200, 'b'), 50, "holds only", "give more text");
+  expect_warned(std::string(2000, 'a'), 8, "different tokens, and inputs have 64 columns", "give other text");
 }
 
 TEST_F(QuantizeCommand, CalibrateOnceRoundOften) {

@@ -253,8 +253,8 @@ TEST(Gate, ABaselineOfSomethingElseIsRefused) {
   EvalResult before = answered(10, 0, 0);
   before.protocol.data_hash = "text", before.protocol.scored = 3;
   before.reference = ModelSummary{.hash = "teacher"};
-  const nlohmann::json json = to_json(before);
-  const auto refused = [&](const std::function<void(EvalResult&)>& change) {
+  nlohmann::json json = to_json(before);
+  const auto refused = [&](const std::function<void(EvalResult&)>& change) {  // against `before`, as `json` has it
     EvalResult now = before;
     change(now);
     return test::error_of([&] { Baseline(json, "base.json").require_comparable(now); });
@@ -270,20 +270,16 @@ TEST(Gate, ABaselineOfSomethingElseIsRefused) {
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.reference->hash = "other"; }), "hash of the reference"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].hash = "other"; }), "its items or how they were asked differ"));
   EXPECT_TRUE(has(refused([](EvalResult& r) { r.tasks[0].bos = false; }), "its items or how they were asked differ"));
+  const nlohmann::json of_text = json;
   before.protocol = {};  // tasks alone
   before.cloze = ClozeAccuracy{{0.5, 0.1}, 20, "twenty"};
-  const nlohmann::json no_text = to_json(before);
-  const auto refused_tasks = [&](const std::function<void(EvalResult&)>& change) {
-    EvalResult now = before;
-    change(now);
-    return test::error_of([&] { Baseline(no_text, "base.json").require_comparable(now); });
-  };
-  EXPECT_EQ(refused_tasks([](EvalResult&) {}), "no error");
-  EXPECT_TRUE(has(refused_tasks([](EvalResult& r) { r.protocol.tokenizer_hash = "other"; }), "hash of the tokenizer"));
-  EXPECT_TRUE(has(refused_tasks([](EvalResult& r) { r.protocol.packed = true; }), "stay packed"));
-  EXPECT_TRUE(has(refused_tasks([](EvalResult& r) { r.cloze->hash = "forty"; }), "hash of the cloze items"));
+  json = to_json(before);
+  EXPECT_EQ(refused([](EvalResult&) {}), "no error");
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.protocol.tokenizer_hash = "other"; }), "hash of the tokenizer"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.protocol.packed = true; }), "stay packed"));
+  EXPECT_TRUE(has(refused([](EvalResult& r) { r.cloze->hash = "forty"; }), "hash of the cloze items"));
   const auto bad = [](const nlohmann::json& changed) { return test::error_of([&] { Baseline(changed, "base.json"); }); };
-  nlohmann::json other = json;
+  nlohmann::json other = of_text;
   other["schema"] = "attar.eval.0";
   EXPECT_TRUE(has(bad(other), "has schema 'attar.eval.0'"));
   other.erase("schema");
