@@ -1,5 +1,6 @@
-// The file: 8 bytes "ATTARREF", u32 version, u64 length of the header, the header (JSON), then for each sequence u32 its number of
-// tokens and the tokens (u32), then for each position u16 its length and its bytes:
+// The file: 8 bytes "ATTARREF", u32 version, 32 hex digits: the hash of all that follows; u64 length of the header, the header (JSON), then
+// for each sequence u32 its unit, number of tokens, first and last position, and the tokens (u32), then for each position u16 its length and
+// its bytes:
 //
 //   f64 ln p(target)   and what sparse_row.cc writes of the distribution
 #include "eval/stored_reference.h"
@@ -17,7 +18,8 @@ namespace attar {
 namespace {
 
 constexpr std::string_view kMagic = "ATTARREF";
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
+constexpr std::size_t kHashDigits = 32;
 
 }  // namespace
 
@@ -82,17 +84,17 @@ void write_reference(const fs::path& path, const ModelSummary& model, const Prot
                               {"protocol", to_json(protocol)},
                               {"bytes", plan.bytes},
                               {"words", plan.words},
-                              {"sequences", plan.sequences.size()},
-                              {"body_hash", content_hash(body.bytes())}};
+                              {"sequences", plan.sequences.size()}};
   const std::string text = header.dump();
-  ByteWriter head;
+  ByteWriter length, head;
+  length.write(static_cast<std::uint64_t>(text.size()));
+  ContentHash hash;
+  hash.add(length.bytes()), hash.add(text), hash.add(body.bytes());
   head.append(as_bytes(kMagic));
   head.write(kVersion);
-  head.write(static_cast<std::uint64_t>(text.size()));
+  head.append(as_bytes(hash.hex()));
   OutputFile file(path);
-  file.write(head.bytes());
-  file.write(text);
-  file.write(body.bytes());
+  for (const ByteView part : {ByteView(head.bytes()), ByteView(length.bytes()), as_bytes(text), ByteView(body.bytes())}) file.write(part);
   file.commit();
 }
 
@@ -109,11 +111,11 @@ StoredReference::StoredReference(const fs::path& path) : file_(path) {
     fail(what, " is no file that --save-reference wrote");
   if (const auto version = in.read<std::uint32_t>("version"); version != kVersion)
     fail(what, " has version ", version, "; this program reads ", kVersion, ": save it again");
+  const std::string_view hash = as_text(in.take(kHashDigits, "hash"));
+  if (hash != content_hash(file_.bytes().subspan(in.offset()))) fail(what, " is damaged: its content does not have the hash that it names");
   const auto length = in.read<std::uint64_t>("header's length");
   const nlohmann::json json = parse_json(as_text(in.take(length, "header")), what);
   const JsonReader header(json, what);
-  if (header.text("body_hash") != content_hash(file_.bytes().subspan(in.offset())))
-    fail(what, " is damaged: its content does not have the hash in its header");
   model_ = read_model_summary(header.object("model"));
   protocol_ = read_protocol(header.object("protocol"));
   plan_.bytes = header.numbers("bytes"), plan_.words = header.numbers("words");

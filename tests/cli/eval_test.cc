@@ -294,5 +294,20 @@ TEST_F(Eval, StoriesAsLlamaPerplexity) {
   EXPECT_NEAR(json["perplexity"]["value"].get<double>(), 4.2252, 0.001);
 }
 
+// llama-perplexity --kl-divergence-base writes of each scored position as many 16-bit steps as there are tokens, and 8 bytes.
+TEST_F(Eval, AStoredReferenceIsFiftyTimesSmallerThanLlamas) {
+  const fs::path model = test::shared("models/stories15M"), text = test::shared("data/stories.heldout.txt");
+  SKIP_WITHOUT(model);
+  SKIP_WITHOUT(text);
+  const std::string measured = " --data " + text.string() + " --context 256 --chunks 24 --quiet";
+  ASSERT_EQ(run_attar("quantize " + model.string() + " -o " + path("q4.gguf") + " --type q4_0 --quiet").code, 0);
+  ASSERT_EQ(run_attar("eval " + model.string() + measured + " --save-reference " + path("base.ref")).code, 0);
+  const auto live = result(path("q4.gguf") + measured + " --reference " + model.string());
+  const auto stored = result(path("q4.gguf") + measured + " --reference " + path("base.ref"));
+  const double llama = live["protocol"]["tokens_scored"].get<double>() * (2 * live["model"]["vocab_size"].get<double>() + 8);
+  EXPECT_GE(llama / static_cast<double>(fs::file_size(path("base.ref"))), 50);
+  EXPECT_NEAR(stored["kl_divergence"]["mean"].get<double>() / live["kl_divergence"]["mean"].get<double>(), 1, 0.01);
+}
+
 }  // namespace
 }  // namespace attar
