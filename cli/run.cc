@@ -7,7 +7,9 @@
 #include "cli/command.h"
 #include "cli/stages.h"
 #include "cli/summary.h"
+#include "convert/json.h"
 #include "distill/train_log.h"
+#include "eval/gate.h"
 #include "eval/report/page.h"
 
 namespace attar::cli {
@@ -32,6 +34,17 @@ fs::path write_report(const Recipe& recipe) {
   return page;
 }
 
+// Whether the stage that run_stages stopped at is an evaluation that measured, but whose gate could not decide.
+bool stopped_undecided(const Recipe& recipe) {
+  for (const Stage& stage : recipe.stages) {
+    if (is_done(recipe, stage)) continue;
+    if (stage.arguments.front() != "eval" || !fs::exists(stage.result)) return false;
+    const nlohmann::json result = parse_json(read_text_file(stage.result), stage.result.string());
+    return result.value(nlohmann::json::json_pointer("/gate/outcome"), "") == word(Outcome::kUndecided);
+  }
+  return false;
+}
+
 // By value: the stages parse their own command lines, which starts every command's options afresh.
 int run_recipe(const RunOptions options) {
   const auto file = options.recipe.empty() ? find_data("recipes/demo.toml") : std::filesystem::path(options.recipe);
@@ -41,7 +54,7 @@ int run_recipe(const RunOptions options) {
     return kDone;
   }
   const int code = run_stages(recipe);
-  if (code != kDone && code != kGateFailed) return code;
+  if (code != kDone && code != kGateFailed && !stopped_undecided(recipe)) return code;
   nlohmann::json summary = summarise(recipe, options.common.seed);
   const std::string text = read_text_file(file);
   summary["recipe"] = {{"path", file.string()}, {"hash", content_hash(as_bytes(text))}, {"text", text}};

@@ -117,6 +117,22 @@ TEST_F(RunTest, FailedGateDecidesTheExitCode) {
   EXPECT_EQ(result.code, 1) << result.output;
 }
 
+TEST_F(RunTest, AGateThatCannotDecideLeavesAReport) {
+  write_text_file(folder_ / "gate.toml", "[perplexity.value]\nmax = 1000\nsignificance = 0.05\ndetect = 1e-9\n");
+  const std::string text = "[run]\nteacher = \"builtin:teacher\"\n[eval]\ndata = \"builtin:heldout\"\ncontext = 64\nchunks = 2\ngate = \"" +
+                           (folder_ / "gate.toml").string() + "\"\n";
+  const auto result = run_attar("run " + recipe(text) + " -o " + output());
+  EXPECT_EQ(result.code, 2) << result.output;
+  EXPECT_HAS(read_text_file(output() + "/report.html"), "Whether the small model is good enough could not be decided");
+
+  // A stage that fails leaves none, whatever an earlier run has left.
+  fs::remove(output() + "/report.html");
+  std::string broken = text;
+  broken.replace(broken.find("context = 64"), 12, "context = 1 ");
+  EXPECT_EQ(run_attar("run " + recipe(broken) + " -o " + output()).code, 2);
+  EXPECT_FALSE(fs::exists(output() + "/report.html"));
+}
+
 struct BadRecipe {
   const char* text;
   const char* message;
