@@ -49,8 +49,7 @@ int bench_model(const BenchOptions& options) {
   const auto part = [](std::int64_t tokens, double seconds, double per_second) {
     return nlohmann::json{{"tokens", tokens}, {"seconds", seconds}, {"tokens_per_second", per_second}};
   };
-  nlohmann::json result = {{"model", options.model},
-                           {"threads", thread_count()},
+  nlohmann::json result = {{"threads", thread_count()},
                            {"weight_bytes", held},
                            {"kernels", kernels},
                            {"load_seconds", load_seconds},
@@ -71,6 +70,7 @@ int bench_model(const BenchOptions& options) {
     result["read_bandwidth"] = bandwidth;
     result["bandwidth_share"] = used / bandwidth;
   }
+  add_model(result, options.common, "model", options.model);
   write_result(options.common, "bench", std::move(result));
   return kDone;
 }

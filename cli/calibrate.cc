@@ -25,8 +25,10 @@ int run_calibrate(const CalibrateOptions& options) {
   write_imatrix(imatrix, options.output);
   std::cout << options.output << ": " << imatrix.entries.size() << " matrices, " << imatrix.chunks << " chunks of "
             << imatrix.chunk_tokens << " tokens\n";
-  write_result(options.common, "calibrate", {{"output", options.output}, {"matrices", imatrix.entries.size()},
-                                             {"chunks", imatrix.chunks}, {"chunk_tokens", imatrix.chunk_tokens}});
+  nlohmann::json result = {{"output", options.output}, {"matrices", imatrix.entries.size()}, {"chunks", imatrix.chunks}, {"chunk_tokens", imatrix.chunk_tokens},
+                           {"data", options.calibration.source}};
+  add_model(result, options.common, "model", options.model);
+  write_result(options.common, "calibrate", std::move(result));
   return kDone;
 }
 

@@ -1,6 +1,7 @@
 #include "cli/command.h"
 
 #include <iostream>
+#include <utility>
 
 #include "base/console.h"
 #include "base/error.h"
@@ -8,6 +9,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "cli/describe.h"
+#include "convert/checkpoint.h"
 #include "model/decoder.h"
 
 namespace attar::cli {
@@ -25,6 +27,15 @@ void apply(const Common& common) {
   set_thread_count(common.threads);
   set_up_torch(thread_count());
 }
+
+// The arguments of the command that runs. A recipe's stages run inside another one.
+const std::vector<std::string>* running = nullptr;
+
+struct Running {
+  explicit Running(const std::vector<std::string>& arguments) : before(std::exchange(running, &arguments)) {}
+  ~Running() { running = before; }
+  const std::vector<std::string>* before;
+};
 
 std::vector<std::string> option_names(const CLI::App& app) {
   std::vector<std::string> names;
@@ -71,15 +82,37 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return sub;
 }
 
+std::string command_line(const std::vector<std::string>& arguments) {
+  std::string line = "attar";
+  for (const std::string& argument : arguments) {
+    const bool plain = argument.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=%+,") == std::string::npos;
+    if (plain && !argument.empty()) {
+      line += " " + argument;
+      continue;
+    }
+    line += " '";
+    for (const char c : argument) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += "'";
+  }
+  return line;
+}
+
 nlohmann::json stamped(const std::string& command, nlohmann::json result) {
   result["attar"] = ATTAR_VERSION;
   result["command"] = command;
+  if (running != nullptr) result["command_line"] = command_line(*running);
   if (!result.contains("schema")) result["schema"] = cat("attar.", command, ".1");
   return result;
 }
 
 void write_result(const Common& common, const std::string& command, nlohmann::json result) {
   if (!common.json.empty()) write_text_file(common.json, stamped(command, std::move(result)).dump(2) + "\n");
+}
+
+void add_model(nlohmann::json& result, const Common& common, const std::string& key, const std::filesystem::path& path) {
+  if (common.json.empty()) return;
+  result[key] = path.string();
+  result[key + "_hash"] = checkpoint_hash(open_checkpoint(path));
 }
 
 void add_all_commands(CLI::App& app) {
@@ -93,6 +126,7 @@ int run_command_line(const std::vector<std::string>& arguments) {
   std::string wanted;
   app.add_option("--print", wanted, "Print the manual page or a shell completion, made from this very program")
       ->check(CLI::IsMember({"man", "bash", "zsh", "fish"}));
+  const Running as(arguments);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // CLI11 takes them back to front
   try {
     app.parse(reversed);

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -25,10 +26,15 @@ struct Common {
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& help, Common& common,
                       std::function<int()> action);
 
-// Adds "attar": version, "command" and "schema": "attar.COMMAND.1".
+// Arguments as one line of a shell, after the program's name.
+std::string command_line(const std::vector<std::string>& arguments);
+// Adds "attar": version, "command", "command_line": what runs, and "schema": "attar.COMMAND.1".
 nlohmann::json stamped(const std::string& command, nlohmann::json result);
 // Writes the result, stamped, to --json if it was asked for.
 void write_result(const Common& common, const std::string& command, nlohmann::json result);
+
+// Adds KEY: path and KEY_hash: of the checkpoint there, to a result that --json asks for; without it nothing, as a hash reads all of a model.
+void add_model(nlohmann::json& result, const Common& common, const std::string& key, const std::filesystem::path& path);
 
 // One per subcommand; cli/command.cc lists them in the one table.
 void add_init(CLI::App& app);

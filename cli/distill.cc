@@ -36,9 +36,11 @@ int run_distill(DistillOptions& options) {
   options.job.trainer.schedule.decay = parse_decay(options.schedule);
   options.job.trainer.match.measure = parse_hidden_measure(options.hidden_measure);
   options.job.trainer.match.map = parse_layer_map(options.layer_map);
-  const nlohmann::json result = run_distillation(options.job);
+  nlohmann::json result = run_distillation(options.job);
   if (result.is_null()) return kDone;  // one of several processes, not the one that reports
   print_summary(result);
+  if (!options.job.teacher.empty()) add_model(result, options.common, "teacher", options.job.teacher);
+  add_model(result, options.common, "output", options.job.output);
   write_result(options.common, "distill", result);
   return kDone;
 }

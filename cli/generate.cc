@@ -40,10 +40,11 @@ int run_batch(TextOptions& options) {
   const auto decoder = load_decoder(checkpoint, parse_device(options.device));
   options.batch.options.generate = options.generate;
   options.batch.options.generate.seed = options.common.seed;
-  const nlohmann::json result = write_text_batch(options.batch, checkpoint, *decoder, tokenizer);
+  nlohmann::json result = write_text_batch(options.batch, checkpoint, *decoder, tokenizer);
   std::cout << result.at("kept") << " of " << result.at("texts") << " texts kept";
   for (const auto& [reason, count] : result.at("dropped").items()) std::cout << ", " << count << " " << reason;
   std::cout << "\n" << options.batch.output << std::endl;
+  add_model(result, options.common, "model", options.model);
   write_result(options.common, "generate", result);
   return kDone;
 }
@@ -75,13 +76,15 @@ int run_generate(TextOptions& options) {
   detail(cat(prompt.size(), " prompt tokens at ", rate(prompt.size(), result.prompt_seconds), " tokens/s, ",
              result.ids.size(), " new ones at ", rate(result.ids.size(), result.decode_seconds), " tokens/s, ended by ",
              result.stopped_by));
-  write_result(options.common, "generate",
-               {{"prompt", {{"text", text}, {"ids", prompt}}},
-                {"text", as_utf8(result.text)},
-                {"ids", result.ids},
-                {"stopped_by", result.stopped_by},
-                {"prompt_seconds", result.prompt_seconds},
-                {"decode_seconds", result.decode_seconds}});
+  nlohmann::json json = {{"prompt", {{"text", text}, {"ids", prompt}}},
+                         {"how", description(options.generate)},
+                         {"text", as_utf8(result.text)},
+                         {"ids", result.ids},
+                         {"stopped_by", result.stopped_by},
+                         {"prompt_seconds", result.prompt_seconds},
+                         {"decode_seconds", result.decode_seconds}};
+  add_model(json, options.common, "model", options.model);
+  write_result(options.common, "generate", std::move(json));
   return kDone;
 }
 

@@ -169,6 +169,8 @@ int run_prune(const PruneOptions& options) {
   result["shape"] = shape_json(shape_of(student.config));
   result["shape"]["kv_heads"] = student.config.kv_heads;
   print_result(result);
+  add_model(result, options.common, "model", options.model);
+  add_model(result, options.common, "output", options.output);
   write_result(options.common, "prune", result);
   return kDone;
 }

@@ -276,7 +276,8 @@ int run_quantize(const QuantizeCommand& command) {
   print_summary(made.report, open_checkpoint(output));
   if (target.given()) print_curve(choices, chosen);
   nlohmann::json json = to_json(made.report);
-  json["output"] = output.string();
+  add_model(json, command.common, "model", command.model);
+  add_model(json, command.common, "output", output);
   json["bytes"] = bytes_of(output);
   json["peak_memory"] = peak_memory();
   json["preset"] = options.plan.preset->name;

@@ -50,16 +50,6 @@ json read_state(const fs::path& file) {
   return json::parse(read_text_file(file), nullptr, false);  // unreadable: discarded, the stage runs again
 }
 
-std::string command_line(const Stage& stage) {
-  std::string line = "attar";
-  for (const auto& argument : stage.arguments) {
-    const bool plain = argument.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=%+,") ==
-                       std::string::npos;
-    line += plain && !argument.empty() ? " " + argument : " '" + argument + "'";
-  }
-  return line;
-}
-
 }  // namespace
 
 std::string stage_hash(const Stage& stage) {
@@ -83,7 +73,7 @@ bool is_done(const Recipe& recipe, const Stage& stage) {
 json stage_records(const Recipe& recipe) {
   json records = json::array();
   for (const Stage& stage : recipe.stages) {
-    json record = {{"name", stage.name}, {"command", command_line(stage)}};
+    json record = {{"name", stage.name}, {"command", command_line(stage.arguments)}};
     const json state = read_state(state_file(recipe, stage));
     for (const char* key : {"inputs", "output", "seconds"})
       if (state.is_object() && state.contains("output") && state.contains(key)) record[key] = state[key];
@@ -96,7 +86,7 @@ void print_plan(const Recipe& recipe) {
   bool stale = false;  // what follows a stage that will run reads its new output
   for (const auto& stage : recipe.stages) {
     stale = stale || !is_done(recipe, stage);
-    std::cout << (stale ? "to do  " : "done   ") << stage.name << "\n         " << command_line(stage) << "\n";
+    std::cout << (stale ? "to do  " : "done   ") << stage.name << "\n         " << command_line(stage.arguments) << "\n";
   }
 }
 
@@ -109,7 +99,7 @@ int run_stages(const Recipe& recipe) {
       note(title + ": nothing changed, kept");
       continue;
     }
-    note(title + ": " + command_line(stage));
+    note(title + ": " + command_line(stage.arguments));
     const fs::path state = state_file(recipe, stage);
     const std::string inputs = stage_hash(stage);
     const json before = read_state(state);
@@ -121,7 +111,7 @@ int run_stages(const Recipe& recipe) {
     if (code != kDone) return code;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     write_text_file(state, json{{"inputs", inputs}, {"output", content_of(stage)}, {"seconds", seconds},
-                                {"command", command_line(stage)}}.dump(2) + "\n");
+                                {"command", command_line(stage.arguments)}}.dump(2) + "\n");
   }
   return kDone;
 }

@@ -60,16 +60,16 @@ json describe_model(const Recipe& recipe, const std::string& role, const std::st
   const auto decoder = load_decoder(checkpoint);
   row["decode_tokens_per_second"] = measure_rates(*decoder).decode();
   const Tokenizer tokenizer(checkpoint.tokenizer);
-  const auto add_sample = [&](double temperature, std::uint64_t own_seed, const std::string& how) {
+  const auto add_sample = [&](double temperature, std::uint64_t own_seed) {
     GenerateOptions options;
     options.max_tokens = kSampleTokens;
     options.seed = own_seed;
     options.sampling.temperature = temperature;
     const std::string text = generate(*decoder, tokenizer, tokenizer.encode(recipe.prompt, true), options).text;
-    row["samples"].push_back({{"prompt", recipe.prompt}, {"how", how}, {"text", whole_sentences(text)}});
+    row["samples"].push_back({{"prompt", recipe.prompt}, {"how", description(options)}, {"text", whole_sentences(text)}});
   };
-  add_sample(0, seed, "the likeliest token each time");
-  for (std::uint64_t i = 1; i <= kWarmSamples; ++i) add_sample(kWarmth, seed + i, cat("temperature ", kWarmth, ", seed ", seed + i));
+  add_sample(0, seed);
+  for (std::uint64_t i = 1; i <= kWarmSamples; ++i) add_sample(kWarmth, seed + i);
   row["sample"] = recipe.prompt + row["samples"][0]["text"].get<std::string>();
   return row;
 }

@@ -99,6 +99,13 @@ class StopWatch {
 
 }  // namespace
 
+std::string description(const GenerateOptions& options) {
+  const SamplingOptions& sampling = options.sampling;
+  if (sampling.temperature == 0) return "the likeliest token each time";
+  return cat("temperature ", sampling.temperature, sampling.top_k > 0 ? cat(", top-k ", sampling.top_k) : "", sampling.top_p < 1 ? cat(", top-p ", sampling.top_p) : "",
+             ", seed ", options.seed);
+}
+
 std::int64_t sample(const at::Tensor& logits, const SamplingOptions& options, Random& random) {
   const at::Tensor values = logits.detach().to(at::kCPU, at::kFloat).contiguous();
   const float* x = values.data_ptr<float>();

@@ -30,6 +30,9 @@ struct GenerateOptions {
   std::vector<std::int64_t> stop_ids;      // tokens that do, beside the config's eos_ids and the tokenizer's eos_id
 };
 
+// "the likeliest token each time", or "temperature 0.8, seed 3": texts of the same words are alike in how they were made if these are.
+std::string description(const GenerateOptions& options);
+
 struct Generated {
   Ids ids;                  // new tokens, without the one that stopped
   std::string text;         // of ids, cut where a stop string begins
