@@ -11,6 +11,7 @@
 #include "eval/evaluate.h"
 #include "eval/metrics.h"
 #include "eval/report/digest.h"
+#include "eval/report/evidence.h"
 
 namespace attar::cli {
 namespace {
@@ -64,6 +65,19 @@ void require_comparable(const std::vector<Group>& groups, bool mixed) {
   warn(message + "; figures of different tables cannot be compared");
 }
 
+// As eval's own "confidence" has it.
+nlohmann::json to_json(const std::string& metric, const ReportedConfidence& sure) {
+  nlohmann::json json;
+  const auto put = [&](const char* where, const char* key, const std::optional<double>& value) {
+    if (value) json[where][metric][key] = *value;
+  };
+  put("intervals", "n", sure.n), put("intervals", "low", sure.low), put("intervals", "high", sure.high);
+  put("against_reference", "difference", sure.difference), put("against_reference", "low", sure.difference_low), put("against_reference", "high", sure.difference_high);
+  put("against_reference", "p", sure.p), put("against_reference", "lost", sure.lost), put("against_reference", "won", sure.won);
+  put("against_reference", "detectable", sure.detectable);
+  return json;
+}
+
 nlohmann::json group_json(const Report& report, const Group& group) {
   nlohmann::json models = nlohmann::json::array();
   for (const ReportedEvaluation* one : group.evaluations) {
@@ -80,6 +94,7 @@ nlohmann::json group_json(const Report& report, const Group& group) {
       entry["metrics"][name]["value"] = metric.value;
       if (metric.uncertainty) entry["metrics"][name]["uncertainty"] = *metric.uncertainty;
     }
+    for (const auto& [name, sure] : one->confidence) entry["confidence"].merge_patch(to_json(name, sure));
     models.push_back(std::move(entry));
   }
   nlohmann::json json = {{"models", std::move(models)}};
@@ -99,7 +114,12 @@ int run_compare(const CompareOptions& options) {
     Table table = model_table(report, group, &group == &groups.front());
     if (!group.evaluations.empty()) table.caption = cat("measured on ", describe(group), group.reference.empty() ? "" : cat("; divergence from ", group.reference));
     if (&group != &groups.front()) std::cout << "\n";
-    std::cout << (options.markdown ? markdown(table) : text(table));
+    const auto print = [&](const Table& shown) { std::cout << (options.markdown ? markdown(shown) : text(shown)); };
+    print(table);
+    if (const Table sure = confidence_table(report, group, true); !sure.rows.empty()) {
+      std::cout << "\n";
+      print(sure);
+    }
     tables.push_back(group_json(report, group));
   }
   write_result(options.common, "compare", {{"groups", std::move(tables)}});

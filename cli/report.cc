@@ -41,7 +41,7 @@ void add_report(CLI::App& app) {
   CLI::App* sub = add_command(app, "report", "One page, or Markdown, from the results of other commands", options->common,
                               [options] { return run_report(*options); });
   sub->add_option("results", options->results,
-                  "What eval, quantize, prune, distill, bench and run wrote with --json, and train.jsonl of a distilled student")
+                  "What eval, compare, generate, calibrate, quantize, prune, distill, bench and run wrote with --json, and train.jsonl of a distilled student")
       ->required()
       ->type_name("RESULT.json");
   sub->add_option("-o,--output", options->output, "The page to write; a name ending in .md asks for Markdown")->required()->type_name("FILE");

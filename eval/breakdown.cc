@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kBands = 8;
 constexpr std::int64_t kBefore = 24, kAfter = 6;  // tokens shown around a worst one
+constexpr std::int64_t kBegin = 16;               // and of each chunk or document
 
 void add(Part& part, const TokenScores& scores, std::size_t slot) {
   ++part.scored;
@@ -51,7 +52,7 @@ nlohmann::json parts_json(const std::vector<Part>& parts, bool compared, bool un
   nlohmann::json list = nlohmann::json::array();
   for (const Part& p : parts) {
     nlohmann::json entry{{"scored", p.scored}, {"nll", p.nll}};
-    if (units) entry["unit"] = p.from;
+    if (units) entry["unit"] = p.from, entry["begins"] = p.begins;
     else entry["from"] = p.from, entry["to"] = p.to;
     if (compared) entry["reference_nll"] = p.reference_nll, entry["kl"] = p.kl;
     list.push_back(std::move(entry));
@@ -81,12 +82,14 @@ Breakdown break_down(const TextPlan& plan, const TokenScores& scores, const Toke
     std::int64_t position;
   };
   std::vector<Spot> spots;
-  for (const Sequence& s : plan.sequences)
+  for (const Sequence& s : plan.sequences) {
+    if (std::string& begins = result.units[s.unit].begins; begins.empty()) begins = text_of(tokenizer, s.ids, 0, kBegin);
     for (std::int64_t p = s.begin; p < s.end; ++p) {
       add(result.bands[static_cast<std::size_t>((p + 1 - first) / width)], scores, spots.size());
       add(result.units[s.unit], scores, spots.size());
       spots.push_back({&s, p});
     }
+  }
   finish(result.bands);
   finish(result.units);
 

@@ -16,6 +16,7 @@ struct Part {
   std::int64_t from = 0, to = 0;  // bands: places in the context, from <= place < to; units: from is the unit's number
   std::int64_t scored = 0;
   double nll = 0, reference_nll = 0, kl = 0;
+  std::string begins;             // units: the first words
 };
 
 struct WorstToken {

@@ -43,12 +43,13 @@ bool is_task_score(const std::string& metric) {
   return metric.starts_with("tasks.") && metric.find(".reference.") == std::string::npos && (metric.ends_with(".acc") || metric.ends_with(".exact_match"));
 }
 
-// The last evaluation against a reference, or the last of all: files are named in the order of the work.
+// The last evaluation that a gate judged, else the last against a reference, else the last of all: files are named in the order of the work.
 const ReportedEvaluation* subject_of(const Report& report) {
-  const ReportedEvaluation* last = nullptr;
+  const auto rank = [](const ReportedEvaluation& one) { return std::pair(one.gate.has_value(), !one.reference.empty()); };
+  const ReportedEvaluation* best = nullptr;
   for (const ReportedEvaluation& one : report.evaluations)
-    if (last == nullptr || !one.reference.empty() || last->reference.empty()) last = &one;
-  return last;
+    if (best == nullptr || rank(one) >= rank(*best)) best = &one;
+  return best;
 }
 
 std::string percent_change(double ratio) {
@@ -141,6 +142,10 @@ std::vector<Group> groups_of(const Report& report) {
   return groups;
 }
 
+bool knows_divergence_by_place(const Group& group) {
+  return std::any_of(group.evaluations.begin(), group.evaluations.end(), [](const ReportedEvaluation* one) { return !one->by_place.empty() && one->by_place.front().kl; });
+}
+
 Table model_table(const Report& report, const Group& group, bool all_models) {
   std::vector<std::string> metrics;
   for (const Shown& shown : kMain) metrics.emplace_back(shown.metric);
@@ -213,6 +218,10 @@ Table metric_table(const Report& report, const Group& group) {
 }
 
 std::string label_of(const ReportedModel& model) { return model.role.empty() ? model.name : model.role; }
+
+bool is_main(const std::string& metric) {
+  return is_task_score(metric) || std::any_of(kMain.begin(), kMain.end(), [&](const Shown& shown) { return metric == shown.metric; });
+}
 
 std::string label_of(const std::string& metric) {
   for (const Shown& shown : kMain)

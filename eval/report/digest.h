@@ -28,12 +28,15 @@ struct Group {
 };
 std::vector<Group> groups_of(const Report& report);  // the largest of a known protocol first; each lives as long as the report
 
+bool knows_divergence_by_place(const Group& group);
+
 // One row per model: size, quality under the group's protocol, speed. all_models: also those without an evaluation in it.
 Table model_table(const Report& report, const Group& group, bool all_models);
 // Every figure of the group's evaluations, a row per metric.
 Table metric_table(const Report& report, const Group& group);
 
 std::string label_of(const ReportedModel& model);            // its role if it has one, else its name
+bool is_main(const std::string& metric);                      // the table of models shows it
 std::string label_of(const std::string& metric);             // "mean KL" for kl_divergence.mean
 Unit unit_of(const std::string& metric);
 std::string describe(const Group& group);                    // "heldout.txt, 16 chunks of 256 tokens, 2032 positions scored"

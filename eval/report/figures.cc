@@ -167,7 +167,7 @@ std::optional<Plot> divergence_plot(const Report& report, const Group& group) {
 }
 
 std::optional<Plot> place_plot(const Report& report, const Group& group) {
-  const bool kl = std::any_of(group.evaluations.begin(), group.evaluations.end(), [](const ReportedEvaluation* one) { return !one->by_place.empty() && one->by_place.front().kl; });
+  const bool kl = knows_divergence_by_place(group);
   Plot plot;
   plot.id = "place", plot.title = kl ? "Divergence by place in the context" : "Loss by place in the context";
   plot.description = cat("For each model the mean ", kl ? "divergence" : "of -ln p", " at tokens with so many before them.");
@@ -222,6 +222,16 @@ Table training_table(const TrainingLog& log) {
     }
     table.rows.push_back(std::move(row));
   }
+  return without_empty_columns(table);
+}
+
+Table size_table(const SizeCurve& curve) {
+  Table table{"", {"size of the file", "", "expected KL", "measured KL"}, {}};
+  const auto add = [&](const SizeCurve::Point& point, const char* what) {
+    table.rows.push_back({in_unit(point.bytes, Unit::kBytes), what, Cell(std::optional(point.expected_kl)), Cell(point.measured_kl)});
+  };
+  for (const SizeCurve::Point& point : curve.points) add(point, point.chosen ? "chosen" : "");
+  for (const SizeCurve::Point& trial : curve.trials) add(trial, "tried");
   return without_empty_columns(table);
 }
 

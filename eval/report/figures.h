@@ -23,5 +23,6 @@ std::vector<Plot> training_plots(const TrainingLog& log, const std::string& id);
 Table training_table(const TrainingLog& log);
 
 Plot size_plot(const SizeCurve& curve, const std::string& id);
+Table size_table(const SizeCurve& curve);
 
 }  // namespace attar

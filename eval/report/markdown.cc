@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "eval/report/digest.h"
+#include "eval/report/evidence.h"
 #include "eval/report/figures.h"
 #include "eval/report/page.h"
 #include "eval/report/tensor_table.h"
@@ -30,7 +31,16 @@ std::string models(const Report& report) {
     Table table = model_table(report, group, &group == &groups.front());
     table.caption = cat("Measured on ", describe(group), group.reference.empty() ? "" : cat("; divergence from ", report.model(group.reference).name), ".");
     text += cat("\n", markdown(table));
+    if (Table sure = confidence_table(report, group, true); !sure.rows.empty()) {
+      sure.caption = kHowSure;
+      text += cat("\n", markdown(sure));
+    }
     text += folded("Every figure", markdown(metric_table(report, group)));
+    if (const Table sure = confidence_table(report, group, false); !sure.rows.empty()) text += folded("How sure every figure is", markdown(sure));
+    if (const Table places = place_table(report, group); !places.rows.empty()) text += folded("By place in the context", markdown(places));
+    for (const ReportedEvaluation* one : group.evaluations)
+      if (const Table units = unit_table(*one); !units.rows.empty())
+        text += folded(cat("The worst of ", one->by_unit.size(), " chunks or documents, ", label_of(report.model(one->model))), markdown(units));
   }
   return text;
 }
@@ -62,6 +72,8 @@ std::string markdown_page(const Report& report) {
   if (!report.tensors.empty()) text += "\n## Layer by layer\n";
   for (const TensorTable& table : report.tensors)
     text += cat("\n### ", markdown_escaped(report.model(table.model).name), "\n\n", markdown_escaped(meaning_of(table)), "\n", folded("Every tensor", markdown(tensor_table(table))));
+  if (!report.curves.empty()) text += "\n## Size chosen by sensitivity\n";
+  for (const SizeCurve& curve : report.curves) text += folded(curve.file, markdown(size_table(curve)));
   for (const TrainingLog& log : report.training) text += cat("\n## Training\n", folded(log.file, markdown(training_table(log))));
   text += worst_tokens(report);
   if (!report.samples.empty()) text += "\n## Samples\n";

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "eval/report/digest.h"
+#include "eval/report/evidence.h"
 #include "eval/report/figures.h"
 #include "eval/report/heat_map.h"
 #include "eval/report/tensor_table.h"
@@ -67,7 +68,17 @@ Element quality(const Report& report, const std::vector<Group>& groups) {
       found.push_back(std::move(*plot));
     }
     if (!found.empty()) whole.add(plots(found));
-    whole.add(folded(cat("Every figure, measured on ", describe(groups[i])), html(metric_table(report, groups[i]))));
+    if (Table sure = confidence_table(report, groups[i], true); !sure.rows.empty()) {
+      sure.caption = kHowSure;
+      whole.add(html(sure));
+    }
+    const std::string where = cat(", measured on ", describe(groups[i]));
+    whole.add(folded("Every figure" + where, html(metric_table(report, groups[i]))));
+    if (const Table sure = confidence_table(report, groups[i], false); !sure.rows.empty()) whole.add(folded("How sure every figure is" + where, html(sure)));
+    if (const Table places = place_table(report, groups[i]); !places.rows.empty()) whole.add(folded("By place in the context" + where, html(places)));
+    for (const ReportedEvaluation* one : groups[i].evaluations)
+      if (const Table units = unit_table(*one); !units.rows.empty())
+        whole.add(folded(cat("The worst of ", one->by_unit.size(), " chunks or documents, ", label_of(report.model(one->model))), html(units)));
   }
   return whole;
 }
@@ -141,7 +152,9 @@ std::string html_page(const Report& report) {
   if (!report.curves.empty()) {
     std::vector<Plot> all;
     for (std::size_t i = 0; i < report.curves.size(); ++i) all.push_back(size_plot(report.curves[i], cat("sizes-", i + 1)));
-    main.add(section("Size chosen by sensitivity").add(plots(all)));
+    Element whole = section("Size chosen by sensitivity").add(plots(all));
+    for (const SizeCurve& curve : report.curves) whole.add(folded(cat("The figures, ", curve.file), html(size_table(curve))));
+    main.add(whole);
   }
   for (std::size_t i = 0; i < report.training.size(); ++i)
     main.add(section("Training", report.training[i].file).add(plots(training_plots(report.training[i], cat("training-", i + 1)))).add(folded("The figures", html(training_table(report.training[i])))));

@@ -44,13 +44,17 @@ void keep(std::optional<double>& known, const std::optional<double>& value) {
   if (!known) known = value;
 }
 
-// Returns the path it goes by in the report: with a piece of its hash if another model has been at that path.
-std::string read_model(Report& report, const JsonReader& from) {
-  std::string path = from.text("path");
-  const std::string hash = from.text("hash", "");
+// The path that a model goes by in the report: with a piece of its hash if another model has been at that path.
+std::string known_as(Report& report, std::string path, const std::string& hash) {
   if (const std::string& known = model_of(report, path).hash; !known.empty() && !hash.empty() && known != hash) path = cat(path, " (", hash.substr(0, 8), ")");
   ReportedModel& model = model_of(report, path);
   if (model.hash.empty()) model.hash = hash;
+  return path;
+}
+
+std::string read_model(Report& report, const JsonReader& from) {
+  const std::string path = known_as(report, from.text("path"), from.text("hash", ""));
+  ReportedModel& model = model_of(report, path);
   keep(model.parameters, number_in(from, "parameters"));
   keep(model.weight_bytes, number_in(from, "tensor_bytes"));
   return path;
@@ -78,6 +82,25 @@ ReportedGate read_gate_verdict(const JsonReader& from) {
                            number_in(check, "min"), number_in(check, "max"), check.boolean("warning", false)});
   });
   return gate;
+}
+
+ReportedConfidence read_confidence(const JsonReader& interval, const JsonReader& difference) {
+  return {number_in(interval, "n"),       number_in(interval, "low"),        number_in(interval, "high"),
+          number_in(difference, "difference"), number_in(difference, "low"), number_in(difference, "high"),
+          number_in(difference, "p"),     number_in(difference, "detectable"),
+          number_in(difference, "lost"),  number_in(difference, "won")};
+}
+
+// "confidence" of a result of eval: intervals, and differences of those that the reference has too.
+std::map<std::string, ReportedConfidence> read_confidences(const JsonReader& from) {
+  std::map<std::string, ReportedConfidence> found;
+  if (!from.has("intervals")) return found;
+  const json none = json::object();
+  const JsonReader intervals = from.object("intervals"), nothing(none, from.source());
+  const JsonReader differences = from.has("against_reference") ? from.object("against_reference") : nothing;
+  for (const auto& [metric, interval] : intervals.json().items())
+    found[metric] = read_confidence(intervals.object(metric), differences.has(metric) ? differences.object(metric) : nothing);
+  return found;
 }
 
 ReportedToken read_token(const JsonReader& from) {
@@ -138,11 +161,16 @@ void read_eval(Report& report, const JsonReader& from) {
   if (from.has("tasks"))
     for (const auto& [name, task] : from.object("tasks").json().items())
       if (const JsonReader one(task, cat(from.source(), ": tasks: ", name)); one.has("hash")) evaluation.protocol->tasks[name] = one.text("hash");
+  if (from.has("confidence")) evaluation.confidence = read_confidences(from.object("confidence"));
   if (from.has("breakdown")) {
     const JsonReader breakdown = from.object("breakdown");
     for_each_in(breakdown, "worst_tokens", [&](const JsonReader& one) { evaluation.worst_tokens.push_back(read_token(one)); });
     for_each_in(breakdown, "by_place", [&](const JsonReader& one) {
       evaluation.by_place.push_back({one.number("from", 0, kAny), one.number("to", 0, kAny), one.number("nll", -kAny, kAny), number_in(one, "kl")});
+    });
+    for_each_in(breakdown, "by_unit", [&](const JsonReader& one) {
+      evaluation.by_unit.push_back({one.number("unit", 0, kAny), one.number("scored", 0, kAny), one.number("nll", -kAny, kAny), number_in(one, "reference_nll"),
+                                    number_in(one, "kl"), one.text("begins", "")});
     });
   }
   if (from.has("gate")) evaluation.gate = read_gate_verdict(from.object("gate"));
@@ -158,7 +186,8 @@ void read_eval(Report& report, const JsonReader& from) {
 }
 
 void read_quantize(Report& report, const JsonReader& from) {
-  ReportedModel& model = model_of(report, from.text("output"));
+  const std::string path = known_as(report, from.text("output"), from.text("output_hash", ""));
+  ReportedModel& model = model_of(report, path);
   keep(model.file_bytes, number_in(from, "bytes"));
   TensorTable& table = tensors_of(report, model.path, from.source());
   for_each_in(from, "tensors", [&](const JsonReader& one) { read_tensor(table, one); });
@@ -175,17 +204,58 @@ void read_quantize(Report& report, const JsonReader& from) {
 }
 
 void read_student(Report& report, const JsonReader& from) {
-  keep(model_of(report, from.text("output")).parameters, number_in(from, "parameters"));
+  const std::string path = known_as(report, from.text("output"), from.text("output_hash", ""));
+  keep(model_of(report, path).parameters, number_in(from, "parameters"));
+}
+
+// Texts of the same words, asked for alike, stand side by side.
+void add_sample(Report& report, const std::string& prompt, const std::string& how, const std::string& who, const std::string& text) {
+  const auto found = std::find_if(report.samples.begin(), report.samples.end(), [&](const ReportedSample& one) {
+    return one.prompt == prompt && one.how == how && std::none_of(one.answers.begin(), one.answers.end(), [&](const auto& answer) { return answer.first == who; });
+  });
+  ReportedSample& sample = found != report.samples.end() ? *found : report.samples.emplace_back(ReportedSample{prompt, how, {}});
+  sample.answers.emplace_back(who, text);
+}
+
+void read_generate(Report& report, const JsonReader& from) {
+  if (from.has("texts")) return;  // --batch: how it was made is all it tells
+  add_sample(report, from.object("prompt").text("text"), from.text("how"), known_as(report, from.text("model"), from.text("model_hash", "")), from.text("text"));
+}
+
+void read_calibrate(Report&, const JsonReader&) {}  // how it was made is all it tells
+
+// A table per protocol, a model per row, as eval has measured them.
+void read_compare(Report& report, const JsonReader& from) {
+  for_each_in(from, "groups", [&](const JsonReader& group) {
+    for_each_in(group, "models", [&](const JsonReader& row) {
+      ReportedEvaluation evaluation{.file = from.source(), .model = read_model(report, row), .reference = row.text("reference", ""), .repeats = true};
+      ReportedModel& model = model_of(report, evaluation.model);
+      keep(model.file_bytes, number_in(row, "file_bytes"));
+      keep(model.prompt_rate, number_in(row, "prompt_tokens_per_second"));
+      keep(model.decode_rate, number_in(row, "decode_tokens_per_second"));
+      if (!evaluation.reference.empty()) model_of(report, evaluation.reference);
+      if (group.has("protocol")) evaluation.protocol = read_protocol(group.object("protocol"));
+      if (!row.has("metrics")) return;
+      const JsonReader metrics = row.object("metrics");
+      for (const auto& [name, value] : metrics.json().items()) {
+        const JsonReader metric = metrics.object(name);
+        evaluation.metrics[name] = {metric.number("value", -kAny, kAny), number_in(metric, "uncertainty")};
+      }
+      if (row.has("confidence")) evaluation.confidence = read_confidences(row.object("confidence"));
+      report.evaluations.push_back(std::move(evaluation));
+    });
+  });
 }
 
 void read_bench(Report& report, const JsonReader& from) {
-  ReportedModel& model = model_of(report, from.text("model"));
+  if (!from.has("model")) return;  // --kernels: rates of this machine, of no model
+  const std::string path = known_as(report, from.text("model"), from.text("model_hash", ""));
+  ReportedModel& model = model_of(report, path);
   keep(model.prompt_rate, number_in(from.object("prompt"), "tokens_per_second"));
   keep(model.decode_rate, number_in(from.object("decode"), "tokens_per_second"));
 }
 
 void read_run(Report& report, const JsonReader& from) {
-  std::vector<ReportedSample> samples;
   for_each_in(from, "models", [&](const JsonReader& row) {
     const std::string role = row.text("role");
     ReportedModel& model = model_of(report, row.text("path"));
@@ -194,31 +264,28 @@ void read_run(Report& report, const JsonReader& from) {
     keep(model.file_bytes, number_in(row, "bytes"));
     keep(model.decode_rate, number_in(row, "decode_tokens_per_second"));
     if (const auto bits = number_in(row, "bits_per_weight"); bits && model.parameters) keep(model.weight_bytes, std::round(*bits * *model.parameters / 8));
-    std::size_t index = 0;
-    for_each_in(row, "samples", [&](const JsonReader& sample) {
-      if (index == samples.size()) samples.push_back({sample.text("prompt"), sample.text("how"), {}});
-      samples[index++].answers.emplace_back(role, sample.text("text"));
-    });
-    ReportedEvaluation evaluation{.file = from.source(), .model = model.path};
+    for_each_in(row, "samples", [&](const JsonReader& sample) { add_sample(report, sample.text("prompt"), sample.text("how"), model.path, sample.text("text")); });
+    ReportedEvaluation evaluation{.file = from.source(), .model = model.path, .repeats = true};
     for (const auto& [key, metric] : {std::pair{"perplexity", "perplexity.value"}, {"kl_divergence", "kl_divergence.mean"}, {"same_top", "same_top.share"}})
       if (const auto value = number_in(row, key)) evaluation.metrics[metric] = {*value, {}};
     if (!evaluation.metrics.empty()) report.evaluations.push_back(std::move(evaluation));
   });
-  report.samples.insert(report.samples.end(), samples.begin(), samples.end());
 }
 
 struct Reader {
   const char* command;
   void (*read)(Report&, const JsonReader&);
 };
-constexpr Reader kReaders[] = {{"eval", read_eval},     {"quantize", read_quantize}, {"distill", read_student},
-                               {"prune", read_student}, {"bench", read_bench},       {"run", read_run}};
+constexpr Reader kReaders[] = {{"eval", read_eval},         {"quantize", read_quantize}, {"distill", read_student},
+                               {"prune", read_student},     {"bench", read_bench},       {"run", read_run},
+                               {"generate", read_generate}, {"compare", read_compare},   {"calibrate", read_calibrate}};
 
 // Keys of a result that say how it was made.
 constexpr std::pair<const char*, const char*> kFacts[] = {
-    {"preset", "preset"}, {"method", "method"}, {"imatrix", "importance"}, {"calibration_tokens", "calibration tokens"},
-    {"steps", "steps"},   {"tokens", "tokens"}, {"seconds", "seconds"},    {"threads", "threads"},
-    {"kernels", "through the kernels"},         {"output", "output"}};
+    {"command_line", "command line"}, {"preset", "preset"},   {"method", "method"},   {"imatrix", "importance"},
+    {"calibration_tokens", "calibration tokens"},             {"steps", "steps"},     {"tokens", "tokens"},
+    {"chunks", "chunks"},             {"chunk_tokens", "tokens a chunk"},             {"matrices", "matrices"},
+    {"seconds", "seconds"},           {"threads", "threads"}, {"kernels", "through the kernels"}};
 
 std::string words(const json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -229,9 +296,11 @@ Origin read_origin(const JsonReader& from) {
   Origin origin{from.source(), from.text("command"), from.text("attar"), {}};
   for (const auto& [key, name] : kFacts)
     if (const json* value = from.find(key); value != nullptr && value->is_primitive()) origin.facts.emplace_back(name, words(*value));
-  for (const char* key : {"model", "reference"})
+  for (const char* key : {"model", "reference", "teacher", "output"})
     if (const json* value = from.find(key); value != nullptr && value->is_object())
       origin.facts.emplace_back(key, from.object(key).text("path") + "  " + from.object(key).text("hash", ""));
+    else if (value != nullptr && value->is_string())
+      origin.facts.emplace_back(key, value->get<std::string>() + "  " + from.text(cat(key, "_hash"), ""));
   if (from.has("protocol")) {
     const ReportedProtocol protocol = read_protocol(from.object("protocol"));
     origin.facts.emplace_back("text", protocol.data + "  " + protocol.data_hash);

@@ -1,7 +1,6 @@
 #include "eval/report/results.h"
 
 #include <algorithm>
-#include <set>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -74,11 +73,18 @@ const ReportedModel& Report::model(const std::string& path) const {
 
 void finish(Report& report) {
   for (ReportedModel& model : report.models) model.name = short_name(model.path, report.models);
-  // A run repeats what its evaluations say in full.
-  std::set<std::string> evaluated;
+  // A run and a comparison repeat what evaluations say in full.
+  std::vector<ReportedEvaluation> kept;
   for (const ReportedEvaluation& one : report.evaluations)
-    if (one.protocol) evaluated.insert(one.model);
-  std::erase_if(report.evaluations, [&](const ReportedEvaluation& one) { return !one.protocol && evaluated.count(one.model) > 0; });
+    if (!one.repeats || std::none_of(report.evaluations.begin(), report.evaluations.end(), [&](const ReportedEvaluation& other) {
+          return !other.repeats && other.model == one.model && (!one.protocol || one.protocol == other.protocol);
+        }))
+      kept.push_back(one);
+  report.evaluations = std::move(kept);
+  for (ReportedSample& sample : report.samples)
+    for (auto& [who, text] : sample.answers)
+      for (const ReportedModel& model : report.models)
+        if (model.path == who) who = model.role.empty() ? model.name : model.role;
   std::erase_if(report.tensors, [](const TensorTable& table) { return table.tensors.empty(); });
 }
 

@@ -63,13 +63,30 @@ struct ReportedBand {
   std::optional<double> kl;
 };
 
+// How sure a figure is, as eval's "confidence" has it: 95 % intervals, and the test of its difference from the reference's.
+struct ReportedConfidence {
+  std::optional<double> n, low, high;  // n: chunks, documents or items
+  std::optional<double> difference, difference_low, difference_high, p, detectable;
+  std::optional<double> lost, won;     // right answers that only the reference, only the model gave
+};
+
+// Means over a chunk or document.
+struct ReportedUnit {
+  double unit = 0, scored = 0, nll = 0;
+  std::optional<double> reference_nll, kl;
+  std::string begins;  // its first words
+};
+
 struct ReportedEvaluation {
   std::string file, model, reference;     // paths
+  bool repeats = false;                   // tells a few figures of an evaluation that another file may tell in full
   std::optional<ReportedProtocol> protocol;
   std::map<std::string, Figure> metrics;  // by dotted name without ".value": "perplexity", "kl_divergence.mean"
+  std::map<std::string, ReportedConfidence> confidence;
   std::optional<ReportedGate> gate;
   std::vector<ReportedToken> worst_tokens;
   std::vector<ReportedBand> by_place;
+  std::vector<ReportedUnit> by_unit;
 };
 
 struct ReportedTensor {
@@ -108,7 +125,7 @@ struct TrainingLog {
 
 struct ReportedSample {
   std::string prompt, how;                                   // how: "the likeliest token each time"
-  std::vector<std::pair<std::string, std::string>> answers;  // role or model, text
+  std::vector<std::pair<std::string, std::string>> answers;  // who: a model's path until finish(), then as a reader knows it; text
 };
 
 // A file and what it says of how its result was made.

@@ -59,6 +59,32 @@ TEST_F(ReportTest, IsMadeFromWhatTheCommandsWrite) {
   EXPECT_HAS(unwritable.output, "report.html");
 }
 
+TEST_F(ReportTest, TellsWhatMadeEachModelAndWhatItSays) {
+  make_models();
+  must("calibrate " + path("original") + " --data " + path("text.txt") + " --context 32 --samples 4 -o " + path("i.gguf") + " --json " + path("calibrate.json"));
+  must("compare " + path("original") + " " + path("small.gguf") + measured() + " --reference " + path("original") + " --json " + path("compare.json"));
+  for (const char* model : {"original", "small.gguf"})
+    must("generate " + path(model) + " --prompt \"a b\" --max-tokens 4 --temperature 1 --seed 3 --json " + path(std::string(model) + ".says.json"));
+  must("bench " + path("small.gguf") + " --prompt 8 --decode 4 --json " + path("bench.json"));
+
+  const std::string made = read("eval.json")["model"]["hash"], from = read("eval.json")["reference"]["hash"];
+  EXPECT_EQ(read("quantize.json")["output_hash"], made);
+  EXPECT_EQ(read("quantize.json")["model_hash"], from);
+  EXPECT_EQ(read("bench.json")["model_hash"], made);
+  EXPECT_EQ(read("calibrate.json")["model_hash"], from);
+  const std::string line = "attar quantize " + path("original") + " -o " + path("small.gguf") + " --type q4_0 --json " + path("quantize.json") + " --quiet";
+  EXPECT_EQ(read("quantize.json")["command_line"], line);
+
+  must("report " + path("quantize.json") + " " + path("calibrate.json") + " " + path("compare.json") + " " + path("original.says.json") + " " + path("small.gguf.says.json") + " " +
+       path("bench.json") + " -o " + path("r.html"));
+  const std::string page = read_text_file(folder_ / "r.html");
+  for (const std::string& words : {line, made, from, std::string("temperature 1, seed 3"), std::string("<h4>original</h4>"), std::string("<h4>small.gguf</h4>")}) EXPECT_HAS(page, words);
+  const json compared = read("compare.json")["groups"][0]["models"][1];
+  EXPECT_HAS(page, "<data value=\"" + compared["metrics"]["kl_divergence.mean"]["value"].dump() + "\"");
+  EXPECT_EQ(compared["confidence"]["intervals"], read("eval.json")["confidence"]["intervals"]) << "the same text and seed";
+  EXPECT_HAS(page, "<data value=\"" + compared["confidence"]["against_reference"]["perplexity.value"]["low"].dump() + "\"");
+}
+
 TEST_F(ReportTest, BadResultsAreNamed) {
   write_text_file(folder_ / "other.json", "{\"model_type\": \"llama\"}");
   const auto other = run_attar("report " + path("other.json") + " -o " + path("r.html"));

@@ -161,31 +161,98 @@ TEST_F(PageTest, SatisfiesXmllint) {
   EXPECT_EQ(result.code, 0) << result.output;
 }
 
-// What a browser makes of the page: the same elements, and not a word of complaint, as a script's error or a load that the page's
-// policy forbids would be.
-TEST_F(PageTest, OpensInChromium) {
-  if (test::run_shell("command -v chromium").code != 0) GTEST_SKIP() << "chromium is not here";
-  const auto open = [&](const std::string& page) {
+// What a browser makes of the page.
+class InChromium : public PageTest {
+ protected:
+  void SetUp() override {
+    if (test::run_shell("command -v chromium").code != 0) GTEST_SKIP() << "chromium is not here";
+  }
+  struct Opened {
+    std::string document, console;
+  };
+  // dark: the browser's setting, of which pages are told.
+  Opened open(const std::string& page, bool dark = false) {
     const std::string path = file("page.html", page), log = (folder_ / "log").string();
     const auto result = test::run_shell("timeout 240 chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
-                                        " --host-resolver-rules='MAP * ~NOTFOUND' --user-data-dir=" + (folder_ / "profile").string() +
-                                        " --enable-logging=stderr --dump-dom file://" + path + " 2>" + log);
-    return std::pair{result, read_text_file(log)};
-  };
+                                        " --host-resolver-rules='MAP * ~NOTFOUND' --allow-file-access-from-files --virtual-time-budget=10000 --blink-settings=preferredColorScheme=" +
+                                        std::string(dark ? "0" : "1") + " --user-data-dir=" + (folder_ / "profile").string() + " --enable-logging=stderr --dump-dom file://" + path +
+                                        " 2>" + log);
+    EXPECT_EQ(result.code, 0) << read_text_file(log);
+    return {result.output, read_text_file(log)};
+  }
+  // What `script`, run in the page shown so many pixels wide, gives, as JSON.
+  json measured(const std::string& script, int width, bool dark) {
+    std::string page = html_page(everything());
+    const std::size_t policy = page.find("<meta http-equiv=\"Content-Security-Policy\"");  // which allows no script
+    page.erase(policy, page.find("/>", policy) + 2 - policy);
+    page.insert(page.find("</body>"), "<script>parent.document.title = 'BEGIN' + JSON.stringify((() => {" + script + "})()) + 'END'</script>");
+    const std::string frame = file("framed.html", page);
+    const std::string shown = open("<!DOCTYPE html><title>none</title><iframe src=\"file://" + frame + "\" style=\"width:" + std::to_string(width) + "px;height:800px;border:0\"></iframe>", dark).document;
+    const std::size_t begin = shown.find("BEGIN"), end = shown.find("END");
+    if (begin == std::string::npos || end == std::string::npos) return shown;
+    return json::parse(shown.substr(begin + 5, end - begin - 5));
+  }
+};
+
+// The same elements, and not a word of complaint, as a script's error or a load that the page's policy forbids would be.
+TEST_F(InChromium, OpensWithoutComplaint) {
   const std::string page = html_page(everything());
-  const auto [result, console] = open(page);
-  ASSERT_EQ(result.code, 0) << console;
-  EXPECT_FALSE(contains(console, "CONSOLE")) << console;
+  const Opened opened = open(page);
+  EXPECT_FALSE(contains(opened.console, "CONSOLE")) << opened.console;
   const auto count = [](const std::string& text, const std::string& word) {
     std::size_t found = 0;
     for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++found;
     return found;
   };
-  for (const char* element : {"<svg", "<table", "<data", "<rect", "<path", "<section", "<details"}) EXPECT_EQ(count(result.output, element), count(page, element)) << element;
+  for (const char* element : {"<svg", "<table", "<data", "<rect", "<path", "<section", "<details"}) EXPECT_EQ(count(opened.document, element), count(page, element)) << element;
 
   std::string loading = page;  // what a bad page would look like
   loading.insert(loading.find("<main>"), "<img src=\"http://example.org/x.png\"/>");
-  EXPECT_TRUE(contains(open(loading).second, "CONSOLE"));
+  EXPECT_TRUE(contains(open(loading).console, "CONSOLE"));
+}
+
+TEST_F(InChromium, FitsAPhoneAndADesk) {
+  const char* script =
+      "document.querySelectorAll('details').forEach(one => one.open = true);"
+      "return {room: innerWidth, taken: document.documentElement.scrollWidth, letters: parseFloat(getComputedStyle(document.querySelector('main p')).fontSize)}";
+  for (const int width : {360, 1280}) {
+    const json found = measured(script, width, false);
+    ASSERT_TRUE(found.is_object()) << found;
+    EXPECT_EQ(found["room"], width);
+    EXPECT_LE(found["taken"], width) << "nothing but wide tables, each in its own box, is scrolled sideways";
+    EXPECT_GE(found["letters"], 14);
+  }
+}
+
+// Words stand out from what is behind them, by WCAG 2.1, success criterion 1.4.3: 4.5 : 1.
+TEST_F(InChromium, IsReadableInLightAndDark) {
+  const char* script = R"(
+    const channel = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const numbers = color => color.match(/[0-9.]+/g).map(Number);
+    const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+    const behind = element => {
+      for (; element; element = element.parentElement) {
+        const color = numbers(getComputedStyle(element).backgroundColor);
+        if (color.length === 3 || color[3] === 1) return color;
+      }
+      return [255, 255, 255];
+    };
+    let worst = 99, where = '';
+    document.querySelectorAll('details').forEach(one => one.open = true);
+    for (const element of document.querySelectorAll('main *')) {
+      if (element.closest('svg') || ![...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())) continue;
+      const pair = [luminance(numbers(getComputedStyle(element).color)), luminance(behind(element))].sort((a, b) => b - a);
+      const contrast = (pair[0] + 0.05) / (pair[1] + 0.05);
+      if (contrast < worst) worst = contrast, where = element.outerHTML.slice(0, 200);
+    }
+    return {worst, where, paper: luminance(behind(document.querySelector('main')))})";
+  const json light = measured(script, 1280, false), dark = measured(script, 1280, true);
+  for (const json& found : {light, dark}) {
+    ASSERT_TRUE(found.is_object()) << found;
+    EXPECT_GE(found["worst"], 4.5) << found["where"];
+  }
+  EXPECT_GT(light["paper"], 0.8);
+  EXPECT_LT(dark["paper"], 0.1);
 }
 
 }  // namespace

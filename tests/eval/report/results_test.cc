@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "eval/report/digest.h"
+#include "eval/report/evidence.h"
 #include "eval/report/figures.h"
 #include "eval/report/heat_map.h"
 #include "tests/eval/report/samples.h"
@@ -86,6 +87,82 @@ TEST(Results, TensorsOfQuantizeAndOfEvalAreOneTable) {
       }
     EXPECT_EQ(table.kl_together, 0.019);
   }
+}
+
+json sure_json() {
+  json eval = test::eval_json();
+  eval["tasks"]["choose"] = {{"acc", 0.5}, {"acc_stderr", 0.05}, {"hash", "c1"}};
+  eval["confidence"] = {{"intervals", {{"perplexity.value", {{"n", 8}, {"low", 2.75}, {"high", 2.81}}}, {"perplexity.nll", {{"n", 8}, {"low", 1.01}, {"high", 1.03}}}, {"tasks.choose.acc", {{"n", 100}, {"low", 0.4}, {"high", 0.6}}}}},
+                        {"against_reference", {{"tasks.choose.acc", {{"n", 100}, {"difference", -0.03}, {"low", -0.07}, {"high", 0.01}, {"p", 0.25}, {"lost", 5}, {"won", 2}, {"detectable", 0.08}}}}}};
+  eval["breakdown"] = {{"by_place", {{{"from", 64}, {"to", 96}, {"nll", 1.5}, {"kl", 0.02}}, {{"from", 96}, {"to", 128}, {"nll", 1.25}, {"kl", 0.01}}}},
+                       {"by_unit", {{{"unit", 0}, {"scored", 63}, {"nll", 1.0}, {"reference_nll", 0.9}, {"kl", 0.01}, {"begins", "One day"}},
+                                    {{"unit", 1}, {"scored", 63}, {"nll", 0.5}, {"reference_nll", 0.4}, {"kl", 0.03}, {"begins", "The cat"}}}}};
+  return eval;
+}
+
+TEST(Results, HowSureFiguresAreIsToldForEachMetric) {
+  const Report report = report_of({sure_json()});
+  const Group group = groups_of(report).front();
+  const Table all = confidence_table(report, group, false), main = confidence_table(report, group, true);
+  ASSERT_EQ(all.rows.size(), 3u);
+  ASSERT_EQ(main.rows.size(), 2u) << "without perplexity.nll";
+  const std::vector<std::string> head = {"model", "metric", "value", "from", "to", "n", "less the reference's", "from", "to", "p", "only the reference right", "only it right", "detectable"};
+  EXPECT_EQ(main.head, head);
+  const std::vector<double> expected = {0.5, 0.4, 0.6, 100, -0.03, -0.07, 0.01, 0.25, 5, 2, 0.08};
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(main.rows[1][i + 2].value->value, expected[i]) << head[i + 2];
+  EXPECT_TRUE(main.rows[0][6].empty()) << "the reference's perplexity is not in this file";
+  EXPECT_TRUE(confidence_table(report_of({test::eval_json()}), groups_of(report_of({test::eval_json()})).front(), false).rows.empty());
+}
+
+TEST(Results, WorstChunksComeFirstAndPlacesInTheirOrder) {
+  const Report report = report_of({sure_json()});
+  const Table units = unit_table(report.evaluations.front());
+  ASSERT_EQ(units.rows.size(), 2u);
+  EXPECT_EQ(units.rows[0][1].text, "The cat") << "diverges more, though it is the easier text";
+  EXPECT_EQ(units.rows[0].back().value->value, 0.03);
+  EXPECT_EQ(unit_table(report.evaluations.front(), 1).rows.size(), 1u);
+  const Table places = place_table(report, groups_of(report).front());
+  ASSERT_EQ(places.rows.size(), 2u);
+  EXPECT_EQ(places.rows[0][0].text, "64 to 95");
+  EXPECT_EQ(places.rows[1][1].value->value, 0.01);
+}
+
+json said(const std::string& model, const std::string& text, const std::string& how = "temperature 1, seed 3") {
+  return {{"attar", "0.1.0"}, {"command", "generate"}, {"model", model}, {"model_hash", "h-" + model}, {"prompt", {{"text", "Once"}}}, {"how", how}, {"text", text}};
+}
+
+TEST(Results, TextsOfTheSameWordsStandSideBySide) {
+  const Report report = report_of({said("models/big", " upon"), said("out/small.gguf", " a"), said("out/small.gguf", " b", "temperature 1, seed 4"), said("out/small.gguf", " c"), test::run_json()});
+  ASSERT_EQ(report.samples.size(), 4u);
+  const std::vector<std::pair<std::string, std::string>> together = {{"teacher", " upon"}, {"quantized", " a"}};  // the run knows what they are
+  EXPECT_EQ(report.samples[0].answers, together);
+  EXPECT_EQ(report.samples[1].how, "temperature 1, seed 4");
+  EXPECT_EQ(report.samples[2].answers.size(), 1u) << "a second answer of the same model is not another's";
+  EXPECT_EQ(report.samples[3].answers.size(), 2u) << "the run's own";
+}
+
+TEST(Results, AComparisonRepeatsEvaluations) {
+  const json eval = test::eval_json();
+  const json row = {{"path", "out/small.gguf"}, {"from", "e.json"}, {"hash", "h-out/small.gguf"}, {"reference", "models/big"}, {"tensor_bytes", 1'250'000}, {"parameters", 2'000'000},
+                    {"metrics", {{"perplexity.value", {{"value", 2.75}, {"uncertainty", 0.5}}}}}};
+  json other = row;
+  other["path"] = "out/other.gguf", other["hash"] = "x";
+  const json compare = {{"attar", "0.1.0"}, {"command", "compare"}, {"groups", {{{"models", {row, other}}, {"protocol", eval["protocol"]}}}}};
+  const Report both = report_of({compare, eval});
+  ASSERT_EQ(both.evaluations.size(), 2u);
+  EXPECT_EQ(both.evaluations[0].model, "out/other.gguf");
+  EXPECT_EQ(both.evaluations[0].metrics.at("perplexity.value").uncertainty, 0.5);
+  EXPECT_EQ(both.evaluations[1].metrics.at("perplexity.value").value, 2.7794321) << "in full";
+  json elsewhere = eval;
+  elsewhere["protocol"]["context"] = 64;
+  EXPECT_EQ(report_of({compare, elsewhere}).evaluations.size(), 3u) << "measured otherwise";
+  EXPECT_EQ(groups_of(report_of({compare})).front().reference, "models/big");
+}
+
+TEST(Results, FactsAreOfTheModelThatTheGateJudged) {
+  const Report report = report_of({gated("pass"), test::eval_json("out/finer.gguf", 0.001)});
+  EXPECT_HAS(plain_facts(report).front(), "The weights of small.gguf take");
+  EXPECT_HAS(plain_facts(report_of({test::eval_json(), test::eval_json("out/finer.gguf", 0.001)})).front(), "The weights of finer.gguf take");
 }
 
 struct BadFile {

@@ -1,0 +1,24 @@
+// How sure the figures are, and where in the text they come from.
+#pragma once
+
+#include "eval/report/digest.h"
+
+namespace attar {
+
+// What its columns mean, for a reader.
+constexpr const char* kHowSure =
+    "The 95 % interval of each figure, and its paired difference from the reference: p by McNemar's exact test for answers, else by a bootstrap over n chunks, "
+    "documents or items. Detectable is the smallest worsening that so many of them show 4 times in 5.";
+
+// A row per model and metric: the 95 % interval, the paired difference from the reference with its interval and p (McNemar's exact test
+// for answers, else a bootstrap), and the smallest worsening that so many items show 4 times in 5. main_only: of the metrics that the
+// table of models shows. Without rows if no file tells.
+Table confidence_table(const Report& report, const Group& group, bool main_only);
+
+// The chunks or documents that went worst, at most `count`: by the divergence, without a reference by -ln p.
+Table unit_table(const ReportedEvaluation& evaluation, std::size_t count = 20);
+
+// Means by place in the context, a column per model; the divergence if one of them knows it, else -ln p.
+Table place_table(const Report& report, const Group& group);
+
+}  // namespace attar
