@@ -16,8 +16,9 @@
 #include "cli/command.h"
 #include "cli/methods.h"
 #include "distill/tune.h"
+#include "eval/report/numbers.h"
 #include "quantize/awq.h"
-#include "quantize/pipeline.h"
+#include "quantize/report.h"
 #include "quantize/rotate.h"
 #include "quantize/tensors.h"
 #include "quantize/work_folder.h"
@@ -36,7 +37,6 @@ struct QuantizeCommand {
   TuneOptions tune;
   bool pure = false, no_act_order = false, no_correction = false, resume = false;
 };
-
 
 // Before hours of work, not after.
 void check_output(const fs::path& output) {
@@ -70,6 +70,7 @@ void look_at_source(const Checkpoint& model, bool strict) {
 struct TypeTotals {
   std::int64_t tensors = 0;
   std::uint64_t weights = 0, bytes = 0;
+  double weight_error = 0, output_error = 0, reported = 0, with_output = 0;  // sums by weights, and of the weights they are known of
 };
 
 // written: what was written, read back.
@@ -82,12 +83,20 @@ void print_summary(const QuantizeReport& report, const Checkpoint& written) {
     of_type.weights += element_count(tensor.shape);
     of_type.bytes += tensor.bytes();
   }
+  for (const TensorReport& tensor : report.tensors) {
+    TypeTotals& of_type = totals[info(tensor.plan.got).name];
+    const auto weights = static_cast<double>(element_count(tensor.plan.shape));
+    of_type.reported += weights, of_type.weight_error += weights * tensor.weight_error;
+    if (tensor.output_error >= 0) of_type.with_output += weights, of_type.output_error += weights * tensor.output_error;
+  }
   TypeTotals all;
+  const auto mean = [](double sum, double weights) { return weights > 0 ? rounded(sum / weights) : "-"; };
   std::cout << std::left << std::setw(13) << "type" << std::right << std::setw(9) << "tensors" << std::setw(14) << "weights"
-            << std::setw(14) << "bytes" << "\n";
+            << std::setw(14) << "bytes" << std::setw(15) << "weight error" << std::setw(15) << "output error" << "\n";
   for (const auto& [name, of_type] : totals) {
     std::cout << std::left << std::setw(13) << name << std::right << std::setw(9) << of_type.tensors << std::setw(14)
-              << of_type.weights << std::setw(14) << of_type.bytes << "\n";
+              << of_type.weights << std::setw(14) << of_type.bytes << std::setw(15) << mean(of_type.weight_error, of_type.reported)
+              << std::setw(15) << mean(of_type.output_error, of_type.with_output) << "\n";
     all.weights += of_type.weights;
     all.bytes += of_type.bytes;
   }
@@ -105,6 +114,28 @@ void print_summary(const QuantizeReport& report, const Checkpoint& written) {
   std::cout << output.string() << ": " << bytes_of(output) << " bytes, " << std::fixed << std::setprecision(2)
             << 8.0 * static_cast<double>(all.bytes) / static_cast<double>(all.weights) << " bits per weight, "
             << std::setprecision(1) << report.seconds << " s\n";
+}
+
+struct Made {
+  Checkpoint model;
+  AwqReport scaling;
+  QuantizeReport report;
+  TuneReport tuned;
+};
+
+// Of every method that was used, in the order of the work.
+std::vector<Gain> all_gains(const Methods& methods, const RotateReport& rotation, const Made& made) {
+  std::vector<Gain> all;
+  if (methods.rotate) all.push_back({"rotate", "weight error of a matrix rounded to nearest", rotation.error_before, rotation.error_after});
+  if (methods.awq) all.push_back({"awq", "output error of a group", made.scaling.mean(&AwqReport::Entry::error_before), made.scaling.mean(&AwqReport::Entry::error_after)});
+  for (Gain& gain : gains(made.report)) all.push_back(std::move(gain));
+  if (methods.tune) all.push_back({"tune", "KL divergence on the calibration text", made.tuned.kl_before, made.tuned.kl_after});
+  return all;
+}
+
+void print_gains(const std::vector<Gain>& gains) {
+  for (const Gain& gain : gains)
+    std::cout << std::left << std::setw(10) << gain.method << std::right << rounded(gain.before) << " -> " << rounded(gain.after) << "  " << gain.measure << "\n";
 }
 
 // What --json leaves to be read, said where a person looks.
@@ -145,13 +176,6 @@ void keeping(const fs::path& folder, const std::function<void()>& work) {
   }
   fs::remove_all(folder, ignored);
 }
-
-struct Made {
-  Checkpoint model;
-  AwqReport scaling;
-  QuantizeReport report;
-  TuneReport tuned;
-};
 
 // Tries choices until one is the smallest within --target-kld; each trial keeps its work, and its result, in a folder of its own.
 Made within_divergence(const Choices& choices, double target, double factor, const std::vector<Ids>& aside, const Checkpoint& model,
@@ -273,6 +297,7 @@ int run_quantize(const QuantizeCommand& command) {
   });
   settle(made.report);
   say_what_was_hard(made.report);
+  print_gains(all_gains(methods, rotation, made));
   print_summary(made.report, open_checkpoint(output));
   if (target.given()) print_curve(choices, chosen);
   nlohmann::json json = to_json(made.report);
@@ -280,6 +305,7 @@ int run_quantize(const QuantizeCommand& command) {
   add_model(json, command.common, "output", output);
   json["bytes"] = bytes_of(output);
   json["peak_memory"] = peak_memory();
+  json["gains"] = to_json(all_gains(methods, rotation, made));
   json["preset"] = options.plan.preset->name;
   json["method"] = methods.name();
   if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;

@@ -206,16 +206,19 @@ Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const Pl
   return result;
 }
 
+double AwqReport::mean(double Entry::*error) const {
+  double sum = 0;
+  for (const Entry& group : groups) sum += group.*error / static_cast<double>(groups.size());
+  return sum;
+}
+
 nlohmann::json to_json(const AwqReport& report) {
   nlohmann::json groups = nlohmann::json::array();
-  double before = 0, after = 0;
-  for (const AwqReport::Entry& group : report.groups) {
+  for (const AwqReport::Entry& group : report.groups)
     groups.push_back({{"names", group.names}, {"exponent", group.exponent}, {"output_error_before", group.error_before},
                       {"output_error_after", group.error_after}});
-    before += group.error_before / static_cast<double>(report.groups.size());
-    after += group.error_after / static_cast<double>(report.groups.size());
-  }
-  return {{"groups", std::move(groups)}, {"output_error_before", before}, {"output_error_after", after}, {"seconds", report.seconds}};
+  return {{"groups", std::move(groups)}, {"output_error_before", report.mean(&AwqReport::Entry::error_before)},
+          {"output_error_after", report.mean(&AwqReport::Entry::error_after)}, {"seconds", report.seconds}};
 }
 
 }  // namespace attar

@@ -45,6 +45,7 @@ struct AwqReport {
   };
   std::vector<Entry> groups;
   double seconds = 0;
+  double mean(double Entry::*error) const;  // over the groups
 };
 nlohmann::json to_json(const AwqReport& report);
 

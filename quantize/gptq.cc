@@ -97,13 +97,26 @@ at::Tensor descend(Rows& rows, const Curvature& c, const DescentOptions& options
 }
 
 struct Sums {
-  double weight_error = 0, weight = 0, output_error = 0, output = 0;
+  double weight_error = 0, weight = 0, output_error = 0, output = 0, rounded_error = 0;
   std::int64_t clipped = 0;
 };
 
+double total(const at::Tensor& t) { return t.to(at::kDouble).sum().item<double>(); }
+
+// |E X^T|^2 of E (rows, columns), with G = E H: H is damped.
+double output_square(const at::Tensor& E, const at::Tensor& G, const Curvature& c) { return total(E * G) - c.lambda * total(E.square()); }
+
+// Of the rows as they are.
+at::Tensor values_of(const std::vector<PackedRow>& rows, std::int64_t columns) {
+  at::Tensor Q = at::empty({static_cast<std::int64_t>(rows.size()), columns});
+  float* q = Q.data_ptr<float>();
+  for (const PackedRow& row : rows)
+    for (std::int64_t j = 0; j < columns; ++j) *q++ = row.value(j);
+  return Q;
+}
+
 // Q: quantized rows of W; E = T - Q; G = E H.
 Sums measure(const at::Tensor& W, std::span<const PackedRow> Q, const at::Tensor& E, const at::Tensor& G, const Curvature& c) {
-  const auto total = [](const at::Tensor& t) { return t.to(at::kDouble).sum().item<double>(); };
   const std::int64_t columns = W.size(1);
   at::Tensor T = E.clone();
   Sums sums;
@@ -115,8 +128,8 @@ Sums measure(const at::Tensor& W, std::span<const PackedRow> Q, const at::Tensor
   }
   sums.weight_error = total((W - (T - E)).square());
   sums.weight = total(W.square());
-  sums.output_error = total(E * G) - c.lambda * total(E.square());
-  sums.output = total(T * at::mm(T, c.H)) - c.lambda * total(T.square());
+  sums.output_error = output_square(E, G, c);
+  sums.output = output_square(T, at::mm(T, c.H), c);
   return sums;
 }
 
@@ -197,12 +210,14 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
     Rows part;
     part.W = W.narrow(0, begin, count);
     part.T = corrected_target(part.W, curvature, begin);
-    part.Q = at::empty_like(part.T);
     for (std::int64_t r = 0; r < count; ++r) {
       encode_row(type, values(part.T).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
                  curvature.importance, bytes_of(begin + r));
       part.packed.emplace_back(type, bytes_of(begin + r), columns);
     }
+    part.Q = values_of(part.packed, columns);
+    const at::Tensor off = part.T - part.Q;
+    const double rounded_error = output_square(off, at::mm(off, curvature.H), curvature);
     if (A.defined()) {
       part.A = A.narrow(0, begin, count).narrow(1, 0, count).contiguous();
       Triangle L(part.A.flip({0, 1}));
@@ -211,13 +226,9 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
     }
     visit_columns(part, curvature);
     const at::Tensor gradient = descend(part, curvature, options.descent);
-    for (std::int64_t r = 0; r < count; ++r) {
-      const PackedRow& row = part.packed[static_cast<std::size_t>(r)];
-      row.write(bytes_of(begin + r));
-      float* q = part.Q.data_ptr<float>() + r * columns;
-      for (std::int64_t j = 0; j < columns; ++j) q[j] = row.value(j);
-    }
-    sums[static_cast<std::size_t>(step)] = measure(part.W, part.packed, part.T - part.Q, gradient, curvature);
+    for (std::int64_t r = 0; r < count; ++r) part.packed[static_cast<std::size_t>(r)].write(bytes_of(begin + r));
+    sums[static_cast<std::size_t>(step)] = measure(part.W, part.packed, part.T - values_of(part.packed, columns), gradient, curvature);
+    sums[static_cast<std::size_t>(step)].rounded_error = rounded_error;
   });
   Sums total;
   for (const Sums& part : sums) {
@@ -225,10 +236,12 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
     total.weight += part.weight;
     total.output_error += part.output_error;
     total.output += part.output;
+    total.rounded_error += part.rounded_error;
     total.clipped += part.clipped;
   }
   result.weight_error = total.weight > 0 ? total.weight_error / total.weight : 0;
   result.output_error = total.output > 0 ? std::max(0.0, total.output_error) / total.output : 0;
+  result.rounded_error = total.output > 0 ? std::max(0.0, total.rounded_error) / total.output : 0;
   result.clipped = static_cast<double>(total.clipped) / static_cast<double>(std::max<std::int64_t>(1, rows * columns));
   return result;
 }

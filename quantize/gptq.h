@@ -57,6 +57,7 @@ struct GptqResult {
   QuantizedTensor Q;
   double weight_error = 0;  // |Q - W|^2 / |W|^2
   double output_error = 0;  // |(Q - T) X_q^T|^2 / |T X_q^T|^2, T the target
+  double rounded_error = 0; // the same of T rounded to nearest, from where GPTQ starts
   double clipped = 0;       // share of weights whose target lies beyond the grid's ends by more than half a step
 };
 

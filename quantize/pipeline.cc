@@ -381,7 +381,8 @@ class Pipeline {
     GptqResult result = gptq(tensor.plan.got, W, curvature, options_.gptq, name, metric == metrics_.end() ? at::Tensor() : metric->second);
     tensor.method = "gptq";
     tensor.weight_error = result.weight_error;
-    tensor.output_error = result.output_error;
+    tensor.output_error = tensor.gptq_error = result.output_error;
+    tensor.rounded_error = result.rounded_error;
     tensor.clipped = result.clipped;
     tensor.damping = curvature.damping;
     tensor.damping_raises = curvature.damping_raises;

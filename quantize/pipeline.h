@@ -47,6 +47,7 @@ struct TensorReport {
   std::string method;              // "gptq", "hqq", "rtn", "rtn+importance", "convert"; "gptq+autoround" and its like
   double weight_error = 0;         // |Q - W|^2 / |W|^2
   double output_error = -1;        // on calibration text, against the target; -1: not known
+  double rounded_error = -1, gptq_error = -1;  // the same of the target rounded to nearest, and as gptq left it: what it gained
   double clipped = -1;
   double lp_error_before = -1, lp_error = -1;  // HQQ's norm without and with its solver; -1: another method
   double damping = 0;

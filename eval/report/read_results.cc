@@ -130,6 +130,14 @@ TensorTable& tensors_of(Report& report, const std::string& model, const std::str
   return report.tensors.back();
 }
 
+void read_work(ReportedTensor& row, const JsonReader& from) {
+  row.rounded_error = number_in(from, "rounded_error");
+  row.clipped = number_in(from, "clipped");
+  row.damping = number_in(from, "damping");
+  row.dead_columns = number_in(from, "dead_columns");
+  row.seconds = number_in(from, "seconds");
+}
+
 void read_tensor(TensorTable& table, const JsonReader& from) {
   const std::string name = from.text("name");
   auto row = std::find_if(table.tensors.begin(), table.tensors.end(), [&](const ReportedTensor& one) { return one.name == name; });
@@ -190,7 +198,17 @@ void read_quantize(Report& report, const JsonReader& from) {
   ReportedModel& model = model_of(report, path);
   keep(model.file_bytes, number_in(from, "bytes"));
   TensorTable& table = tensors_of(report, model.path, from.source());
-  for_each_in(from, "tensors", [&](const JsonReader& one) { read_tensor(table, one); });
+  for_each_in(from, "tensors", [&](const JsonReader& one) {
+    read_tensor(table, one);
+    const std::string name = one.text("name");
+    for (ReportedTensor& row : table.tensors)
+      if (row.name == name) read_work(row, one);
+  });
+  if (from.has("sums")) {
+    const JsonReader sums = from.object("sums");
+    table.sums = ReportedTensor{.name = "all", .weight_error = number_in(sums, "weight_error"), .output_error = number_in(sums, "output_error")};
+    read_work(*table.sums, sums);
+  }
   if (!from.has("allocation")) return;
   SizeCurve curve{.file = from.source()};
   const auto read_points = [&](const char* key, std::vector<SizeCurve::Point>& points) {
@@ -301,6 +319,9 @@ Origin read_origin(const JsonReader& from) {
       origin.facts.emplace_back(key, from.object(key).text("path") + "  " + from.object(key).text("hash", ""));
     else if (value != nullptr && value->is_string())
       origin.facts.emplace_back(key, value->get<std::string>() + "  " + from.text(cat(key, "_hash"), ""));
+  for_each_in(from, "gains", [&](const JsonReader& gain) {
+    origin.facts.emplace_back("gain of " + gain.text("method"), cat(rounded(gain.number("before", -kAny, kAny)), " -> ", rounded(gain.number("after", -kAny, kAny)), ", ", gain.text("measure")));
+  });
   if (from.has("protocol")) {
     const ReportedProtocol protocol = read_protocol(from.object("protocol"));
     origin.facts.emplace_back("text", protocol.data + "  " + protocol.data_hash);

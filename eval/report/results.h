@@ -92,12 +92,14 @@ struct ReportedEvaluation {
 struct ReportedTensor {
   std::string name, type, asked, fallback, method;
   std::optional<double> weight_error, output_error, kl, share;
+  std::optional<double> rounded_error, clipped, damping, dead_columns, seconds;  // of quantize; gptq's
 };
 
 // A quantized model, tensor by tensor.
 struct TensorTable {
   std::string file, model;
   std::vector<ReportedTensor> tensors;
+  std::optional<ReportedTensor> sums;         // of quantize, over all tensors
   std::optional<double> kl_sum, kl_together;  // of eval --layers
   bool separable = true;
 };

@@ -10,10 +10,22 @@ namespace attar {
 Table tensor_table(const TensorTable& table) {
   Table result{"", {"tensor", "type", "asked", "method"}, {}};
   const std::vector<HeatMeasure> measures = measures_of(table);
+  struct Work {
+    const char* name;
+    std::optional<double> ReportedTensor::*value;
+    Unit unit;
+  };
+  constexpr Work kWork[] = {{"output error if rounded to nearest", &ReportedTensor::rounded_error, Unit::kPlain}, {"clipped", &ReportedTensor::clipped, Unit::kShare},
+                            {"damping", &ReportedTensor::damping, Unit::kPlain}, {"columns never reached", &ReportedTensor::dead_columns, Unit::kCount},
+                            {"seconds", &ReportedTensor::seconds, Unit::kPlain}};
   for (const HeatMeasure& measure : measures) result.head.emplace_back(measure.name);
-  for (const ReportedTensor& one : table.tensors) {
+  for (const Work& work : kWork) result.head.emplace_back(work.name);
+  std::vector<ReportedTensor> rows = table.tensors;
+  if (table.sums) rows.push_back(*table.sums);
+  for (const ReportedTensor& one : rows) {
     std::vector<Cell> row = {one.name, one.type, one.asked == one.type ? Cell() : one.fallback.empty() ? Cell(one.asked) : Cell(cat(one.asked, ": ", one.fallback)), one.method};
     for (const HeatMeasure& measure : measures) row.emplace_back(one.*measure.value, measure.unit);
+    for (const Work& work : kWork) row.emplace_back(one.*work.value, work.unit);
     result.rows.push_back(std::move(row));
   }
   return without_empty_columns(result);

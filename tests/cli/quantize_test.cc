@@ -273,6 +273,18 @@ TEST_F(QuantizeCommand, TuneIsReportedAndKeepsTheSize) {
   EXPECT_NE(read_text_file(output_), before);
   const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
   EXPECT_EQ(json["method"], "gptq+tune");
+  ASSERT_EQ(json["gains"].size(), 2u);
+  EXPECT_EQ(json["gains"][0]["method"], "gptq");
+  EXPECT_EQ(json["gains"][1]["before"], json["tune"]["kl_before"]);
+  EXPECT_HAS(result.output, "tune      ");
+  double weights = 0, weight_error = 0;
+  for (const auto& tensor : json["tensors"]) {
+    double count = 1;
+    for (const auto& side : tensor["shape"]) count *= side.get<double>();
+    weights += count, weight_error += count * tensor["weight_error"].get<double>();
+  }
+  EXPECT_EQ(json["sums"]["weights"], weights);
+  EXPECT_NEAR(json["sums"]["weight_error"].get<double>(), weight_error / weights, 1e-12);
   EXPECT_EQ(json["tune"]["tokens"], 4 * 2 * 63);
   const Checkpoint original = open_checkpoint(model_), tuned = open_checkpoint(output_);
   for (const auto& tensor : json["tensors"]) {  // what the file has lost, not what it had before it was tuned

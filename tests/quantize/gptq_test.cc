@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <limits>
 
 #include "base/error.h"
@@ -44,8 +45,26 @@ TEST_P(GptqTypes, BeatsRoundToNearestInOutput) {
   EXPECT_LT(calibrated, 0.8 * plain);
   EXPECT_LT(calibrated, 0.8 * weighted);
   EXPECT_NEAR(result.output_error, calibrated, 0.02 * calibrated);
+  EXPECT_NEAR(result.rounded_error, weighted, 0.02 * weighted);
   // Not learnt by heart: other inputs from the same source gain too.
   EXPECT_LT(output_error(tensor_of(result.Q), W, correlated_inputs(kTokens, kColumns, 99)), 0.8 * weighted);
+}
+
+// Counted from the bytes: a block of q4_0 is an fp16 d and 32 codes from -8 to 7 times d.
+TEST(Gptq, ClippedIsTheShareBeyondTheGridsEnds) {
+  set_up_torch(1);
+  const at::Tensor W = normal(kRows, kColumns, 1) * 0.05, X = correlated_inputs(kTokens, kColumns, 2);
+  const GptqResult result = gptq(Type::kQ4_0, W, make_curvature({gram(X), {}, {}}, {}, "W"), {}, "W");
+  std::int64_t clipped = 0;
+  const float* w = W.data_ptr<float>();
+  for (std::int64_t i = 0; i < W.numel(); ++i) {
+    std::uint16_t bits;
+    std::memcpy(&bits, result.Q.bytes.data() + i / 32 * 18, sizeof bits);
+    const float step = w[i] / static_cast<float>(at::Half(bits, at::Half::from_bits()));
+    clipped += step > 7.5f || step < -8.5f;
+  }
+  EXPECT_GT(clipped, 0);
+  EXPECT_EQ(result.clipped, static_cast<double>(clipped) / static_cast<double>(W.numel()));
 }
 
 TEST_P(GptqTypes, SameBytesAtAnyNumberOfThreads) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -12,6 +13,7 @@
 #include "eval/report/evidence.h"
 #include "eval/report/figures.h"
 #include "eval/report/heat_map.h"
+#include "eval/report/tensor_table.h"
 #include "tests/eval/report/samples.h"
 #include "tests/eval/report/xml.h"
 #include "tests/support.h"
@@ -157,6 +159,24 @@ TEST(Results, AComparisonRepeatsEvaluations) {
   elsewhere["protocol"]["context"] = 64;
   EXPECT_EQ(report_of({compare, elsewhere}).evaluations.size(), 3u) << "measured otherwise";
   EXPECT_EQ(groups_of(report_of({compare})).front().reference, "models/big");
+}
+
+TEST(Results, WorkOfQuantizingIsInTheTableOfTensors) {
+  json quantize = test::quantize_json();
+  quantize["tensors"][1].update({{"rounded_error", 0.04}, {"clipped", 0.25}, {"damping", 0.1}, {"dead_columns", 3}, {"seconds", 1.5}});
+  quantize["sums"] = {{"weight_error", 0.005}, {"output_error", 0.0005}, {"dead_columns", 3}, {"seconds", 9.0}};
+  quantize["gains"] = {{{"method", "gptq"}, {"measure", "output error"}, {"before", 0.04}, {"after", 0.01}}};
+  const Report report = report_of({quantize});
+  const Table table = tensor_table(report.tensors.front());
+  ASSERT_EQ(table.rows.size(), 8u) << "seven tensors and their sums";
+  std::set<double> second, last;
+  for (const Cell& cell : table.rows[1])
+    if (cell.value) second.insert(cell.value->value);
+  for (const Cell& cell : table.rows.back())
+    if (cell.value) last.insert(cell.value->value);
+  for (const double figure : {0.04, 0.25, 0.1, 3.0, 1.5}) EXPECT_TRUE(second.count(figure)) << figure;
+  EXPECT_EQ(last, (std::set<double>{0.005, 0.0005, 3.0, 9.0}));
+  EXPECT_EQ(report.origins.front().facts.back(), (std::pair<std::string, std::string>("gain of gptq", "0.04000 -> 0.01000, output error")));
 }
 
 TEST(Results, FactsAreOfTheModelThatTheGateJudged) {
