@@ -6,9 +6,8 @@
 
 #include "base/console.h"
 #include "base/error.h"
-#include "distill/checkpointing.h"
 #include "distill/train_state.h"
-#include "distill/vocabulary_loss.h"
+#include "distill/training_pass.h"
 
 namespace attar {
 namespace {
@@ -87,31 +86,17 @@ TeacherOfRows Trainer::teacher_rows(const std::vector<Chunk>& chunks, const Batc
   }
   if (teacher_ == nullptr) return [](std::int64_t, std::int64_t) { return TeacherRows{}; };
   const at::NoGradGuard no_grad;
-  return teacher_of(teacher_->hidden_states(batch.ids));
-}
-
-// hidden_states: (batch, time, hidden_size), normed.
-TeacherOfRows Trainer::teacher_of(const at::Tensor& hidden_states) const {
-  return [h = rows_of(hidden_states), head = output_head(*teacher_)](std::int64_t begin, std::int64_t count) {
-    return TeacherRows{head_logits(head, h.narrow(0, begin, count)), {}, {}, {}};
-  };
+  return teacher_of(*teacher_, teacher_->hidden_states(batch.ids));
 }
 
 LossSums Trainer::accumulate(const std::vector<Chunk>& chunks, std::int64_t total_targets, GradientSum* sum) {
-  const at::Device device = student_.device();
-  const Batch batch = make_batch(chunks, device);
+  const Batch batch = make_batch(chunks, student_.device());
   const Packed packed(batch, {&student_, teacher_});
   const double scale = 1.0 / static_cast<double>(total_targets);
-  const TeacherOfRows teacher = matching_ ? teacher_of(matching_->begin(*teacher_, batch, scale))
+  const TeacherOfRows teacher = matching_ ? teacher_of(*teacher_, matching_->begin(*teacher_, batch, scale))
                                           : teacher_rows(chunks, batch, options_.loss.temperature);
   Backbone backbone(student_, options_.checkpoint_activations, matching_.get());
-  const at::Tensor h = backbone.forward(batch.ids);
-  const OutputHead head = output_head(student_);
-  at::Tensor h_gradient = at::empty_like(h);
-  at::Tensor W_gradient = student_.parameter(head.name).grad();
-  LossSums sums = vocabulary_loss(h, head, teacher, batch.targets, options_.loss, scale, logit_rows(device, head.W.size(0)), h_gradient,
-                                  W_gradient);
-  backbone.backward(h_gradient, [sum](std::int64_t layer) {
+  LossSums sums = training_pass(student_, backbone, batch, teacher, options_.loss, scale, [sum](std::int64_t layer) {
     if (sum != nullptr) sum->layer_done(layer);
   });
   if (matching_) matching_->end(sums);

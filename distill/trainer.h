@@ -100,7 +100,6 @@ class Trainer {
   std::vector<Chunk> own_share();    // of the next step's chunks
   void write_own(std::vector<Chunk>& share, std::int64_t first);
   TeacherOfRows teacher_rows(const std::vector<Chunk>& chunks, const Batch& batch, double temperature) const;
-  TeacherOfRows teacher_of(const at::Tensor& hidden_states) const;
   void update_average();
   void exchange();  // the weights and their average
   Evaluation evaluate_weights(const std::vector<Chunk>& chunks);

@@ -1,10 +1,13 @@
 #include "distill/tune.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 
@@ -12,12 +15,17 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/threads.h"
-#include "distill/trainer.h"
+#include "distill/chunk_gradients.h"
+#include "distill/data.h"
+#include "distill/schedule.h"
 #include "kernels_ref/types.h"
 #include "quantize/rtn.h"
 
 namespace attar {
 namespace {
+
+constexpr std::int64_t kPiece = std::int64_t{1} << 17;  // weights that take their step at a time: few enough to stay in the cache
+constexpr double kMatrixRate = 0.02;                    // of matrices that are trained as floats, as a share of the rate
 
 // Adam without decay over a tensor of any shape.
 class Adam {
@@ -37,7 +45,7 @@ class Adam {
   int steps_ = 0;
 };
 
-// The scales of a matrix in a block format: w = d s + dmin o, with s = sc * level(code) and o = -m fixed.
+// The scales of rows of a matrix in a block format: w = d s + dmin o, with s = sc * level(code) and o = -m fixed.
 //
 // Where there is an offset, s and o lie almost in one direction: levels are 0 and up, so that d also moves the block's mean, and dmin has
 // to follow. What is trained is d and c = dmin + k d, with k = <s, o> / <o, o>: then w = d (s - k o) + c o, and the two do not disturb
@@ -84,7 +92,7 @@ class BlockParameters {
     }
   }
 
-  // gradient: of the loss with respect to the decoded matrix. Writes the new matrix into W.
+  // gradient: of the loss with respect to the decoded rows. Writes the new ones into W.
   void step(const at::Tensor& gradient, double rate, at::Tensor W) {
     const at::Tensor g = gradient.view({-1, width_});
     const at::Tensor of_c = affine_ ? (g * offset_).sum(1, true) : at::Tensor();
@@ -130,11 +138,77 @@ class BlockParameters {
   std::optional<Adam> adam_d_, adam_c_;
 };
 
-// A norm, a bias, or a matrix of so many bits that it is as good as continuous.
-struct Free {
-  at::Tensor values;
-  Adam adam;
-  double unit;  // what the rate is relative to
+QuantizedTensor rows_of(const QuantizedTensor& Q, std::int64_t begin, std::int64_t count) {
+  const std::size_t stride = Q.bytes.size() / static_cast<std::size_t>(Q.rows());
+  const auto from = Q.bytes.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(begin) * stride);
+  return {Q.type, {count, Q.columns()}, Bytes(from, from + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(count) * stride))};
+}
+
+// All that is trained, in pieces that take their steps side by side.
+class Trained {
+ public:
+  Trained(FlatParameters& flat, const Checkpoint& quantized) : flat_(flat) {
+    for (const FlatParameters::Slot& slot : flat.slots()) {
+      const Tensor& tensor = quantized.at(slot.name);
+      const TypeInfo& type = info(tensor.type);
+      if (type.quantized && type.grid.group == 0) fail("tune: ", slot.name, " is ", type.name, ", which can only be decoded");
+      if (type.quantized && type.grid.levels < 256)
+        add_blocks(slot, read_packed(tensor));
+      else
+        add_floats(slot);
+    }
+  }
+
+  // With the gradients that `flat` holds.
+  void step(double rate) {
+    parallel_for(std::ssize(steps_), [&](std::int64_t i) {
+      at::set_num_threads(1);  // this setting belongs to the thread
+      const at::NoGradGuard no_grad;
+      steps_[static_cast<std::size_t>(i)](rate);
+    });
+  }
+
+  // original: the tensor as it was; the same type and shape.
+  Tensor result(const FlatParameters::Slot& slot, const Tensor& original) {
+    if (const auto found = blocks_.find(slot.name); found != blocks_.end()) {
+      QuantizedTensor Q{original.type, original.shape, {}};
+      for (BlockParameters& piece : found->second) {
+        const QuantizedTensor rows = piece.packed();
+        Q.bytes.insert(Q.bytes.end(), rows.bytes.begin(), rows.bytes.end());
+      }
+      return make_tensor(slot.name, std::move(Q));
+    }
+    const at::Tensor values = flat_.view(flat_.values(), slot);
+    std::vector<float> copy(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
+    if (values.dim() < 2 || original.type == Type::kF32) return make_tensor(slot.name, original.shape, std::move(copy));
+    return make_tensor(slot.name, rtn(original.type, copy, values.size(0), values.size(1), {}, slot.name));
+  }
+
+ private:
+  void add_blocks(const FlatParameters::Slot& slot, const QuantizedTensor& Q) {
+    const at::Tensor W = flat_.view(flat_.values(), slot), G = flat_.view(flat_.gradients(), slot);
+    const std::int64_t rows = std::max<std::int64_t>(1, kPiece / Q.columns());
+    for (std::int64_t begin = 0; begin < Q.rows(); begin += rows) {
+      const std::int64_t count = std::min(rows, Q.rows() - begin);
+      BlockParameters& piece = blocks_[slot.name].emplace_back(rows_of(Q, begin, count));
+      steps_.push_back([&piece, G = G.narrow(0, begin, count), W = W.narrow(0, begin, count)](double rate) { piece.step(G, rate, W); });
+    }
+  }
+  // A norm, a bias, or a matrix of so many bits that it is as good as continuous.
+  void add_floats(const FlatParameters::Slot& slot) {
+    const at::Tensor values = flat_.values().narrow(0, slot.offset, slot.count), G = flat_.gradients().narrow(0, slot.offset, slot.count);
+    const double unit = slot.shape.size() >= 2 ? kMatrixRate : std::max(1e-3, values.square().mean().sqrt().item<double>());
+    for (std::int64_t begin = 0; begin < slot.count; begin += kPiece) {
+      const std::int64_t count = std::min(kPiece, slot.count - begin);
+      steps_.push_back([adam = Adam(values.narrow(0, begin, count)), G = G.narrow(0, begin, count), unit](double rate) mutable {
+        adam.step(G, rate * unit);
+      });
+    }
+  }
+
+  FlatParameters& flat_;
+  std::map<std::string, std::deque<BlockParameters>> blocks_;  // pieces of each matrix
+  std::vector<std::function<void(double rate)>> steps_;
 };
 
 }  // namespace
@@ -151,76 +225,37 @@ Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const st
   if (teacher.config.vocab_size != quantized.config.vocab_size || teacher.config.layers != quantized.config.layers)
     fail("tune: the quantized model is not one of ", teacher.path.string());
   const auto start = std::chrono::steady_clock::now();
+  const auto length = std::ssize(chunks.front());
+  if (length < 2) fail("tune: chunks of ", length, " tokens; they must have at least 2");
+  if (teacher.config.max_positions > 0 && length - 1 > teacher.config.max_positions)
+    fail("tune: chunks of ", length, " tokens, but the model sees only ", teacher.config.max_positions);
+  const OneTorchThread one_thread;
   const auto T = load_decoder(teacher), S = load_decoder(quantized);
-  for (auto& parameter : T->parameters()) parameter.set_requires_grad(false);
   const auto source = shuffled_chunks({chunks.begin(), chunks.end()}, options.seed);
-  TrainerOptions trainer_options;
-  trainer_options.steps = options.steps;
-  trainer_options.batch = options.batch;
-  trainer_options.context = static_cast<std::int64_t>(chunks.front().size()) - 1;
-  Trainer trainer(*S, T.get(), *source, trainer_options);
-  FlatParameters& flat = trainer.parameters();
-
-  std::map<std::string, BlockParameters> blocks;
-  std::map<std::string, Free> matrices, vectors;
-  for (const FlatParameters::Slot& slot : flat.slots()) {
-    const Tensor& tensor = quantized.at(slot.name);
-    const TypeInfo& type = info(tensor.type);
-    const at::Tensor values = flat.view(flat.values(), slot);
-    if (type.quantized && type.grid.group == 0)
-      fail("tune: ", slot.name, " is ", type.name, ", which can only be decoded");
-    if (type.quantized && type.grid.levels < 256)
-      blocks.try_emplace(slot.name, read_packed(tensor));
-    else if (values.dim() >= 2)
-      matrices.try_emplace(slot.name, Free{values, Adam(values), 1.0});
-    else
-      vectors.try_emplace(slot.name, Free{values, Adam(values), std::max(1e-3, values.square().mean().sqrt().item<double>())});
-  }
+  FlatParameters flat(*S);
+  ChunkGradients gradients(*S, *T, flat, options.batch);
+  Trained trained(flat, quantized);
 
   const Schedule schedule{options.rate, 0.05, std::min(options.warmup, options.steps - 1), options.steps};
-  const std::int64_t tenth = std::max<std::int64_t>(1, options.steps / 10), targets = trainer.step_tokens();
+  const std::int64_t tenth = std::max<std::int64_t>(1, options.steps / 10), targets = options.batch * (length - 1);
   Progress progress("tune", static_cast<std::size_t>(options.steps * targets), "tokens");
   for (std::int64_t step = 0; step < options.steps; ++step) {
     check_interrupt();
-    flat.gradients().zero_();
     std::vector<Chunk> batch;
     for (std::int64_t i = 0; i < options.batch; ++i) batch.push_back(source->next());
-    const LossSums sums = trainer.accumulate(batch, targets);
-    const double kl = sums.divergence.item<double>() / static_cast<double>(targets);
+    const double kl = gradients.compute(batch).divergence.item<double>() / static_cast<double>(targets);
     if (!std::isfinite(kl)) fail("tune: step ", step + 1, ": the loss is not a finite number; lower --tune-rate");
     if (step < tenth) report.kl_before += kl / static_cast<double>(tenth);
     if (step >= options.steps - tenth) report.kl_after += kl / static_cast<double>(tenth);
-    const at::NoGradGuard no_grad;
-    const double rate = learning_rate(schedule, step);
-    for (const FlatParameters::Slot& slot : flat.slots()) {
-      const at::Tensor gradient = flat.view(flat.gradients(), slot);
-      if (const auto found = blocks.find(slot.name); found != blocks.end())
-        found->second.step(gradient, rate, flat.view(flat.values(), slot));
-      else if (const auto matrix = matrices.find(slot.name); matrix != matrices.end())
-        matrix->second.adam.step(gradient, 0.02 * rate);
-      else
-        vectors.at(slot.name).adam.step(gradient, rate * vectors.at(slot.name).unit);
-    }
+    trained.step(learning_rate(schedule, step));
     progress.advance(static_cast<std::size_t>(targets), cat("KL ", kl));
   }
 
   Checkpoint result = quantized;
   for (const FlatParameters::Slot& slot : flat.slots()) {
-    const at::NoGradGuard no_grad;
     const auto place = std::find_if(result.tensors.begin(), result.tensors.end(),
                                     [&](const Tensor& tensor) { return tensor.name == slot.name; });
-    if (const auto found = blocks.find(slot.name); found != blocks.end()) {
-      *place = make_tensor(slot.name, found->second.packed());
-      continue;
-    }
-    const at::Tensor values = flat.view(flat.values(), slot).contiguous();
-    std::vector<float> copy(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
-    if (values.dim() >= 2 && place->type != Type::kF32) {
-      QuantizedTensor Q = rtn(place->type, copy, values.size(0), values.size(1), {}, slot.name);
-      *place = make_tensor(slot.name, std::move(Q));
-    } else {
-      *place = make_tensor(slot.name, place->shape, std::move(copy));
-    }
+    *place = trained.result(slot, *place);
   }
   report.steps = options.steps;
   report.tokens = options.steps * targets;

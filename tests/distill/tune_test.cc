@@ -1,5 +1,6 @@
 #include "distill/tune.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -128,7 +129,31 @@ TEST_F(TuneOnce, SameSeedSameBytes) {
   EXPECT_NE(checkpoint_hash(tune(teacher, before, chunks, options, report)), first);
 }
 
+// Chunks fewer than threads, waves that are not full, and the whole on one thread.
+TEST_F(TuneOnce, SameBytesAtAnyNumberOfThreads) {
+  const int before = thread_count();
+  options.steps = 3;
+  for (const char* preset : {"q4_0", "q4_1", "q3_k"}) {
+    const Checkpoint start = rounded(preset);
+    std::vector<std::string> hashes;
+    std::vector<double> kl;
+    for (const int threads : {1, 2, 3, 7}) {
+      set_thread_count(threads);
+      set_up_torch(threads);
+      hashes.push_back(checkpoint_hash(tune(teacher, start, chunks, options, report)));
+      kl.push_back(report.kl_after);
+      EXPECT_EQ(at::get_num_threads(), threads) << "LibTorch is left with other threads";
+    }
+    set_thread_count(before);
+    set_up_torch(1);
+    EXPECT_EQ(hashes, std::vector<std::string>(4, hashes.front())) << preset;
+    EXPECT_EQ(kl, std::vector<double>(4, kl.front())) << preset;
+  }
+}
+
 TEST_F(TuneOnce, BadInput) {
+  EXPECT_THROW(tune(teacher, rounded("q4_0"), std::vector<Ids>(8, Ids(1)), options, report), Error);
+  EXPECT_THROW(tune(teacher, rounded("q4_0"), std::vector<Ids>(8, Ids(static_cast<std::size_t>(teacher.config.max_positions) + 2)), options, report), Error);
   EXPECT_THROW(tune(teacher, rounded("q4_0"), {}, options, report), Error);
   Checkpoint other = rounded("q4_0");
   other.tensors.pop_back();
