@@ -8,11 +8,10 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
-#include "cli/command.h"
+#include "cli/prune_target.h"
 #include "convert/vocabulary.h"
 #include "datasets/corpus.h"
 #include "datasets/tokenizer.h"
-#include "distill/prune.h"
 
 namespace attar::cli {
 namespace {
@@ -20,25 +19,12 @@ namespace {
 struct PruneOptions {
   Common common;
   std::filesystem::path model, output;
-  std::string data, target, vocabulary, dtype, device = "cpu";
+  std::string data, vocabulary, dtype, device = "cpu";
+  PruneTarget target;
   std::vector<std::int64_t> keep_layers;
   StudentShape shape;  // 0: not asked for
   std::int64_t samples = 128, context = 256, batch = 8;
 };
-
-// "9000000", "9M", "1.5B" or "60%" of what the teacher has.
-std::uint64_t parse_target(const std::string& text, std::uint64_t teacher) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  const double factor = unit == "%" ? static_cast<double>(teacher) / 100 : unit == "B" ? 1e9 : unit == "M" ? 1e6
-                        : unit == "k" ? 1e3 : unit.empty() ? 1.0 : 0.0;
-  if (error != std::errc() || !(number > 0) || factor == 0.0)
-    fail("[prune] --target-params '", text, "' is neither a number (9000000, 9M) nor a share of the teacher (60%)");
-  if (number * factor > static_cast<double>(teacher))
-    fail("[prune] --target-params ", text, " is more than the teacher has (", teacher, ")");
-  return static_cast<std::uint64_t>(number * factor);
-}
 
 Type stored_type(const PruneOptions& options, const ModelConfig& config) {
   const std::string& name = options.dtype;
@@ -55,7 +41,7 @@ std::int64_t asked_vocabulary(const PruneOptions& options) {
   const std::string& text = options.vocabulary;
   if (text.empty()) return 0;
   if (text == kAuto) {
-    if (options.target.empty()) fail("[prune] --vocabulary auto needs --target-params, which it is found for");
+    if (!options.target.given()) fail("[prune] --vocabulary auto needs --target-params or --target-size, which it is found for");
     return 0;
   }
   std::int64_t count = 0;
@@ -65,8 +51,16 @@ std::int64_t asked_vocabulary(const PruneOptions& options) {
   return count;
 }
 
-// tokens: nullptr if the vocabulary stays.
-StudentShape choose_shape(const PruneOptions& options, const ModelConfig& config, const TokenRanking* tokens) {
+// With the teacher's size where none is asked for.
+StudentShape completed(StudentShape shape, const ModelConfig& config) {
+  const StudentShape full = shape_of(config);
+  for (const auto size : {&StudentShape::layers, &StudentShape::hidden, &StudentShape::ffn, &StudentShape::heads, &StudentShape::vocabulary})
+    if (shape.*size <= 0) shape.*size = full.*size;
+  return shape;
+}
+
+// The sizes asked for; 0: not asked for. tokens: nullptr if the vocabulary stays.
+StudentShape asked_shape(const PruneOptions& options, const ModelConfig& config, const TokenRanking* tokens) {
   StudentShape shape = options.shape;
   shape.vocabulary = asked_vocabulary(options);
   if (!options.keep_layers.empty()) {
@@ -75,16 +69,9 @@ StudentShape choose_shape(const PruneOptions& options, const ModelConfig& config
       fail("[prune] --layers ", shape.layers, " and ", count, " layers in --keep-layers contradict each other");
     shape.layers = count;
   }
-  const StudentShape full = shape_of(config);
-  const auto or_full = [](std::int64_t asked, std::int64_t whole) { return asked > 0 ? asked : whole; };
-  const StudentShape completed = {or_full(shape.layers, full.layers), or_full(shape.hidden, full.hidden),
-                                  or_full(shape.ffn, full.ffn), or_full(shape.heads, full.heads),
-                                  or_full(shape.vocabulary, full.vocabulary)};
-  check_shape(config, completed);
+  check_shape(config, completed(shape, config));
   if (tokens != nullptr && shape.vocabulary > 0) (void)tokens->first(shape.vocabulary);  // throws if it cannot be
-  if (options.target.empty()) return completed;
-  return find_shape(config, parse_target(options.target, parameter_count(config)), shape,
-                    options.vocabulary == kAuto ? tokens : nullptr);
+  return shape;
 }
 
 TokenRanking rank_tokens(const ModelConfig& config, const Tokenizer& tokenizer, const std::vector<Ids>& documents) {
@@ -98,41 +85,84 @@ std::size_t count_tokens(const std::vector<Ids>& documents) {
                          [](std::size_t sum, const Ids& ids) { return sum + ids.size(); });
 }
 
-nlohmann::json shape_json(const StudentShape& shape) {
-  return {{"layers", shape.layers}, {"hidden", shape.hidden}, {"ffn", shape.ffn}, {"heads", shape.heads},
-          {"vocabulary", shape.vocabulary}};
+RetrainOptions retrain_options(const PruneOptions& options) {
+  RetrainOptions retrain = options.target.retrain;
+  retrain.batch = options.batch;
+  retrain.context = options.context;
+  retrain.seed = options.common.seed;
+  retrain.device = options.device;
+  return retrain;
+}
+
+// --data as tokens, or the part of it that is not held out.
+std::vector<Ids> read_ids(const PruneOptions& options, const Tokenizer& tokenizer, const std::optional<SearchText>& text) {
+  if (!text) return read_token_documents(tokenizer, options.data);
+  std::vector<Ids> documents;
+  for (Document& document : text->training(tokenizer)) documents.push_back(std::move(document.ids));
+  return documents;
+}
+
+// One unless a target is given.
+std::vector<StudentShape> shapes_for(const PruneOptions& options, const Cutter& cutter, const Checkpoint& whole, StudentShape asked,
+                                     const HfOptions& stored) {
+  asked.vocabulary = 0;  // cut already, or free
+  if (!options.target.given()) return {completed(asked, cutter.teacher.config)};
+  return target_shapes(options.target, cutter, whole, asked, stored);
+}
+
+bool cuts_only_tokens(const StudentShape& shape, const ModelConfig& config) {
+  const StudentShape full = shape_of(config);
+  return std::tie(shape.layers, shape.hidden, shape.ffn, shape.heads) == std::tie(full.layers, full.hidden, full.ffn, full.heads);
 }
 
 // The student over the model's tensors, with --data's tokens chosen and importance measured; adds to the result.
-Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, nlohmann::json& result) {
-  std::optional<Tokenizer> tokenizer(teacher.tokenizer);
-  std::vector<Ids> documents = read_token_documents(*tokenizer, options.data);
-  std::optional<TokenRanking> tokens;
-  if (!options.vocabulary.empty()) tokens = rank_tokens(teacher.config, *tokenizer, documents);
-  const StudentShape shape = choose_shape(options, teacher.config, tokens ? &*tokens : nullptr);
-  Checkpoint source = teacher;
-  if (tokens) {
-    source = select_tokens(teacher, tokens->first(shape.vocabulary));
-    tokenizer.emplace(source.tokenizer);
+Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfOptions& stored, nlohmann::json& result) {
+  const Tokenizer whole(teacher.tokenizer);
+  std::optional<SearchText> text;
+  if (options.target.searches())
+    text.emplace(whole, options.data, options.target.heldout, kHeldOutChunks * (options.context + 1), options.common.seed);
+  std::vector<Ids> documents = read_ids(options, whole, text);
+  Cutter cutter{teacher, {}, options.keep_layers, {}};
+  if (!options.vocabulary.empty()) {
+    cutter.tokens = rank_tokens(teacher.config, whole, documents);
     result["corpus_tokens"]["teacher"] = count_tokens(documents);
-    documents = read_token_documents(*tokenizer, options.data);
-    result["corpus_tokens"]["student"] = count_tokens(documents);
-    const StudentShape full = shape_of(source.config);
-    if (std::tie(shape.layers, shape.hidden, shape.ffn, shape.heads) == std::tie(full.layers, full.hidden, full.ffn, full.heads))
-      return source;  // nothing else is cut
   }
-  const auto chunks = sample_chunks(documents, options.context, options.samples, options.common.seed);
-  const auto decoder = load_decoder(source, parse_device(options.device));
-  const Importance importance = measure_importance(*decoder, chunks, options.batch);
-  const PrunePlan plan = plan_pruning(source.config, importance, shape, options.keep_layers);
-  std::vector<std::int64_t> kept;
-  for (const auto& layer : plan.layers) kept.push_back(layer.index);
-  result["kept_layers"] = kept;
-  result["block_influence"] = importance.layers;
-  return prune(source, plan);
+  const StudentShape asked = asked_shape(options, teacher.config, cutter.tokens ? &*cutter.tokens : nullptr);
+  if (asked.vocabulary > 0) {
+    cutter.teacher = cutter.over(asked.vocabulary);
+    cutter.tokens.reset();
+    documents = read_ids(options, Tokenizer(cutter.teacher.tokenizer), text);
+  }
+  const std::vector<StudentShape> shapes = shapes_for(options, cutter, teacher, asked, stored);
+  const bool measured = shapes.size() > 1 || !cuts_only_tokens(shapes.front(), teacher.config) || options.vocabulary.empty();
+  if (measured) {
+    const auto chunks = sample_chunks(documents, options.context, options.samples, options.common.seed);
+    cutter.importance = measure_importance(*load_decoder(cutter.teacher, parse_device(options.device)), chunks, options.batch);
+    result["block_influence"] = cutter.importance.layers;
+  }
+  StudentShape shape = shapes.front();
+  Checkpoint student;
+  if (shapes.size() > 1) {
+    Ranking ranking = retrain_and_rank(cutter, shapes, *text, stored, retrain_options(options));
+    shape = ranking.candidates.front().shape;
+    student = std::move(ranking.best);
+    result["search"] = ranking_json(ranking);
+  } else {
+    student = measured ? cutter.student(shape) : cutter.over(shape.vocabulary);
+  }
+  if (options.target.given()) result["chosen_by"] = shapes.size() > 1 ? "held-out KL after retraining" : "formula";
+  if (!options.vocabulary.empty())
+    result["corpus_tokens"]["student"] = count_tokens(read_ids(options, Tokenizer(student.tokenizer), text));
+  if (measured)
+    for (const auto& layer : cutter.plan(shape).layers) result["kept_layers"].push_back(layer.index);
+  return student;
 }
 
 void print_result(const nlohmann::json& result) {
+  if (result.contains("search"))
+    print_ranking(result["search"]);
+  else if (result.contains("chosen_by"))
+    std::cout << "the shape is the formula's choice; nothing was retrained\n";
   const auto change = [&](const char* name) { return cat(name, " ", result["teacher_shape"][name], " -> ", result["shape"][name]); };
   std::cout << change("layers") << ", " << change("hidden") << ", " << change("ffn") << ", " << change("heads") << "\n";
   const auto percent = [](double share) { return std::round(1000 * share) / 10; };
@@ -141,27 +171,30 @@ void print_result(const nlohmann::json& result) {
     std::cout << change("vocabulary") << ", " << percent(after / before - 1) << " % more tokens for the same text\n";
   }
   std::cout << result["teacher_parameters"] << " -> " << result["parameters"] << " parameters ("
-            << percent(result["share"].get<double>()) << " %)\n"
+            << percent(result["share"].get<double>()) << " %), " << result["bytes"] << " bytes\n"
             << result["output"].get<std::string>() << "\n";
 }
 
 int run_prune(const PruneOptions& options) {
   const Checkpoint teacher = open_checkpoint(options.model);
-  const Type type = stored_type(options, teacher.config);
-  if (options.vocabulary.empty()) (void)choose_shape(options, teacher.config, nullptr);  // refused before any work
+  HfOptions stored;
+  stored.type = stored_type(options, teacher.config);
+  if (options.vocabulary.empty()) {  // refused before any work
+    const StudentShape asked = asked_shape(options, teacher.config, nullptr);
+    (void)shapes_for(options, Cutter{teacher, {}, {}, {}}, teacher, asked, stored);
+  }
   if (options.context > teacher.config.max_positions)
     fail("[prune] context ", options.context, ": the model can see only ", teacher.config.max_positions, " tokens");
   OutputFolder output(options.output);
   if (teacher.tokenizer.kind == TokenizerKind::kNone) fail("[prune] ", options.model.string(), " has no tokenizer");
   nlohmann::json result;
-  const Checkpoint student = cut(options, teacher, result);
-  HfOptions stored;
-  stored.type = type;
+  const Checkpoint student = cut(options, teacher, stored, result);
   write_hf(student, output.folder(), stored);
   output.commit();
 
   const std::uint64_t before = parameter_count(teacher.config), after = parameter_count(student.config);
   result["output"] = options.output.string();
+  result["bytes"] = hf_bytes(student, stored);
   result["teacher_parameters"] = before;
   result["parameters"] = after;
   result["share"] = static_cast<double>(after) / static_cast<double>(before);
@@ -179,16 +212,17 @@ int run_prune(const PruneOptions& options) {
 
 void add_prune(CLI::App& app) {
   auto options = std::make_shared<PruneOptions>();
-  CLI::App* sub = add_command(app, "prune", "Cut a smaller student out of a model", options->common,
-                              [options] { return run_prune(*options); });
+  CLI::App* sub = add_command(app, "prune", "Cut a smaller student out of a model", options->common, [options, &app] {
+    check_prune_target(*app.get_subcommand("prune"), options->target);
+    return run_prune(*options);
+  });
   sub->add_option("model", options->model, "Model to cut from")->required();
   sub->add_option("-o,--output", options->output, "Folder for the student")->required();
   sub->add_option("--data", options->data, "Text on which importance is measured and tokens are counted: .txt, .jsonl or builtin:calibration")
       ->required();
-  sub->add_option("--target-params", options->target,
-                  "Find the sizes that give at most this many parameters: 9000000, 9M or 60%");
+  add_prune_target_options(*sub, options->target);
   sub->add_option("--vocabulary", options->vocabulary,
-                  "Tokens to keep: bytes, special and added ones, then those that --data uses most; auto with --target-params");
+                  "Tokens to keep: bytes, special and added ones, then those that --data uses most; auto with a target");
   sub->add_option("--layers", options->shape.layers, "Layers to keep")->check(CLI::PositiveNumber);
   sub->add_option("--keep-layers", options->keep_layers, "The layers to keep, by number from 0: 0,1,4")->delimiter(',');
   sub->add_option("--ffn", options->shape.ffn, "Channels of the MLP to keep")->check(CLI::PositiveNumber);

@@ -36,6 +36,8 @@ struct HfOptions {
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };
 void write_hf(const Checkpoint& checkpoint, const std::filesystem::path& folder, const HfOptions& options = {});
+// The size of all files that write_hf would write.
+std::uint64_t hf_bytes(const Checkpoint& checkpoint, const HfOptions& options = {});
 
 struct GgufOptions {
   std::optional<Type> type;   // for 2-D tensors: F32, F16 or BF16; nothing: as stored. 1-D tensors become F32.

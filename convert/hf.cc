@@ -127,19 +127,31 @@ Checkpoint open_hf(const fs::path& path) {
   return checkpoint;
 }
 
-void write_hf(const Checkpoint& checkpoint, const fs::path& folder, const HfOptions& options) {
+namespace {
+
+// A folder before it is written: weights by file, and the files of text.
+struct HfLayout {
+  std::vector<std::vector<Tensor>> shards;
+  std::vector<std::string> shard_names;
+  Metadata metadata;
+  std::vector<TextFile> texts;
+};
+
+HfLayout lay_out(const Checkpoint& checkpoint, const HfOptions& options) {
   const bool packed = !options.type && std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
                                                    [](const Tensor& tensor) { return group_format(tensor.type).has_value(); });
-  std::vector<std::vector<Tensor>> shards(1);
+  HfLayout layout;
+  layout.shards.resize(1);
+  layout.metadata = {{"format", packed ? "mlx" : "pt"}};
   std::uint64_t size = 0, total = 0;
   for (const Tensor& tensor : packed ? to_mlx(checkpoint.tensors) : checkpoint.tensors) {
     const auto width = static_cast<std::uint64_t>(info(safetensors_type(tensor, options.type)).block_bytes);
     const std::uint64_t bytes = checked_mul(element_count(tensor.shape), width, tensor.name);
     if (size > 0 && size + bytes > options.max_shard_bytes) {
-      shards.emplace_back();
+      layout.shards.emplace_back();
       size = 0;
     }
-    shards.back().push_back(tensor);
+    layout.shards.back().push_back(tensor);
     size += bytes;
     total += bytes;
   }
@@ -150,19 +162,37 @@ void write_hf(const Checkpoint& checkpoint, const fs::path& folder, const HfOpti
   nlohmann::json config_file = config_json(config);
   if (packed) config_file["quantization"] = config_file["quantization_config"] = mlx_quantization(checkpoint.tensors);
 
-  OutputFolder out(folder);
   nlohmann::json weight_map = nlohmann::json::object();
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    const std::string name = shards.size() == 1 ? "model.safetensors" : shard_name(i, shards.size());
-    write_safetensors(out.folder() / name, shards[i], {{"format", packed ? "mlx" : "pt"}}, options.type);
-    for (const Tensor& tensor : shards[i]) weight_map[tensor.name] = name;
+  for (std::size_t i = 0; i < layout.shards.size(); ++i) {
+    layout.shard_names.push_back(layout.shards.size() == 1 ? "model.safetensors" : shard_name(i, layout.shards.size()));
+    for (const Tensor& tensor : layout.shards[i]) weight_map[tensor.name] = layout.shard_names.back();
   }
-  if (shards.size() > 1)
-    write_text_file(out.folder() / "model.safetensors.index.json",
-                    nlohmann::json({{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}}).dump(2) + "\n");
-  write_text_file(out.folder() / "config.json", config_file.dump(2) + "\n");
-  write_tokenizer_files(checkpoint.tokenizer, out.folder());
+  if (layout.shards.size() > 1)
+    layout.texts.push_back({"model.safetensors.index.json",
+                            nlohmann::json({{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}}).dump(2) + "\n"});
+  layout.texts.push_back({"config.json", config_file.dump(2) + "\n"});
+  for (TextFile& file : tokenizer_files(checkpoint.tokenizer)) layout.texts.push_back(std::move(file));
+  return layout;
+}
+
+}  // namespace
+
+void write_hf(const Checkpoint& checkpoint, const fs::path& folder, const HfOptions& options) {
+  const HfLayout layout = lay_out(checkpoint, options);
+  OutputFolder out(folder);
+  for (std::size_t i = 0; i < layout.shards.size(); ++i)
+    write_safetensors(out.folder() / layout.shard_names[i], layout.shards[i], layout.metadata, options.type);
+  for (const TextFile& file : layout.texts) write_text_file(out.folder() / file.name, file.text);
   out.commit();
+}
+
+std::uint64_t hf_bytes(const Checkpoint& checkpoint, const HfOptions& options) {
+  const HfLayout layout = lay_out(checkpoint, options);
+  std::uint64_t bytes = 0;
+  for (const auto& shard : layout.shards)
+    bytes = checked_add(bytes, safetensors_bytes(shard, layout.metadata, options.type), "hf_bytes");
+  for (const TextFile& file : layout.texts) bytes = checked_add(bytes, file.text.size(), "hf_bytes");
+  return bytes;
 }
 
 }  // namespace attar

@@ -87,31 +87,50 @@ void stream_tensor(const Tensor& tensor, Type type, const std::function<void(Byt
   written();
 }
 
-void write_safetensors(const fs::path& path, const std::vector<Tensor>& tensors, const Metadata& metadata,
-                       std::optional<Type> stored_as) {
+namespace {
+
+struct Layout {
+  std::string header;           // with its length before it
+  std::uint64_t data_bytes = 0;
+};
+
+// what: for errors.
+Layout lay_out(const std::string& what, const std::vector<Tensor>& tensors, const Metadata& metadata, std::optional<Type> stored_as) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::unordered_set<std::string> names{"__metadata__"};
   std::uint64_t offset = 0;
   for (const Tensor& tensor : tensors) {
-    if (!names.insert(tensor.name).second) fail("write ", path.string(), ": two tensors are named '", tensor.name, "'");
+    if (!names.insert(tensor.name).second) fail("write ", what, ": two tensors are named '", tensor.name, "'");
     const Type type = safetensors_type(tensor, stored_as);
     const std::uint64_t size =
         checked_mul(element_count(tensor.shape), static_cast<std::uint64_t>(info(type).block_bytes), tensor.name);
     header[tensor.name] = {
         {"dtype", dtype_name(type)}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + size}}};
-    offset = checked_add(offset, size, path.string());
+    offset = checked_add(offset, size, what);
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   ByteWriter length;
   length.write(static_cast<std::uint64_t>(text.size()));
+  const auto* first = reinterpret_cast<const char*>(length.bytes().data());
+  return {std::string(first, length.bytes().size()) + text, offset};
+}
 
+}  // namespace
+
+std::uint64_t safetensors_bytes(const std::vector<Tensor>& tensors, const Metadata& metadata, std::optional<Type> stored_as) {
+  const Layout layout = lay_out("safetensors", tensors, metadata, stored_as);
+  return checked_add(layout.header.size(), layout.data_bytes, "safetensors");
+}
+
+void write_safetensors(const fs::path& path, const std::vector<Tensor>& tensors, const Metadata& metadata,
+                       std::optional<Type> stored_as) {
+  const Layout layout = lay_out(path.string(), tensors, metadata, stored_as);
   OutputFile file(path);
-  file.write(length.bytes());
-  file.write(text);
+  file.write(layout.header);
   std::optional<Progress> progress;
-  if (offset >= kShowProgressFrom) progress.emplace("write " + path.filename().string(), offset, "bytes");
+  if (layout.data_bytes >= kShowProgressFrom) progress.emplace("write " + path.filename().string(), layout.data_bytes, "bytes");
   for (const Tensor& tensor : tensors)
     stream_tensor(tensor, safetensors_type(tensor, stored_as), [&](ByteView bytes) {
       file.write(bytes);

@@ -62,7 +62,12 @@ constexpr std::int64_t kMaxTokens = std::int64_t{1} << 22;
 
 // path: a Hugging Face folder, a tokenizer.json, or a SentencePiece tokenizer.model. kind == kNone if a folder holds none.
 TokenizerData read_tokenizer_data(const std::filesystem::path& path);
-// Writes tokenizer.json or tokenizer.model, and tokenizer_config.json, into a folder.
+// tokenizer.json or tokenizer.model, and tokenizer_config.json, as a Hugging Face folder holds them; none for kNone.
+struct TextFile {
+  std::string name, text;
+};
+std::vector<TextFile> tokenizer_files(const TokenizerData& tokenizer);
+// Writes them into a folder.
 void write_tokenizer_files(const TokenizerData& tokenizer, const std::filesystem::path& folder);
 // SentencePiece's ModelProto, serialized, for a kSentencePiece tokenizer that has no tokenizer_model (came from GGUF).
 std::string sentencepiece_model(const TokenizerData& tokenizer);

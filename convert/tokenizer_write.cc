@@ -130,23 +130,29 @@ std::string with_vocabulary(const Json& file, const TokenizerData& tokenizer) {
   return text.replace(text.find(kEmpty) + kEmpty.size() - 2, 2, vocab);
 }
 
-void write_tokenizer_files(const TokenizerData& tokenizer, const fs::path& folder) {
-  if (tokenizer.kind == TokenizerKind::kNone) return;
+std::vector<TextFile> tokenizer_files(const TokenizerData& tokenizer) {
+  if (tokenizer.kind == TokenizerKind::kNone) return {};
+  std::vector<TextFile> files;
   const bool sentencepiece = tokenizer.kind == TokenizerKind::kSentencePiece;
   if (!tokenizer.tokenizer_json.empty())
-    write_text_file(folder / "tokenizer.json", tokenizer.tokenizer_json);
+    files.push_back({"tokenizer.json", tokenizer.tokenizer_json});
   else if (!sentencepiece)
-    write_text_file(folder / "tokenizer.json", make_tokenizer_json(tokenizer));
+    files.push_back({"tokenizer.json", make_tokenizer_json(tokenizer)});
   if (!tokenizer.tokenizer_model.empty() || sentencepiece)
-    write_text_file(folder / "tokenizer.model", sentencepiece_model(tokenizer));
+    files.push_back({"tokenizer.model", sentencepiece_model(tokenizer)});
   if (!tokenizer.tokenizer_config_json.empty())
-    write_text_file(folder / "tokenizer_config.json", tokenizer.tokenizer_config_json);
+    files.push_back({"tokenizer_config.json", tokenizer.tokenizer_config_json});
   else if (tokenizer.tokenizer_model.empty() || tokenizer.kind != TokenizerKind::kSentencePiece)
-    write_text_file(folder / "tokenizer_config.json", make_tokenizer_config(tokenizer));
+    files.push_back({"tokenizer_config.json", make_tokenizer_config(tokenizer)});
   // A template that came in a file of its own is in none of these.
   if (!tokenizer.chat_template.empty() && !tokenizer.tokenizer_config_json.empty() &&
       !Json::parse(tokenizer.tokenizer_config_json).contains("chat_template"))
-    write_text_file(folder / "chat_template.jinja", tokenizer.chat_template);
+    files.push_back({"chat_template.jinja", tokenizer.chat_template});
+  return files;
+}
+
+void write_tokenizer_files(const TokenizerData& tokenizer, const fs::path& folder) {
+  for (const TextFile& file : tokenizer_files(tokenizer)) write_text_file(folder / file.name, file.text);
 }
 
 }  // namespace attar

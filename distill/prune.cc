@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "convert/vocabulary.h"
 
 namespace attar {
 namespace {
@@ -220,6 +221,12 @@ Checkpoint prune(const Checkpoint& teacher, const PrunePlan& plan) {
     student.tensors.push_back(cut_tensor(teacher.at(source), spec.name, layer_cut(teacher.config, plan, at, part)));
   }
   return student;
+}
+
+Checkpoint Cutter::over(std::int64_t vocabulary) const {
+  if (vocabulary == teacher.config.vocab_size) return teacher;
+  if (!tokens) fail("[prune] the vocabulary is to be cut to ", vocabulary, " tokens, but they were not ranked");
+  return select_tokens(teacher, tokens->first(vocabulary));
 }
 
 }  // namespace attar

@@ -53,15 +53,16 @@ Checkpoint prune(const Checkpoint& teacher, const PrunePlan& plan);
 
 std::uint64_t parameter_count(const ModelConfig& config);
 
-// Which sizes the search may use, in steps that leave rows the quantizers like: multiples of 256 if the teacher's size is
-// one (and more than 256), else of 32, else of the largest power of two below that divides it.
-std::int64_t legal_step(std::int64_t size);
+// Students of any shape out of one teacher, by what was measured on it once.
+struct Cutter {
+  Checkpoint teacher;
+  Importance importance;
+  std::vector<std::int64_t> keep_layers;  // as of plan_pruning
+  std::optional<TokenRanking> tokens;     // if the vocabulary may be cut
 
-// The shape nearest under target_params that costs least. fixed: sizes already chosen (0: free). Width goes before depth:
-// the cost of a shape is a weighted sum of squared logarithms of how far each size is cut; docs/methods/pruning.md gives
-// the weights. tokens: if given, the vocabulary may be cut as well. Throws Error if even the smallest shape is larger, naming
-// what can be reached.
-StudentShape find_shape(const ModelConfig& config, std::uint64_t target_params, const StudentShape& fixed,
-                        const TokenRanking* tokens = nullptr);
+  Checkpoint over(std::int64_t vocabulary) const;  // the teacher over its first tokens
+  PrunePlan plan(const StudentShape& shape) const { return plan_pruning(teacher.config, importance, shape, keep_layers); }
+  Checkpoint student(const StudentShape& shape) const { return prune(over(shape.vocabulary), plan(shape)); }
+};
 
 }  // namespace attar

@@ -1,10 +1,10 @@
-// The search for a student's sizes under a budget of parameters.
+#include "distill/shape_search.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "base/error.h"
-#include "distill/prune.h"
 
 namespace attar {
 namespace {
@@ -14,8 +14,8 @@ namespace {
 constexpr double kLayerWeight = 3.0, kHiddenWeight = 2.0, kHeadWeight = 1.0, kFfnWeight = 0.75;
 // Cost of a smaller vocabulary: weight * ln(tokens of the corpus under it / under the whole one).
 constexpr double kTokenWeight = 1.0;
-constexpr std::int64_t kTokenStep = 32;
-constexpr double kUseful = 0.97;  // a shape that uses this share of the budget is full enough to be compared by cost
+constexpr double kUseful = 0.95;       // a shape that uses this share of what the fullest uses is full enough to be compared
+constexpr std::size_t kTrusted = 3;    // proposals are drawn from so many times as many of the cheapest shapes
 
 double cost(const StudentShape& full, const StudentShape& shape) {
   const auto term = [](double weight, std::int64_t size, std::int64_t of) {
@@ -38,15 +38,87 @@ double token_cost(const TokenRanking& tokens, std::int64_t vocabulary) {
                                  static_cast<double>(tokens.corpus_tokens(tokens.size())));
 }
 
-// Gives the shape the largest vocabulary with which it has at most `target` parameters, or else the smallest there is. count: the
-// shape's parameters, before and after.
-void fit_vocabulary(const ModelConfig& config, std::uint64_t target, const TokenRanking& tokens, StudentShape& shape,
-                    std::uint64_t& count) {
-  const auto per_token = static_cast<std::uint64_t>(shape.hidden) * (config.tied_embeddings ? 1 : 2);
-  const std::uint64_t rest = count - per_token * static_cast<std::uint64_t>(shape.vocabulary);
-  const std::int64_t room = rest < target ? static_cast<std::int64_t>((target - rest) / per_token) : 0;
-  shape.vocabulary = std::min(tokens.size(), std::max(tokens.required, room / kTokenStep * kTokenStep));
-  count = rest + per_token * static_cast<std::uint64_t>(shape.vocabulary);
+std::uint64_t size_of(const Budget& budget, std::uint64_t parameters, std::int64_t missing_tokens) {
+  return budget.per_parameter * parameters + budget.beside - budget.per_token * static_cast<std::uint64_t>(missing_tokens);
+}
+
+struct Option {
+  StudentShape shape;
+  std::uint64_t size = 0;  // in the budget's unit
+  double cost = 0;
+};
+
+// All shapes in legal steps.
+class Shapes {
+ public:
+  Shapes(const ModelConfig& config, const Budget& budget, const StudentShape& fixed, const TokenRanking* tokens)
+      : config_(config), budget_(budget), fixed_(fixed), tokens_(tokens), full_(shape_of(config)) {}
+
+  // Those that the budget allows. Throws Error if there are none.
+  std::vector<Option> within() const {
+    std::vector<Option> allowed;
+    Option smallest{full_, std::numeric_limits<std::uint64_t>::max(), 0};
+    for_each([&](Option option) {
+      if (option.size < smallest.size) smallest = option;
+      if (option.size > budget_.most) return;
+      option.cost = cost(full_, option.shape) + (tokens_ != nullptr ? token_cost(*tokens_, option.shape.vocabulary) : 0.0);
+      allowed.push_back(option);
+    });
+    if (allowed.empty())
+      fail("[prune] no student of ", budget_.most, " ", budget_.unit, " can be cut from this model; the smallest has ", smallest.size,
+           " (layers ", smallest.shape.layers, ", hidden ", smallest.shape.hidden, ", ffn ", smallest.shape.ffn, ", heads ",
+           smallest.shape.heads, ", vocabulary ", smallest.shape.vocabulary, ")");
+    return allowed;
+  }
+
+ private:
+  template <class Visit>
+  void for_each(const Visit& visit) const {
+    const bool grouped = config_.heads != config_.kv_heads;
+    // Cutting one head of a group means one of every group. Single heads carry no blocks, so any count is legal.
+    for (const auto h : choices(full_.heads, grouped ? config_.kv_heads : 1, fixed_.heads))
+      for (const auto d : choices(full_.hidden, legal_step(full_.hidden), fixed_.hidden))
+        for (const auto f : choices(full_.ffn, legal_step(full_.ffn), fixed_.ffn)) {
+          StudentShape shape{1, d, f, h, fixed_.vocabulary > 0 ? fixed_.vocabulary : full_.vocabulary};
+          const std::uint64_t one = parameter_count(shaped_config(config_, shape));
+          shape.layers = 2;
+          const std::uint64_t layer = parameter_count(shaped_config(config_, shape)) - one;
+          for (const auto l : choices(full_.layers, 1, fixed_.layers)) {
+            shape.layers = l;
+            visit(fitted(shape, one + layer * static_cast<std::uint64_t>(l - 1)));
+          }
+        }
+  }
+
+  // With the vocabulary as it is or, if it is free, the largest that fits, or else the smallest there is.
+  Option fitted(StudentShape shape, std::uint64_t parameters) const {
+    if (tokens_ != nullptr) {
+      const auto per_token = static_cast<std::uint64_t>(shape.hidden) * (config_.tied_embeddings ? 1 : 2);
+      const std::uint64_t rest = parameters - per_token * static_cast<std::uint64_t>(shape.vocabulary);
+      const std::uint64_t without = size_of(budget_, rest, full_.vocabulary);  // any token
+      const std::uint64_t each = budget_.per_parameter * per_token + budget_.per_token;
+      const std::int64_t room = without < budget_.most ? static_cast<std::int64_t>((budget_.most - without) / each) : 0;
+      shape.vocabulary = std::min(tokens_->size(), std::max(tokens_->required, room / kTokenStep * kTokenStep));
+      parameters = rest + per_token * static_cast<std::uint64_t>(shape.vocabulary);
+    }
+    return {shape, size_of(budget_, parameters, full_.vocabulary - shape.vocabulary), 0};
+  }
+
+  const ModelConfig& config_;
+  const Budget& budget_;
+  const StudentShape& fixed_;
+  const TokenRanking* tokens_;
+  StudentShape full_;
+};
+
+// Squared distance of two shapes: of the logarithms of their sizes.
+double distance(const StudentShape& a, const StudentShape& b) {
+  const auto term = [](std::int64_t x, std::int64_t y) {
+    const double log_ratio = std::log(static_cast<double>(x) / static_cast<double>(y));
+    return log_ratio * log_ratio;
+  };
+  return term(a.layers, b.layers) + term(a.hidden, b.hidden) + term(a.ffn, b.ffn) + term(a.heads, b.heads) +
+         term(a.vocabulary, b.vocabulary);
 }
 
 }  // namespace
@@ -79,37 +151,25 @@ ModelConfig shaped_config(ModelConfig config, const StudentShape& shape) {
   return config;
 }
 
-StudentShape find_shape(const ModelConfig& config, std::uint64_t target_params, const StudentShape& fixed,
-                        const TokenRanking* tokens) {
-  const StudentShape full = shape_of(config);
-  const bool grouped = config.heads != config.kv_heads;
-  const auto layers = choices(full.layers, 1, fixed.layers);
-  // Cutting one head of a group means one of every group. Single heads carry no blocks, so any count is legal.
-  const auto heads = choices(full.heads, grouped ? config.kv_heads : 1, fixed.heads);
-  const auto hidden = choices(full.hidden, legal_step(full.hidden), fixed.hidden);
-  const auto ffn = choices(full.ffn, legal_step(full.ffn), fixed.ffn);
-  StudentShape best, largest, smallest = full;
-  double best_cost = std::numeric_limits<double>::infinity();
-  std::uint64_t largest_count = 0, smallest_count = std::numeric_limits<std::uint64_t>::max();
-  for (const auto l : layers)
-    for (const auto h : heads)
-      for (const auto d : hidden)
-        for (const auto f : ffn) {
-          StudentShape shape{l, d, f, h, fixed.vocabulary > 0 ? fixed.vocabulary : full.vocabulary};
-          std::uint64_t count = parameter_count(shaped_config(config, shape));
-          if (tokens != nullptr) fit_vocabulary(config, target_params, *tokens, shape, count);
-          if (count < smallest_count) smallest = shape, smallest_count = count;
-          if (count > target_params) continue;
-          if (count > largest_count) largest = shape, largest_count = count;
-          if (static_cast<double>(count) < kUseful * static_cast<double>(target_params)) continue;
-          const double this_cost = cost(full, shape) + (tokens != nullptr ? token_cost(*tokens, shape.vocabulary) : 0.0);
-          if (this_cost < best_cost) best = shape, best_cost = this_cost;
-        }
-  if (std::isfinite(best_cost)) return best;
-  if (largest_count > 0) return largest;
-  fail("[prune] no student of ", target_params, " parameters can be cut from this model; the smallest has ", smallest_count,
-       " (layers ", smallest.layers, ", hidden ", smallest.hidden, ", ffn ", smallest.ffn, ", heads ", smallest.heads,
-       ", vocabulary ", smallest.vocabulary, ")");
+std::vector<StudentShape> propose_shapes(const ModelConfig& config, const Budget& budget, const StudentShape& fixed,
+                                         const TokenRanking* tokens, std::size_t count) {
+  std::vector<Option> options = Shapes(config, budget, fixed, tokens).within();
+  std::uint64_t fullest = 0;
+  for (const Option& option : options) fullest = std::max(fullest, option.size);
+  std::erase_if(options, [&](const Option& option) { return static_cast<double>(option.size) < kUseful * static_cast<double>(fullest); });
+  const auto cheaper = [](const Option& a, const Option& b) { return a.cost < b.cost; };
+  std::stable_sort(options.begin(), options.end(), cheaper);
+  options.resize(std::min(options.size(), kTrusted * count));
+
+  // Farthest-point traversal: T. Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
+  std::vector<StudentShape> chosen;
+  std::vector<double> away(options.size(), std::numeric_limits<double>::infinity());  // from all that are chosen
+  for (std::size_t next = 0; chosen.size() < count && away[next] > 0;) {
+    chosen.push_back(options[next].shape);
+    for (std::size_t i = 0; i < options.size(); ++i) away[i] = std::min(away[i], distance(options[i].shape, chosen.back()));
+    next = static_cast<std::size_t>(std::max_element(away.begin(), away.end()) - away.begin());
+  }
+  return chosen;
 }
 
 }  // namespace attar

@@ -45,6 +45,7 @@ INSTANTIATE_TEST_SUITE_P(
     Commands, Interrupted,
     ::testing::Values(
         LongCommand{"prune", "prune builtin:teacher --data TEXT --samples 8000 --context 512 --ffn 256 -o OUT"},
+        LongCommand{"prune_search", "prune builtin:teacher --data builtin:calibration --samples 4 --target-params 50% --retrain 100000000 -o OUT"},
         LongCommand{"tokenizing", "quantize builtin:teacher -o OUT.gguf --type q4_0 --calibration TEXT"},
         LongCommand{"gptq", "quantize builtin:teacher -o OUT.gguf --type q4_0 --calibration builtin:calibration --samples 0"},
         LongCommand{"tune", "quantize builtin:teacher -o OUT.gguf --type q4_0 --method rtn+tune --tune-steps 100000 --calibration builtin:calibration"},

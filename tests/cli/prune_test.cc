@@ -48,11 +48,67 @@ TEST_F(PruneCommand, CuttingNothingKeepsTheBytes) {
   EXPECT_EQ(read_text_file(folder_ / "student/model.safetensors"), read_text_file(folder_ / "teacher/model.safetensors"));
 }
 
-TEST_F(PruneCommand, FindsAShapeForATarget) {
-  const auto run = prune("--target-params 60% --json " + path("r.json"));
+std::uint64_t folder_bytes(const fs::path& folder) {
+  std::uint64_t bytes = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  return bytes;
+}
+
+// With more to cut from than the tiny one.
+nlohmann::json roomy_config() {
+  nlohmann::json json = test::tiny_config();
+  json.update({{"hidden_size", 64}, {"intermediate_size", 128}, {"num_hidden_layers", 6}, {"num_attention_heads", 8}});
+  return json;
+}
+
+constexpr const char* kShortSearch = " --retrain 2000 --candidates 3 --batch 4 ";
+
+TEST_F(PruneCommand, SearchesAShapeForATarget) {
+  test::write_tiny_folder(folder_ / "teacher", 3, roomy_config());
+  const auto run = prune("--target-params 60% --seed 1 --json " + path("r.json") + kShortSearch);
   ASSERT_EQ(run.code, 0) << run.output;
+  EXPECT_HAS(run.output, "KL as cut");
+  EXPECT_HAS(run.output, "3 candidates: each learns from 2048 tokens");
   const auto result = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
   EXPECT_LE(result["share"].get<double>(), 0.6);
+  EXPECT_EQ(result["chosen_by"], "held-out KL after retraining");
+  const auto& candidates = result["search"]["candidates"];
+  ASSERT_EQ(candidates.size(), 3u);
+  for (std::size_t i = 1; i < 3; ++i) EXPECT_GE(candidates[i]["kl_after"], candidates[i - 1]["kl_after"]);
+  const Checkpoint student = open_checkpoint(folder_ / "student");
+  const auto& best = candidates[0];
+  EXPECT_EQ(best["layers"], student.config.layers);
+  EXPECT_EQ(best["hidden"], student.config.hidden_size);
+  EXPECT_EQ(best["ffn"], student.config.intermediate_size);
+  EXPECT_EQ(best["heads"], student.config.heads);
+  EXPECT_EQ(best["parameters"], student.parameter_count());
+  EXPECT_EQ(best["bytes"], folder_bytes(folder_ / "student"));
+  EXPECT_EQ(result["bytes"], folder_bytes(folder_ / "student"));
+  EXPECT_EQ(result["kept_layers"].size(), static_cast<std::size_t>(student.config.layers));
+  const std::string bytes = read_text_file(folder_ / "student/model.safetensors");
+  ASSERT_EQ(prune(std::string("--target-params 60% --seed 1") + kShortSearch).code, 0);
+  EXPECT_EQ(read_text_file(folder_ / "student/model.safetensors"), bytes) << "the same seed";
+}
+
+TEST_F(PruneCommand, TheFormulaChoosesWhereNothingIsRetrained) {
+  const auto run = prune("--target-params 60% --retrain 0 --json " + path("r.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  EXPECT_HAS(run.output, "the shape is the formula's choice; nothing was retrained");
+  const auto result = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+  EXPECT_LE(result["share"].get<double>(), 0.6);
+  EXPECT_EQ(result["chosen_by"], "formula");
+  EXPECT_FALSE(result.contains("search"));
+}
+
+TEST_F(PruneCommand, ATargetInBytesIsKept) {
+  test::write_tiny_folder(folder_ / "teacher", 3, roomy_config());
+  for (const char* dtype : {"f32", "f16"}) {
+    const auto run = prune(std::string("--target-size 300kB --dtype ") + dtype + kShortSearch);
+    ASSERT_EQ(run.code, 0) << run.output;
+    EXPECT_LE(folder_bytes(folder_ / "student"), 300'000u) << dtype;
+    EXPECT_GE(folder_bytes(folder_ / "student"), 250'000u) << dtype;
+  }
 }
 
 TEST_F(PruneCommand, RefusesWhatCannotBeDone) {
@@ -69,6 +125,15 @@ TEST_F(PruneCommand, RefusesWhatCannotBeDone) {
   refused("--target-params plenty", "neither a number");
   refused("--target-params 10", "the smallest has");
   refused("--target-params 200%", "more than the teacher has");
+  refused("--target-size 900", "the smallest has");
+  refused("--target-size 900MB", "more than the teacher takes");
+  refused("--target-size large", "expected bytes");
+  refused("--target-size 50kB --target-params 50%", "excludes");
+  refused("--retrain 5000 --layers 2", "--retrain is for the search of a shape");
+  test::write_tiny_folder(folder_ / "teacher", 3, roomy_config());
+  refused("--target-params 50% --heldout " + path("text.txt"), "is the text of --data");
+  write_text_file(folder_ / "one.txt", "A single document.\n");
+  refused("--target-params 50% --heldout " + path("one.txt"), "does not fill one chunk");
   refused("--fnn 32", "did you mean '--ffn'");
   refused("--dtype q4_0", "f32, f16, bf16");
 }
@@ -145,12 +210,22 @@ TEST_P(PruneVocabulary, GoesWithTheOtherCuts) {
 }
 
 TEST_P(PruneVocabulary, TheSearchMayCutItToo) {
-  const auto run = prune("--target-params 90% --vocabulary auto --json " + path("r.json"));
+  const auto run = prune("--target-params 90% --vocabulary auto --json " + path("r.json") + kShortSearch);
   ASSERT_EQ(run.code, 0) << run.output;
   const auto result = json("r.json");
   EXPECT_LE(result["share"].get<double>(), 0.9);
   EXPECT_LE(result["shape"]["vocabulary"], 270);
   EXPECT_GE(result["shape"]["vocabulary"], 257);
+  EXPECT_EQ(open_checkpoint(folder_ / "student").config.vocab_size, result["search"]["candidates"][0]["vocabulary"]);
+}
+
+TEST_P(PruneVocabulary, ATargetInBytesCountsTheTokenizer) {
+  const auto whole = prune("");
+  ASSERT_EQ(whole.code, 0) << whole.output;
+  const std::uint64_t bytes = folder_bytes(folder_ / "student") * 9 / 10;
+  const auto run = prune("--vocabulary auto --retrain 0 --target-size " + std::to_string(bytes));
+  ASSERT_EQ(run.code, 0) << run.output;
+  EXPECT_LE(folder_bytes(folder_ / "student"), bytes);
 }
 
 TEST_P(PruneVocabulary, RefusesWhatCannotBeDone) {

@@ -219,64 +219,6 @@ TEST(Prune, ImportanceFollowsThePapersAggregation) {
   EXPECT_THROW(measure_importance(*decoder, {}, 2), Error);
 }
 
-TEST(FindShape, StaysUnderTheTargetInLegalSteps) {
-  auto json = test::tiny_json();
-  json.update({{"hidden_size", 288}, {"intermediate_size", 768}, {"num_hidden_layers", 6}, {"num_attention_heads", 6},
-               {"num_key_value_heads", 6}, {"head_dim", 48}, {"vocab_size", 32000}});
-  const ModelConfig config = parse_config(json, "test");
-  const std::uint64_t full = parameter_count(config);
-  EXPECT_EQ(full, 15191712u);
-  const std::uint64_t target = full * 6 / 10;
-  const StudentShape shape = find_shape(config, target, {});
-  const std::uint64_t count = parameter_count(shaped_config(config, shape));
-  EXPECT_LE(count, target);
-  EXPECT_GE(count, target * 97 / 100);
-  EXPECT_EQ(shape.hidden % 32, 0);
-  EXPECT_EQ(shape.ffn % 256, 0);
-  EXPECT_EQ(find_shape(config, full, {}).layers, 6);
-  EXPECT_EQ(find_shape(config, full, {}).hidden, 288);
-  EXPECT_EQ(find_shape(config, target, {.layers = 5}).layers, 5);
-  try {
-    find_shape(config, 1000, {});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("the smallest has"), std::string::npos);
-  }
-}
-
-// Where few tokens do most of the work, a vocabulary costs less than depth or width.
-TEST(FindShape, CutsTheVocabularyFirstWhereItIsHardlyUsed) {
-  auto json = test::tiny_json();
-  json.update({{"hidden_size", 288}, {"intermediate_size", 768}, {"num_hidden_layers", 6}, {"num_attention_heads", 6},
-               {"num_key_value_heads", 6}, {"head_dim", 48}, {"vocab_size", 32000}});
-  const ModelConfig config = parse_config(json, "test");
-  TokenRanking tokens;
-  tokens.order.resize(32000);
-  tokens.required = 259;
-  for (int n = 0; n <= 32000 - 259; ++n) tokens.length.push_back(1'000'000 + static_cast<std::int64_t>(3e6 * std::exp(-n / 500.0)));
-  const std::uint64_t full = parameter_count(config), target = full * 6 / 10;
-  const StudentShape shape = find_shape(config, target, {}, &tokens);
-  EXPECT_EQ(shape.layers, 6);
-  EXPECT_EQ(shape.hidden, 288);
-  EXPECT_EQ(shape.ffn, 768);
-  EXPECT_EQ(shape.heads, 6);
-  EXPECT_EQ(shape.vocabulary, (target - (full - 32000 * 288)) / 288 / 32 * 32);
-  const StudentShape small = find_shape(config, full / 4, {}, &tokens);  // tokens alone do not make room for that
-  EXPECT_LE(parameter_count(shaped_config(config, small)), full / 4);
-  EXPECT_LT(small.ffn * small.hidden * small.layers, 768 * 288 * 6);
-  EXPECT_GE(small.vocabulary, 259);
-  EXPECT_EQ(find_shape(config, full, {}, &tokens).vocabulary, 32000);
-}
-
-TEST(LegalStep, KeepsWhatQuantizersLike) {
-  EXPECT_EQ(legal_step(1024), 256);
-  EXPECT_EQ(legal_step(768), 256);
-  EXPECT_EQ(legal_step(256), 32);
-  EXPECT_EQ(legal_step(288), 32);
-  EXPECT_EQ(legal_step(576), 32);
-  EXPECT_EQ(legal_step(72), 8);
-}
-
 TEST(CheckShape, RefusesWhatCannotBeCut) {
   const ModelConfig config = parse_config(test::tiny_json(), "test");
   EXPECT_NO_THROW(check_shape(config, {3, 32, 64, 4}));
