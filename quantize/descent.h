@@ -1,5 +1,10 @@
 // Coordinate descent on the error e H e^T, e = t - q, of each row over everything the row stores: codes, scales and offsets, each in
-// turn set to the best value the format has for it while all others stay. docs/methods/gptq.md.
+// turn set to the best value the format has for it while all others stay.
+//
+//   Behdin, Acharya, Gupta, Song, Zhu, Keerthi, Mazumder, "QuantEase: Optimization-based Quantization for Language Models", 2023,
+//   https://arxiv.org/abs/2309.01885: the descent over codes. Scales, offsets and rows that see each other are added here.
+//
+// docs/methods/gptq.md.
 #pragma once
 
 #include <ATen/ATen.h>

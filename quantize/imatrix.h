@@ -1,5 +1,7 @@
 // Importance of the columns of every matrix, and llama.cpp's file for it.
 //
+//   Kawrakow, "Importance Matrix calculation", 2024, https://github.com/ggml-org/llama.cpp/pull/4861.
+//
 // The file is what llama-imatrix writes (llama.cpp, tools/imatrix, build 11669): a GGUF with general.type "imatrix" and, for
 // every matrix NAME of the model's GGUF, the float32 tensors NAME.in_sum2 (columns): sums of squared inputs, and
 // NAME.counts (1): over how many tokens. docs/methods/rtn.md.

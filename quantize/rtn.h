@@ -1,4 +1,8 @@
-// Round to nearest, with each block's scale searched.
+// Round to nearest, with each block's scale searched for the least error weighted by what each column meets.
+//
+//   Kawrakow, "k-quants", 2023, https://github.com/ggml-org/llama.cpp/pull/1684: the search; the weights are those of imatrix.h.
+//
+// docs/methods/rtn.md.
 #pragma once
 
 #include <atomic>
