@@ -12,14 +12,17 @@
 #include "convert/vocabulary.h"
 #include "datasets/corpus.h"
 #include "datasets/tokenizer.h"
+#include "distill/layer_loss.h"
 
 namespace attar::cli {
 namespace {
 
+constexpr const char *kInfluence = "influence", *kLoss = "loss";  // of --rank-layers
+
 struct PruneOptions {
   Common common;
   std::filesystem::path model, output;
-  std::string data, vocabulary, dtype, device = "cpu";
+  std::string data, vocabulary, dtype, device = "cpu", rank_layers = kInfluence;
   PruneTarget target;
   std::vector<std::int64_t> keep_layers;
   StudentShape shape;  // 0: not asked for
@@ -64,6 +67,7 @@ StudentShape asked_shape(const PruneOptions& options, const ModelConfig& config,
   StudentShape shape = options.shape;
   shape.vocabulary = asked_vocabulary(options);
   if (!options.keep_layers.empty()) {
+    if (options.rank_layers != kInfluence) fail("[prune] --keep-layers says which layers stay; leave --rank-layers out");
     const auto count = static_cast<std::int64_t>(options.keep_layers.size());
     if (shape.layers != 0 && shape.layers != count)
       fail("[prune] --layers ", shape.layers, " and ", count, " layers in --keep-layers contradict each other");
@@ -137,8 +141,10 @@ Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfO
   const bool measured = shapes.size() > 1 || !cuts_only_tokens(shapes.front(), teacher.config) || options.vocabulary.empty();
   if (measured) {
     const auto chunks = sample_chunks(documents, options.context, options.samples, options.common.seed);
-    cutter.importance = measure_importance(*load_decoder(cutter.teacher, parse_device(options.device)), chunks, options.batch);
+    const auto decoder = load_decoder(cutter.teacher, parse_device(options.device));
+    cutter.importance = measure_importance(*decoder, chunks, options.batch);
     result["block_influence"] = cutter.importance.layers;
+    if (options.rank_layers == kLoss) result["layer_losses"] = cutter.importance.layers = layer_losses(*decoder, chunks, options.batch);
   }
   StudentShape shape = shapes.front();
   Checkpoint student;
@@ -225,6 +231,11 @@ void add_prune(CLI::App& app) {
                   "Tokens to keep: bytes, special and added ones, then those that --data uses most; auto with a target");
   sub->add_option("--layers", options->shape.layers, "Layers to keep")->check(CLI::PositiveNumber);
   sub->add_option("--keep-layers", options->keep_layers, "The layers to keep, by number from 0: 0,1,4")->delimiter(',');
+  sub->add_option("--rank-layers", options->rank_layers,
+                  "Which layers go first: those that change their input least (influence), or those without which --data loses least "
+                  "(loss; takes half as many passes over the samples as there are layers)")
+      ->check(CLI::IsMember({kInfluence, kLoss}))
+      ->capture_default_str();
   sub->add_option("--ffn", options->shape.ffn, "Channels of the MLP to keep")->check(CLI::PositiveNumber);
   sub->add_option("--heads", options->shape.heads, "Attention heads to keep; key-value groups stay")
       ->check(CLI::PositiveNumber);

@@ -66,7 +66,7 @@ class Search {
     ranking.tokens = ranking.steps * options_.batch * options_.context;
     ranking.heldout_tokens = targets_of(school_.texts.heldout);
     note(cat(shapes.size(), " candidates: each learns from ", ranking.tokens, " tokens and is judged on ", ranking.heldout_tokens, " others"));
-    Progress progress("retrain", static_cast<std::uint64_t>(ranking.tokens) * shapes.size(), "tokens");
+    Progress progress("retrain", static_cast<std::uint64_t>(ranking.tokens + 2 * ranking.heldout_tokens) * shapes.size(), "tokens");
     for (const StudentShape& shape : shapes) {
       const std::string label = cat("candidate ", ranking.candidates.size() + 1, " of ", shapes.size());
       if (shape.vocabulary != school_.teacher->config().vocab_size) attend_part(shape.vocabulary);
@@ -87,17 +87,32 @@ class Search {
     const auto data = shuffled_chunks(school_.texts.training, options_.seed);
     Trainer trainer(student, school_.teacher.get(), *data, trainer_options(options_));
     const auto divergence = [&](const char* when) {
-      const double kl = trainer.evaluate(school_.texts.heldout).kl * school_.lengthening + school_.vocabulary_cost;
+      const double kl = held_out_kl(trainer, cat(label, when, "retraining"), progress) * school_.lengthening + school_.vocabulary_cost;
       if (!std::isfinite(kl))
-        fail("[prune] ", label, ": its held-out KL ", when, " retraining is no finite number; lower --retrain-lr or look at the model");
+        fail("[prune] ", label, ": its held-out KL", when, "retraining is no finite number; lower --retrain-lr or look at the model");
       return kl;
     };
-    candidate.kl_before = divergence("before");
+    candidate.kl_before = divergence(" before ");
     while (trainer.done() < options_.steps()) {
       const StepReport report = trainer.step();
       progress.advance(static_cast<std::uint64_t>(trainer.step_tokens()), cat(label, ", KL ", std::round(1000 * report.divergence) / 1000));
     }
-    candidate.kl_after = divergence("after");
+    candidate.kl_after = divergence(" after ");
+  }
+
+  // A batch at a time, which shows how far it is.
+  double held_out_kl(Trainer& trainer, const std::string& label, Progress& progress) const {
+    const std::vector<Chunk>& chunks = school_.texts.heldout;
+    double sum = 0;
+    std::int64_t tokens = 0;
+    for (std::size_t begin = 0; begin < chunks.size(); begin += static_cast<std::size_t>(options_.batch)) {
+      const auto end = std::min(begin + static_cast<std::size_t>(options_.batch), chunks.size());
+      const Evaluation part = trainer.evaluate({chunks.begin() + static_cast<std::ptrdiff_t>(begin), chunks.begin() + static_cast<std::ptrdiff_t>(end)});
+      sum += part.kl * static_cast<double>(part.tokens);
+      tokens += part.tokens;
+      progress.advance(static_cast<std::uint64_t>(part.tokens), label);
+    }
+    return sum / static_cast<double>(tokens);
   }
 
   void attend(std::int64_t vocabulary) {

@@ -1,4 +1,5 @@
 // attar prune as a user meets it.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -46,6 +47,19 @@ TEST_F(PruneCommand, CutsToTheGivenSizes) {
 TEST_F(PruneCommand, CuttingNothingKeepsTheBytes) {
   ASSERT_EQ(prune("").code, 0);
   EXPECT_EQ(read_text_file(folder_ / "student/model.safetensors"), read_text_file(folder_ / "teacher/model.safetensors"));
+}
+
+TEST_F(PruneCommand, LayersGoByTheLossWithoutThem) {
+  const auto run = prune("--layers 2 --rank-layers loss --json " + path("r.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto result = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
+  const auto losses = result["layer_losses"].get<std::vector<double>>();
+  ASSERT_EQ(losses.size(), 3u);
+  const auto least = std::min_element(losses.begin(), losses.end()) - losses.begin();
+  std::vector<std::int64_t> others;
+  for (std::int64_t layer = 0; layer < 3; ++layer)
+    if (layer != least) others.push_back(layer);
+  EXPECT_EQ(result["kept_layers"].get<std::vector<std::int64_t>>(), others);
 }
 
 std::uint64_t folder_bytes(const fs::path& folder) {
@@ -125,6 +139,8 @@ TEST_F(PruneCommand, RefusesWhatCannotBeDone) {
   refused("--target-params plenty", "neither a number");
   refused("--target-params 10", "the smallest has");
   refused("--target-params 200%", "more than the teacher has");
+  refused("--keep-layers 0,1 --rank-layers loss", "leave --rank-layers out");
+  refused("--layers 2 --rank-layers size", "--rank-layers");
   refused("--target-size 900", "the smallest has");
   refused("--target-size 900MB", "more than the teacher takes");
   refused("--target-size large", "expected bytes");
