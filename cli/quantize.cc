@@ -213,6 +213,14 @@ Checkpoint rotated(const Checkpoint& model, const QuantizeOptions& options, std:
   return result;
 }
 
+void check_tune_memory(const ModelConfig& config, const std::vector<Ids>& chunks, const TuneOptions& options, std::uint64_t allowed) {
+  if (allowed == 0) return;
+  const std::uint64_t needed = tune_memory(config, std::ssize(chunks.front()), options.batch, thread_count());
+  if (needed > allowed)
+    fail("quantize: --max-memory allows ", size_text(allowed), ", tuning this model may take ", size_text(needed), " with ", thread_count(),
+         " threads; allow that much, give fewer --threads or a shorter --context, or leave out tune");
+}
+
 int run_quantize(const QuantizeCommand& command) {
   fs::path output = command.output;
   if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
@@ -263,6 +271,7 @@ int run_quantize(const QuantizeCommand& command) {
   options.calibration = chunks;
   limit_samples(options.calibration, command.calibration);
   check_memory(model.config, options);
+  if (methods.tune) check_tune_memory(model.config, chunks, command.tune, options.max_memory);
   if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
   // What is read once, rounded and written needs no folder. Folders of weights read a matrix several times: codes, scales, offsets.
   options.when_read = methods.name() == "rtn" && chunks.empty() && is_gguf(output) && target.kld == 0;
@@ -369,7 +378,8 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--max-memory", command.max_memory,
                   "Refuse at once if quantizing with --calibration may take more memory (800MB, 4GB). A Llama of 1.1 B parameters takes "
-                  "at most 1.6 GB, one of 7 B 4.0 GB, however much text there is: hidden states are on disk beside the output")
+                  "at most 1.6 GB, one of 7 B 4.0 GB, however much text there is: hidden states are on disk beside the output. tune holds the "
+                  "whole model as floats: 22 bytes a weight, and 4 and a training pass for each thread")
       ->type_name("SIZE");
   sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after its last finished layer");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");

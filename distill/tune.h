@@ -29,8 +29,12 @@ struct TuneReport {
 };
 nlohmann::json to_json(const TuneReport& report);
 
+// Bytes at the peak, an upper estimate. length: tokens of a chunk. Each of `threads` threads, but not more than chunks in a step, has the
+// gradient of the whole model and the training pass of a chunk.
+std::uint64_t tune_memory(const ModelConfig& config, std::int64_t length, std::int64_t batch, int threads);
+
 // teacher and quantized: the same architecture and vocabulary. chunks: calibration text, all of one length of at least two.
-// Both models are held as floats, with gradients and two moments for what is trained. Throws Error; Interrupted.
+// The same bytes at any number of threads. Throws Error; Interrupted.
 Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const std::vector<Ids>& chunks,
                 const TuneOptions& options, TuneReport& report);
 

@@ -87,13 +87,20 @@ TEST_F(QuantizeCommand, TypesHaveTheirHomes) {
   expect_nothing_written();
 }
 
-TEST_F(QuantizeCommand, GptqFromBuiltInTextIsTheSameAtAnyNumberOfThreads) {
-  const std::string options = "--type q4_1 --calibration builtin:calibration --samples 8 --context 64 --seed 3";
-  ASSERT_EQ(run(options + " --threads 1").code, 0);
-  const std::string once = read_text_file(output_);
-  const test::RunResult second = run_on(model_, output_, options + " --threads 2");
-  ASSERT_EQ(second.code, 0) << second.output;
-  EXPECT_EQ(once, read_text_file(output_));
+TEST_F(QuantizeCommand, SameBytesAtAnyNumberOfThreads) {
+  for (const char* method : {"rtn+tune", "awq+gptq", "rotate+fisher+gptq+tune"}) {
+    SCOPED_TRACE(method);
+    const std::string options =
+        cat("--type q4_1 --calibration builtin:calibration --samples 8 --context 64 --seed 3 --method ", method,
+            std::strstr(method, "tune") != nullptr ? " --tune-steps 3 --tune-batch 5" : "", " --threads ");
+    ASSERT_EQ(run(options + "1").code, 0);
+    const std::string once = read_text_file(output_);
+    for (const char* threads : {"2", "3"}) {
+      const test::RunResult again = run(options + threads);
+      ASSERT_EQ(again.code, 0) << again.output;
+      EXPECT_TRUE(once == read_text_file(output_)) << threads << " threads";
+    }
+  }
 }
 
 TEST_F(QuantizeCommand, TargetSizeIsKeptAndUsed) {

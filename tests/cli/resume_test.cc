@@ -95,6 +95,9 @@ TEST_F(Resume, MemoryIsReportedAndLimited) {
   const test::RunResult small = test::run_attar(command("--max-memory 100MB"));
   EXPECT_EQ(small.code, 2);
   EXPECT_NE(small.output.find("--max-memory allows 100.00 MB, calibrating this model may take"), std::string::npos) << small.output;
+  const test::RunResult tuned = test::run_attar(command("--method rtn+tune --max-memory 550MB --threads 1"));
+  EXPECT_EQ(tuned.code, 2);
+  EXPECT_NE(tuned.output.find("--max-memory allows 550.00 MB, tuning this model may take"), std::string::npos) << tuned.output;
   EXPECT_FALSE(fs::exists(work_));
   const test::RunResult enough = test::run_attar(command("--max-memory 1GB --json " + json, {"--samples 96", "--samples 4"}));
   ASSERT_EQ(enough.code, 0) << enough.output;

@@ -151,6 +151,19 @@ TEST_F(TuneOnce, SameBytesAtAnyNumberOfThreads) {
   }
 }
 
+TEST(TuneMemory, IsThatOfTheModelAndOfEachThread) {
+  ModelConfig config;  // 1.1 B, as TinyLlama
+  config.hidden_size = 2048, config.intermediate_size = 5632, config.layers = 22, config.vocab_size = 32000;
+  config.heads = 32, config.kv_heads = 4, config.head_dim = 64, config.tied_embeddings = false;
+  constexpr double kWeights = 1.1e9;
+  const auto memory = [&](std::int64_t length, int threads) { return static_cast<double>(tune_memory(config, length, 8, threads)); };
+  EXPECT_GT(memory(128, 1), 26 * kWeights);
+  EXPECT_LT(memory(128, 1), 30 * kWeights);
+  EXPECT_GT(memory(128, 4) - memory(128, 1), 3 * 4 * kWeights);
+  EXPECT_EQ(memory(128, 8), memory(128, 64));  // there are 8 chunks in a step
+  EXPECT_GT(memory(2048, 1), memory(128, 1));
+}
+
 TEST_F(TuneOnce, BadInput) {
   EXPECT_THROW(tune(teacher, rounded("q4_0"), std::vector<Ids>(8, Ids(1)), options, report), Error);
   EXPECT_THROW(tune(teacher, rounded("q4_0"), std::vector<Ids>(8, Ids(static_cast<std::size_t>(teacher.config.max_positions) + 2)), options, report), Error);
