@@ -60,6 +60,12 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) {
   return std::nullopt;
 }
 
+std::string as_utf8(std::string_view text) {
+  std::string out;
+  for (std::optional<std::size_t> bad; (bad = find_invalid_utf8(text)); text.remove_prefix(*bad + 1)) out.append(text.substr(0, *bad)).append("\xEF\xBF\xBD");
+  return out.append(text);
+}
+
 std::string nearest(std::string_view word, std::span<const std::string> candidates) {
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;

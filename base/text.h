@@ -15,6 +15,9 @@ namespace attar {
 // Byte offset of the first byte that is not part of well-formed UTF-8 (RFC 3629), or nothing.
 std::optional<std::size_t> find_invalid_utf8(std::string_view text);
 
+// Every byte that is no part of well-formed UTF-8 becomes U+FFFD: for JSON, XML and pages, which hold text only.
+std::string as_utf8(std::string_view text);
+
 // The candidate with the smallest edit distance to word; empty if none is near enough to be what was meant.
 std::string nearest(std::string_view word, std::span<const std::string> candidates);
 // "; did you mean 'x'?" or, if nothing is near, "; one of a, b, c".

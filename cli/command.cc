@@ -97,6 +97,8 @@ std::string command_line(const std::vector<std::string>& arguments) {
   return line;
 }
 
+std::string json_text(const nlohmann::json& json, int indent) { return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; }
+
 nlohmann::json stamped(const std::string& command, nlohmann::json result) {
   result["attar"] = ATTAR_VERSION;
   result["command"] = command;
@@ -106,13 +108,32 @@ nlohmann::json stamped(const std::string& command, nlohmann::json result) {
 }
 
 void write_result(const Common& common, const std::string& command, nlohmann::json result) {
-  if (!common.json.empty()) write_text_file(common.json, stamped(command, std::move(result)).dump(2) + "\n");
+  if (!common.json.empty()) write_text_file(common.json, json_text(stamped(command, std::move(result)), 2));
 }
 
 void add_model(nlohmann::json& result, const Common& common, const std::string& key, const std::filesystem::path& path) {
   if (common.json.empty()) return;
   result[key] = path.string();
   result[key + "_hash"] = checkpoint_hash(open_checkpoint(path));
+}
+
+void refuse_overwriting(const std::string& command, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs) {
+  const auto place = [](const std::string& name) {
+    std::error_code ignored;
+    return fs::weakly_canonical(name, ignored);
+  };
+  for (std::size_t o = 0; o < outputs.size(); ++o) {
+    if (outputs[o].empty()) continue;
+    const fs::path output = place(outputs[o]);
+    std::error_code ignored;
+    for (const std::string& name : inputs) {
+      if (name.empty()) continue;
+      if (output == place(name) || fs::equivalent(output, name, ignored))
+        fail(command, ": ", outputs[o], " would be written over ", name, ", which is read; name another file");
+    }
+    for (std::size_t other = 0; other < o; ++other)
+      if (!outputs[other].empty() && place(outputs[other]) == output) fail(command, ": ", outputs[o], " is to be written twice; name two files");
+  }
 }
 
 void add_all_commands(CLI::App& app) {

@@ -33,8 +33,14 @@ nlohmann::json stamped(const std::string& command, nlohmann::json result);
 // Writes the result, stamped, to --json if it was asked for.
 void write_result(const Common& common, const std::string& command, nlohmann::json result);
 
+// As it stands in a file; bytes of names and paths that are not UTF-8 become U+FFFD.
+std::string json_text(const nlohmann::json& json, int indent);
+
 // Adds KEY: path and KEY_hash: of the checkpoint there, to a result that --json asks for; without it nothing, as a hash reads all of a model.
 void add_model(nlohmann::json& result, const Common& common, const std::string& key, const std::filesystem::path& path);
+
+// Throws Error if a file to be written is one that is read, or is to be written twice. Empty names are none.
+void refuse_overwriting(const std::string& command, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs);
 
 // One per subcommand; cli/command.cc lists them in the one table.
 void add_init(CLI::App& app);

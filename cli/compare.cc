@@ -100,11 +100,14 @@ nlohmann::json group_json(const Report& report, const Group& group) {
   nlohmann::json json = {{"models", std::move(models)}};
   if (const ReportedProtocol* p = group.protocol)
     json["protocol"] = {{"name", p->name},       {"data", p->data},     {"data_hash", p->data_hash}, {"tokenizer_hash", p->tokenizer_hash},
-                        {"context", p->context}, {"chunks", p->chunks}, {"tokens_scored", p->scored}};
+                        {"context", p->context}, {"chunks", p->chunks}, {"tokens_scored", p->scored}, {"packed", p->packed}, {"tasks", p->tasks}};
   return json;
 }
 
 int run_compare(const CompareOptions& options) {
+  std::vector<std::string> inputs = options.subjects;
+  inputs.insert(inputs.end(), {options.measuring.data, options.measuring.reference});
+  refuse_overwriting("compare", inputs, {options.common.json});
   const Report report = gather(options);
   std::vector<Group> groups = groups_of(report);
   require_comparable(groups, options.mixed);

@@ -1,4 +1,5 @@
 // Perplexity, divergence from a reference, tasks, and the gate that decides the exit code.
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -101,41 +102,66 @@ int measure_and_judge(const EvalCommand& command, const EvalOptions& options) {
     code = exit_code(verdict.outcome);
   }
   std::cout.flush();
+  if (command.update_baseline && code == kDone) {
+    write_text_file(command.baseline, json_text(stored, 1));
+    note("eval: stored as the baseline " + command.baseline);
+  }
   const std::string markdown = markdown_text(result, verdict);
-  add_to_summary(markdown);
   if (!command.markdown.empty()) write_text_file(command.markdown, markdown);
   if (!command.junit.empty()) write_text_file(command.junit, junit_text(verdict, options.model));
   write_result(command.common, "eval", std::move(json));
-  if (command.update_baseline && code == kDone) {
-    write_text_file(command.baseline, stored.dump(1) + "\n");
-    note("eval: stored as the baseline " + command.baseline);
-  }
+  add_to_summary(markdown);
   return code;
+}
+
+void refuse_own_inputs(const EvalCommand& command) {
+  const EvalOptions& options = command.options;
+  std::vector<std::string> inputs = {options.model, options.reference, options.data, command.layers};
+  inputs.insert(inputs.end(), options.tasks.begin(), options.tasks.end());
+  inputs.insert(inputs.end(), command.gates.begin(), command.gates.end());
+  std::vector<std::string> outputs = {command.common.json, command.markdown, command.junit, options.save_reference, options.items};
+  (command.update_baseline ? outputs : inputs).push_back(command.baseline);
+  refuse_overwriting("eval", inputs, outputs);
 }
 
 // What reads the outputs must not find those of an earlier run if this one breaks off.
 void remove_outputs(const EvalCommand& command) {
   for (const std::string& path : {command.common.json, command.markdown, command.junit}) {
     std::error_code ignored;
-    if (!path.empty() && path != command.baseline && fs::is_regular_file(path, ignored)) fs::remove(path, ignored);
+    if (!path.empty() && fs::is_regular_file(path, ignored)) fs::remove(path, ignored);
   }
+}
+
+// Nothing looks like a pass: what was written already goes, and what can be written says why.
+void write_failure(const EvalCommand& command, const std::string& what) {
+  const auto attempt = [](auto&& write) {
+    try {
+      write();
+    } catch (const std::exception& error) {
+      warn(cat("eval: ", error.what()));
+    }
+  };
+  remove_outputs(command);
+  const std::string markdown = cat("### attar eval: cannot decide\n\n", markdown_escaped(as_utf8(what)), "\n");
+  if (on_github()) std::cout << annotation(what);
+  add_to_summary(markdown);
+  if (!command.markdown.empty()) attempt([&] { write_text_file(command.markdown, markdown); });
+  if (!command.junit.empty()) attempt([&] { write_text_file(command.junit, junit_error_text(what, command.options.model)); });
 }
 
 int run_eval(const EvalCommand& command) {
   EvalOptions options = command.options;
   options.asking.seed = command.common.seed;
   options.bos = !command.no_bos;
+  options.worst = std::max(options.worst, command.worst);
+  refuse_own_inputs(command);
   remove_outputs(command);
   try {
     return measure_and_judge(command, options);
   } catch (const Interrupted&) {
     throw;
-  } catch (const Error& error) {
-    const std::string markdown = cat("### attar eval: cannot decide\n\n", markdown_escaped(error.what()), "\n");
-    if (on_github()) std::cout << annotation(error.what());
-    add_to_summary(markdown);
-    if (!command.markdown.empty()) write_text_file(command.markdown, markdown);
-    if (!command.junit.empty()) write_text_file(command.junit, junit_error_text(error.what(), options.model));
+  } catch (const std::exception& error) {
+    write_failure(command, error.what());
     throw;
   }
 }

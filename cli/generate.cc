@@ -23,12 +23,6 @@ struct TextOptions {
   TextBatch batch;
 };
 
-// JSON holds text only: bytes that never became a character are shown as U+FFFD.
-std::string as_utf8(std::string text) {
-  while (const auto bad = find_invalid_utf8(text)) text.replace(*bad, 1, "\xEF\xBF\xBD");
-  return text;
-}
-
 int run_batch(TextOptions& options) {
   if (!options.prompt.empty() || !options.prompt_file.empty()) fail("generate: --batch brings its own prompts; leave --prompt out");
   if (options.batch.options.samples > 1 && options.generate.sampling.temperature == 0)

@@ -20,8 +20,8 @@ struct ReportOptions {
 
 int run_report(const ReportOptions& options) {
   const bool markdown = options.format.empty() ? options.output.extension() == ".md" : options.format == "markdown";
-  for (const std::string& file : options.results)
-    if (std::error_code ignored; fs::equivalent(file, options.output, ignored)) fail("report: -o ", options.output.string(), " is one of the results; name another file");
+  refuse_overwriting("report", options.results, {options.output.string(), options.common.json});
+  if (std::error_code ignored; fs::is_regular_file(options.output, ignored)) fs::remove(options.output, ignored);  // of an earlier run: this one may break off
   const Report report = read_results(options.results);
   write_text_file(options.output, markdown ? markdown_page(report) : html_page(report));
   const Verdict verdict = judge(report);

@@ -53,13 +53,18 @@ int run_recipe(const RunOptions options) {
     print_plan(recipe);
     return kDone;
   }
+  // Of an earlier run: nothing may look like a pass if this one breaks off.
+  for (const fs::path& old : {recipe.output / "report.html", recipe.output / "summary.json", fs::path(options.common.json)}) {
+    std::error_code ignored;
+    if (fs::is_regular_file(old, ignored)) fs::remove(old, ignored);
+  }
   const int code = run_stages(recipe);
   if (code != kDone && code != kGateFailed && !stopped_undecided(recipe)) return code;
   nlohmann::json summary = summarise(recipe, options.common.seed);
   const std::string text = read_text_file(file);
   summary["recipe"] = {{"path", file.string()}, {"hash", content_hash(as_bytes(text))}, {"text", text}};
   summary["stages"] = stage_records(recipe);
-  write_text_file(recipe.output / "summary.json", stamped("run", summary).dump(2) + "\n");
+  write_text_file(recipe.output / "summary.json", json_text(stamped("run", summary), 2));
   const fs::path page = write_report(recipe);
   std::cout << "\n" << summary_table(summary);
   if (!recipe.quantized.empty()) std::cout << "\nwritten for llama.cpp: " << recipe.quantized << "\n";

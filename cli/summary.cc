@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iomanip>
+#include <memory>
 #include <sstream>
 
 #include "base/files.h"
@@ -57,15 +58,19 @@ json describe_model(const Recipe& recipe, const std::string& role, const std::st
   copy("kl_divergence", "/kl_divergence/mean");
   copy("same_top", "/same_top/share");
 
-  const auto decoder = load_decoder(checkpoint);
-  row["decode_tokens_per_second"] = measure_rates(*decoder).decode();
+  // As the model will run: quantized ones through the kernels.
+  const bool kernels = runs_on_kernels(checkpoint, at::kCPU, false);
+  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{}) : nullptr;
+  const auto decoder = kernels ? nullptr : load_decoder(checkpoint);
+  row["decode_tokens_per_second"] = (kernels ? measure_rates(*runner) : measure_rates(*decoder)).decode();
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const auto add_sample = [&](double temperature, std::uint64_t own_seed) {
     GenerateOptions options;
     options.max_tokens = kSampleTokens;
     options.seed = own_seed;
     options.sampling.temperature = temperature;
-    const std::string text = generate(*decoder, tokenizer, tokenizer.encode(recipe.prompt, true), options).text;
+    const Ids prompt = tokenizer.encode(recipe.prompt, true);
+    const std::string text = (kernels ? generate(*runner, tokenizer, prompt, options) : generate(*decoder, tokenizer, prompt, options)).text;
     row["samples"].push_back({{"prompt", recipe.prompt}, {"how", description(options)}, {"text", whole_sentences(text)}});
   };
   add_sample(0, seed);

@@ -87,6 +87,7 @@ std::optional<Samples> Baseline::samples(const std::string& metric) const {
   if (found == json_["samples"].end()) return {};
   const JsonReader reader(*found, cat("baseline ", source_, ": samples: ", metric));
   const std::string link = reader.text("link");
+  if (link != "mean" && link != "exp" && link != "root") fail(reader.source(), ": unknown link '", link, "'; one of mean, exp, root");
   Samples samples;
   samples.link = link == "exp" ? Samples::Link::kExp : link == "root" ? Samples::Link::kRoot : Samples::Link::kMean;
   samples.sums = reader.numbers("sums");

@@ -32,20 +32,15 @@ void finish(std::vector<Part>& parts) {
 }
 
 // Text of single tokens may begin or end inside a character.
-std::string whole(std::string text) {
-  while (const auto bad = find_invalid_utf8(text)) text.replace(*bad, 1, "\xef\xbf\xbd");
-  return text;
-}
-
 std::string text_of(const Tokenizer& tokenizer, const Ids& ids, std::int64_t begin, std::int64_t end) {
   std::string text;
   for (std::int64_t i = std::max<std::int64_t>(begin, 0); i < std::min<std::int64_t>(end, static_cast<std::int64_t>(ids.size())); ++i)
     if (!tokenizer.is_special(ids[static_cast<std::size_t>(i)])) text += tokenizer.bytes_of(ids[static_cast<std::size_t>(i)]);
-  return whole(text);
+  return as_utf8(text);
 }
 
 std::string token_text(const Tokenizer& tokenizer, std::int64_t id) {
-  return id < tokenizer.vocab_size() ? whole(std::string(tokenizer.bytes_of(id))) : cat("<", id, ">");
+  return id < tokenizer.vocab_size() ? as_utf8(tokenizer.bytes_of(id)) : cat("<", id, ">");
 }
 
 nlohmann::json parts_json(const std::vector<Part>& parts, bool compared, bool units) {

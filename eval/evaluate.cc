@@ -331,7 +331,7 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
     TokenScores scores = measure(*model.predictor, against, plan.sequences, "eval");
     scores.bytes = scored_bytes(model.tokenizer, plan.sequences);
     summarise(std::move(scores), result, plan);
-    result.breakdown = break_down(plan, result.scores, model.tokenizer);
+    result.breakdown = break_down(plan, result.scores, model.tokenizer, options.worst);
     if (against.encoded != nullptr) write_reference(options.save_reference, result.model, result.protocol, plan, encoded);
   }
   if (whole) {

@@ -24,6 +24,7 @@ struct EvalOptions {
   std::vector<std::string> tasks;    // paths of task files
   TaskOptions asking;
   bool bos = true;                   // tasks begin with BOS if the tokenizer adds one
+  std::size_t worst = 20;            // tokens that the breakdown shows
   std::string items;                 // write each task item's scores to this file, a JSON object a line
 };
 

@@ -31,6 +31,7 @@ constexpr Bound kBounds[] = {
     {"min_ratio", &Threshold::min_ratio, Statistic::kRatio, false, "ratio at least "},
     {"max_ratio", &Threshold::max_ratio, Statistic::kRatio, true, "ratio at most "}};
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+constexpr double kBlind = 0.25;       // a gate without a margin that cannot even see a worsening by this share says so
 constexpr double kUsualAlpha = 0.05;  // for intervals and what is detectable if a threshold says nothing
 
 std::string place(const toml::node& node) { return cat("line ", node.source().begin.line); }
@@ -136,16 +137,22 @@ void weigh(GateCheck& check, const Bound& bound, const Threshold& t, const Sampl
   check.low = bootstrap.lower(1 - kUsualAlpha / 2), check.high = bootstrap.upper(1 - kUsualAlpha / 2);
   const double alpha = t.significance.value_or(kUsualAlpha);
   const bool beyond = bound.upper ? check.judged > check.bound : check.judged < check.bound;
+  const bool ratio = bound.statistic == Statistic::kRatio;
   bool certain;
-  if (bound.statistic == Statistic::kDifference && samples.binary() && other->binary()) {
+  if (bound.statistic == Statistic::kValue && samples.binary()) {
+    const Answers a = answers(samples);
+    check.low = share_bound(a, 1 - kUsualAlpha / 2, false), check.high = share_bound(a, 1 - kUsualAlpha / 2, true);
+    certain = share_p(a, check.bound, bound.upper) <= alpha;
+    check.detectable = detectable_share(a.n, check.bound, alpha, bound.upper);
+  } else if (bound.statistic != Statistic::kValue && samples.binary() && other->binary() && (!ratio || (bound.upper ? check.bound >= 1 : check.bound <= 1))) {
     Discordance d = discordance(samples, *other);
     if (bound.upper) std::swap(d.lost, d.won);
-    const double margin = std::abs(check.bound);
+    const double whole = ratio ? other->value() : 1, margin = std::abs(ratio ? check.bound - 1 : check.bound) * whole;
     certain = drop_p(d, margin) <= alpha;
-    check.detectable = detectable_drop(d, margin, alpha);
+    check.detectable = detectable_drop(d, margin, alpha) / whole;
   } else {
     certain = bound.upper ? bootstrap.lower(1 - alpha) > check.bound : bootstrap.upper(1 - alpha) < check.bound;
-    check.detectable = detectable_difference(bootstrap.deviation(), alpha);
+    check.detectable = bootstrap.detectable(alpha);
   }
   if (!t.significance) return;
   if (std::isnan(check.low)) {
@@ -174,6 +181,9 @@ void add_note(GateCheck& check, const Bound& bound, const Threshold& t, bool bey
   } else if (wanted > 0 && check.detectable > wanted) {
     check.is_warning = true;
     check.note = cat("cannot tell changes of ", exact(wanted), " from chance");
+  } else if (t.significance && check.outcome == Outcome::kPass && wanted == 0 && check.detectable > kBlind * (bound.statistic == Statistic::kRatio ? 1 : std::abs(std::isnan(check.other) ? check.bound : check.other))) {
+    check.is_warning = true;
+    check.note = "cannot even see a worsening by a quarter";
   } else if (!t.significance && check.low <= check.bound && check.bound <= check.high && check.low < check.high) {
     check.is_warning = true;
     check.note = cat("the bound lies inside the 95 % interval ", rounded(check.low), " .. ", rounded(check.high), ": chance decides");
@@ -220,6 +230,15 @@ GateCheck judge(const Bound& bound, const Threshold& t, const EvalResult& result
       other = stored ? &*stored : nullptr;
     }
     check.judged = bound.statistic == Statistic::kDifference ? check.value - check.other : check.value / check.other;
+    if (baseline != nullptr && t.against == Other::kBaseline && stored)
+      if (const double told = stored->value(); !(std::abs(told - check.other) <= 1e-6 * std::abs(told) + 1e-12)) {
+        check.note = cat("the baseline contradicts itself: it says ", exact(check.other), ", its samples ", exact(told), "; make it anew with --update-baseline");
+        return check;
+      }
+    if (bound.statistic == Statistic::kRatio && !(check.value > 0 && check.other > 0)) {
+      check.note = cat("a ratio says nothing of ", exact(check.value), " and ", exact(check.other), ", which are not both above 0; give max_decrease or max_increase");
+      return check;
+    }
   }
   const bool compared = other != nullptr && samples != nullptr && other->size() == samples->size();
   const bool paired = bound.statistic == Statistic::kValue || compared;

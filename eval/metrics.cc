@@ -148,6 +148,10 @@ nlohmann::json samples_json(const Samples& samples) {
 }
 
 nlohmann::json interval_json(const Samples& samples, const Resampling& resampling) {
+  if (samples.binary()) {
+    const Answers a = answers(samples);
+    return {{"n", a.n}, {"low", number(share_bound(a, kOneSided, false))}, {"high", number(share_bound(a, kOneSided, true))}};
+  }
   const Bootstrap bootstrap(samples, nullptr, Statistic::kValue, resampling);
   return {{"n", samples.size()}, {"low", number(bootstrap.lower(kOneSided))}, {"high", number(bootstrap.upper(kOneSided))}};
 }
@@ -167,7 +171,7 @@ nlohmann::json difference_json(const Samples& model, const Samples& reference, c
     json["detectable"] = number(detectable_drop(d, 0, kAlpha));
   } else {
     json["p"] = number(bootstrap.p_value());
-    json["detectable"] = number(detectable_difference(bootstrap.deviation(), kAlpha));
+    json["detectable"] = number(bootstrap.detectable(kAlpha));
   }
   return json;
 }

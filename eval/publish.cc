@@ -12,7 +12,7 @@ namespace {
 
 std::string xml(const std::string& text) {
   std::string result;
-  for (const char c : text) {
+  for (const char c : as_utf8(text)) {
     switch (c) {
       case '&': result += "&amp;"; break;
       case '<': result += "&lt;"; break;
@@ -28,7 +28,7 @@ std::string xml(const std::string& text) {
 // What stands in an annotation (workflow commands escape these): https://github.com/actions/toolkit, packages/core/src/command.ts.
 std::string workflow(const std::string& text, bool property) {
   std::string result;
-  for (const char c : text) {
+  for (const char c : as_utf8(text)) {
     if (c == '%') result += "%25";
     else if (c == '\r') result += "%0D";
     else if (c == '\n') result += "%0A";
@@ -122,7 +122,7 @@ std::string markdown_text(const EvalResult& result, const GateVerdict& verdict) 
     text += cat("| ", name, " | ", short_number(samples.value()), " | ",
                 reference == result.reference_samples.end() ? "" : short_number(reference->second.value()), " |\n");
   }
-  return text;
+  return as_utf8(text);
 }
 
 }  // namespace attar

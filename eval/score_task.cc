@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cctype>
 #include <cmath>
 #include <mutex>
 #include <regex>
@@ -12,6 +11,7 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "base/threads.h"
 #include "eval/scores.h"
 
@@ -84,18 +84,6 @@ std::string extract(const std::string& text, const std::string& pattern) {
   return last;
 }
 
-// As it is compared: without space around it and what the task says to ignore.
-std::string normal(const std::string& text, const Task& task) {
-  std::string result;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (task.ignore_punctuation && byte < 0x80 && std::ispunct(byte) != 0) continue;
-    result += task.ignore_case && byte < 0x80 ? static_cast<char>(std::tolower(byte)) : c;
-  }
-  const auto begin = result.find_first_not_of(" \t\r\n"), end = result.find_last_not_of(" \t\r\n");
-  return begin == std::string::npos ? "" : result.substr(begin, end - begin + 1);
-}
-
 std::size_t characters(const std::string& utf8) {
   return static_cast<std::size_t>(std::count_if(utf8.begin(), utf8.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
@@ -119,7 +107,7 @@ Sequence encode_request(const Tokenizer& tokenizer, const std::string& context, 
   const auto scored = static_cast<std::int64_t>(request.ids.size()) - static_cast<std::int64_t>(length);
   if (scored <= 0 || length == 0) fail("task: ", where, ": '", continuation, "' has no token of its own to score");
   if (scored > options.context)
-    fail("task: ", where, ": '", continuation.substr(0, 40), "...' has ", scored, " tokens, and the model takes ", options.context);
+    fail("task: ", where, ": '", as_utf8(continuation.substr(0, 40)), "...' has ", scored, " tokens, and the model takes ", options.context);
   const auto most = static_cast<std::size_t>(options.context) + 1;
   if (request.ids.size() > most) {
     length -= request.ids.size() - most;
@@ -216,9 +204,9 @@ std::vector<TaskMetric> task_metrics(const Task& task, const std::vector<ItemSco
                                      Samples::Link::kExp)}};
     case TaskKind::kGenerated:
       return {{"exact_match", samples([&](const TaskItem& item, const ItemScore& score) {
-                const std::string text = normal(extract(score.generated, task.extract), task);
+                const std::string text = comparable(extract(score.generated, task.extract), task);
                 return std::any_of(item.continuations.begin(), item.continuations.end(),
-                                   [&](const std::string& good) { return normal(good, task) == text; });
+                                   [&](const std::string& good) { return comparable(good, task) == text; });
               })}};
   }
   return {};

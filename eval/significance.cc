@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <numeric>
+#include <utility>
 
 #include "base/random.h"
 
@@ -47,6 +49,18 @@ double upper_tail(std::int64_t n, std::int64_t k, double p) {
   for (std::int64_t i = std::min(n, std::max(k, ceiling(n, p))); i >= std::max<std::int64_t>(k, 0); --i) sum += binomial(n, i, p);
   return std::min(1.0, sum);
 }
+
+// Student's distribution, by halving; exact enough for a p that is shown.
+double student_cdf(double t, double degrees) {
+  double low = 1e-12, high = 1 - 1e-12;
+  for (int step = 0; step < 60; ++step) {
+    const double middle = 0.5 * (low + high);
+    (student_quantile(middle, degrees) < t ? low : high) = middle;
+  }
+  return 0.5 * (low + high);
+}
+
+double detectable_difference(double deviation, double alpha) { return (normal_quantile(1 - alpha) + normal_quantile(kPower)) * deviation; }
 
 // The share of answers that differ, not quite 0 even if none did: the next item might.
 double likely_discordance(const Discordance& d) {
@@ -96,21 +110,83 @@ Bootstrap::Bootstrap(const Samples& a, const Samples* b, Statistic statistic, co
     if (!std::isnan(replicate)) ascending_.push_back(replicate);  // units without weight may be all that is drawn
   }
   const Estimate spread = mean(ascending_);
-  deviation_ = spread.uncertainty * std::sqrt(static_cast<double>(ascending_.size()) - 1);
+  error_ = spread.uncertainty * std::sqrt(static_cast<double>(ascending_.size()) - 1);
   std::sort(ascending_.begin(), ascending_.end());
+
+  // The jackknife: the value without each unit in turn.
+  const auto without = [](const Samples& s, double sum, double weight, std::size_t i) { return linked(s.link, sum - s.sums[i], weight - s.weights[i]); };
+  const auto totals = [](const Samples& s) { return std::pair(std::accumulate(s.sums.begin(), s.sums.end(), 0.0), std::accumulate(s.weights.begin(), s.weights.end(), 0.0)); };
+  const auto of_a = totals(a), of_b = b != nullptr ? totals(*b) : std::pair(0.0, 0.0);
+  std::vector<double> left;
+  for (std::size_t i = 0; i < units_; ++i) {
+    const double one = combine(without(a, of_a.first, of_a.second, i), b != nullptr ? without(*b, of_b.first, of_b.second, i) : 0);
+    if (std::isfinite(one)) left.push_back(one);
+  }
+  if (left.size() < 2) return;
+  const double middle = std::accumulate(left.begin(), left.end(), 0.0) / static_cast<double>(left.size());
+  double squares = 0;
+  for (const double one : left) squares += (one - middle) * (one - middle);
+  const auto n = static_cast<double>(left.size());
+  const double jackknife = std::sqrt(squares * (n - 1) / n);
+  if (jackknife > 1e-12 * std::abs(value_)) error_ = std::max(error_, jackknife);  // else what rounding leaves of units that are all alike
 }
 
 double Bootstrap::quantile(double level) const {
   if (ascending_.empty() || std::isnan(value_)) return kUnknown;
   const auto n = static_cast<double>(units_);
-  return percentile(ascending_, normal_cdf(std::sqrt(n / (n - 1)) * student_quantile(level, n - 1)));
+  const double t = student_quantile(level, n - 1);
+  const double drawn = percentile(ascending_, normal_cdf(std::sqrt(n / (n - 1)) * t)), student = value_ + t * error_;
+  return level < 0.5 ? std::min(drawn, student) : std::max(drawn, student);
+}
+
+double Bootstrap::detectable(double alpha) const {
+  if (ascending_.empty()) return kUnknown;
+  return (student_quantile(1 - alpha, static_cast<double>(units_) - 1) + normal_quantile(kPower)) * error_;
 }
 
 double Bootstrap::p_value() const {
   if (ascending_.empty()) return kUnknown;
   const auto below = std::count_if(ascending_.begin(), ascending_.end(), [&](double v) { return v <= none_; });
   const auto above = std::count_if(ascending_.begin(), ascending_.end(), [&](double v) { return v >= none_; });
-  return std::min(1.0, 2.0 * static_cast<double>(std::min(below, above) + 1) / static_cast<double>(ascending_.size() + 1));
+  const double drawn = std::min(1.0, 2.0 * static_cast<double>(std::min(below, above) + 1) / static_cast<double>(ascending_.size() + 1));
+  if (error_ == 0) return drawn;
+  return std::max(drawn, 2 * (1 - student_cdf(std::abs(value_ - none_) / error_, static_cast<double>(units_) - 1)));
+}
+
+Answers answers(const Samples& binary) {
+  return {static_cast<std::int64_t>(binary.size()), static_cast<std::int64_t>(std::count(binary.sums.begin(), binary.sums.end(), 1.0))};
+}
+
+double share_p(const Answers& a, double share, bool upper) {
+  return upper ? upper_tail(a.n, a.right, share) : upper_tail(a.n, a.n - a.right, 1 - share);
+}
+
+double share_bound(const Answers& a, double confidence, bool upper) {
+  if (a.n < 1) return kUnknown;
+  if (upper) return 1 - share_bound({a.n, a.n - a.right}, confidence, false);
+  if (a.right == 0) return 0;
+  double low = 0, high = 1;
+  for (int step = 0; step < 60; ++step) {
+    const double middle = 0.5 * (low + high);
+    (share_p(a, middle, true) < 1 - confidence ? low : high) = middle;
+  }
+  return 0.5 * (low + high);
+}
+
+double detectable_share(std::int64_t n, double share, double alpha, bool upper) {
+  if (upper) return detectable_share(n, 1 - share, alpha, false);  // of wrong answers
+  if (share <= 0) return 0;
+  if (n < 1) return kUnknown;
+  std::int64_t most = n;  // right answers that are still significant
+  while (most >= 0 && share_p({n, most}, share, false) > alpha) --most;
+  const auto power = [&](double truth) { return most < 0 ? 0.0 : share_p({n, most}, truth, false); };
+  if (power(0) < kPower) return kUnknown;
+  double low = 0, high = std::min(share, 1.0);
+  for (int step = 0; step < 40; ++step) {
+    const double middle = 0.5 * (low + high);
+    (power(std::min(share, 1.0) - middle) < kPower ? low : high) = middle;
+  }
+  return high;
 }
 
 Discordance discordance(const Samples& model, const Samples& other) {
@@ -172,10 +248,6 @@ double detectable_drop(const Discordance& d, double margin, double alpha) {
     (mcnemar_power(d.n, middle, std::max(observed, middle), alpha) < kPower ? low : high) = middle;
   }
   return high;
-}
-
-double detectable_difference(double deviation, double alpha) {
-  return (normal_quantile(1 - alpha) + normal_quantile(kPower)) * deviation;
 }
 
 double normal_quantile(double p) {

@@ -290,6 +290,17 @@ void check_name(const std::string& name, const std::string& path) {
 
 const char* name_of(TaskKind kind) { return info(kind).name; }
 
+std::string comparable(const std::string& text, const Task& task) {
+  std::string result;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (task.ignore_punctuation && byte < 0x80 && std::ispunct(byte) != 0) continue;
+    result += task.ignore_case && byte < 0x80 ? static_cast<char>(std::tolower(byte)) : c;
+  }
+  const auto begin = result.find_first_not_of(" \t\r\n"), end = result.find_last_not_of(" \t\r\n");
+  return begin == std::string::npos ? "" : result.substr(begin, end - begin + 1);
+}
+
 std::string Task::hash() const {
   json settings{{"kind", name_of(kind)}, {"delimiter", delimiter}};
   if (kind == TaskKind::kGenerated)
@@ -316,6 +327,11 @@ Task read_task(const std::string& path, const TaskOptions& options) {
   task.kind = *recipe.kind;
   if (task.kind == TaskKind::kTwoContexts && !recipe.prompt.empty())
     fail("task ", path, ": a two_contexts task has its contexts in 'context_options'; leave prompt out");
+  if (task.kind == TaskKind::kGenerated)
+    for (const TaskItem& item : task.items)
+      for (const std::string& answer : item.continuations)
+        if (comparable(answer, task).empty()) fail(item.where, ": of the answer '", answer, "' nothing is left to compare; a text without any answer would be right");
+  if (std::error_code ignored; !recipe.shots_from.empty() && fs::equivalent(recipe.shots_from, recipe.items, ignored)) recipe.shots_from.clear();
   const std::vector<TaskItem> pool =
       task.shots == 0 ? std::vector<TaskItem>{} : read_items(recipe.shots_from.empty() ? recipe.items : recipe.shots_from, recipe, 0);
   add_shots(task, recipe, pool, task.shots > 0 && recipe.shots_from.empty(), options.seed);

@@ -49,6 +49,9 @@ struct Task {
   std::string hash() const;
 };
 
+// As answers are compared: without space around it and what the task says to ignore.
+std::string comparable(const std::string& text, const Task& task);
+
 struct TaskOptions {
   std::int64_t limit = 0;   // the first so many items only; 0: all
   std::int64_t shots = -1;  // instead of what the task file says

@@ -40,7 +40,8 @@ const Figure* find(const ReportedEvaluation& evaluation, const std::string& metr
 }
 
 bool is_task_score(const std::string& metric) {
-  return metric.starts_with("tasks.") && metric.find(".reference.") == std::string::npos && (metric.ends_with(".acc") || metric.ends_with(".exact_match"));
+  const std::string of = metric.substr(0, metric.rfind('.'));  // "tasks.NAME", and "tasks.NAME.reference" of the reference's own
+  return of.starts_with("tasks.") && (of == "tasks.reference" || !of.ends_with(".reference")) && (metric.ends_with(".acc") || metric.ends_with(".exact_match"));
 }
 
 // The last evaluation that a gate judged, else the last against a reference, else the last of all: files are named in the order of the work.
@@ -126,7 +127,8 @@ std::vector<Group> groups_of(const Report& report) {
     const ReportedProtocol* protocol = one.protocol ? &*one.protocol : nullptr;
     auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
       if (protocol == nullptr || other.protocol == nullptr) return protocol == other.protocol;
-      return *protocol == *other.protocol;
+      // With each of them: a task that one does not have tells nothing of two that do.
+      return std::all_of(other.evaluations.begin(), other.evaluations.end(), [&](const ReportedEvaluation* member) { return *protocol == *member->protocol; });
     });
     if (group == groups.end()) group = groups.insert(group, Group{protocol, "", {}});
     group->evaluations.push_back(&one);

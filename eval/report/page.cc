@@ -163,7 +163,7 @@ std::string html_page(const Report& report) {
   if (tokens) main.add(worst_tokens(report));
   if (!report.samples.empty()) main.add(samples(report));
   main.add(origins(report));
-  main.add(Element("footer", {}, "Every figure shows its unrounded value on hovering. Made by attar report; this page loads nothing and runs no script."));
+  main.add(Element("footer", {}, "Figures in tables show their unrounded values on hovering. Made by attar report; this page loads nothing and runs no script."));
 
   Element head("head", {}, Element("meta", {{"charset", "utf-8"}}), Element("title", {}, "Attar report"));
   head.add(Element("meta", {{"name", "viewport"}, {"content", "width=device-width, initial-scale=1"}}));

@@ -112,6 +112,9 @@ ReportedToken read_token(const JsonReader& from) {
 
 ReportedProtocol read_protocol(const JsonReader& from) {
   constexpr std::int64_t kMost = std::int64_t{1} << 53;
+  std::map<std::string, std::string> tasks;  // of compare; those of eval stand beside the protocol
+  if (from.has("tasks"))
+    for (const JsonReader all = from.object("tasks"); const auto& [name, how] : all.json().items()) tasks[name] = all.text(name);
   return {from.text("data"),
           from.text("data_hash"),
           from.text("tokenizer_hash"),
@@ -120,7 +123,7 @@ ReportedProtocol read_protocol(const JsonReader& from) {
           from.integer("chunks", 0, kMost, 0),
           from.integer("tokens_scored", 0, kMost, 0),
           from.boolean("packed", false),
-          {}};
+          std::move(tasks)};
 }
 
 TensorTable& tensors_of(Report& report, const std::string& model, const std::string& file) {
@@ -163,12 +166,18 @@ void read_eval(Report& report, const JsonReader& from) {
   evaluation.model = read_model(report, model);
   evaluation.protocol = read_protocol(from.object("protocol"));
   json figures = from.json();
+  if (const auto tasks = figures.find("tasks"); tasks != figures.end() && tasks->is_object())
+    for (auto& [name, task] : tasks->items())
+      if (task.is_object())
+        for (const char* setting : {"items", "shots", "context"}) task.erase(setting);
   for (const char* other : {"model", "reference", "protocol", "gate", "layers", "breakdown", "confidence", "samples"}) figures.erase(other);
   for (const auto& [key, value] : figures.items())
     if (value.is_object()) flatten(value, key + ".", evaluation.metrics);
   if (from.has("tasks"))
     for (const auto& [name, task] : from.object("tasks").json().items())
-      if (const JsonReader one(task, cat(from.source(), ": tasks: ", name)); one.has("hash")) evaluation.protocol->tasks[name] = one.text("hash");
+      if (const JsonReader one(task, cat(from.source(), ": tasks: ", name)); one.has("hash"))
+        evaluation.protocol->tasks[name] = cat(one.text("hash"), one.boolean("bos", true) ? "" : " without BOS", ", context ", one.integer("context", 0, std::int64_t{1} << 53, 0));
+  if (from.has("cloze") && from.object("cloze").has("hash")) evaluation.protocol->tasks["cloze"] = from.object("cloze").text("hash");
   if (from.has("confidence")) evaluation.confidence = read_confidences(from.object("confidence"));
   if (from.has("breakdown")) {
     const JsonReader breakdown = from.object("breakdown");

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <fstream>
 
+#include "base/text.h"
 #include "tests/cli/tiny_model.h"
 #include "tests/support.h"
 
@@ -37,7 +38,9 @@ class EvalGate : public ::testing::Test {
   static nlohmann::json result(const std::string& arguments, int code = 0) {
     const RunResult run = eval(arguments + " --json " + path("out.json"));
     EXPECT_EQ(run.code, code) << run.output;
-    return nlohmann::json::parse(read_text_file(path("out.json")));
+    auto json = nlohmann::json::parse(read_text_file(path("out.json")));
+    json.erase("command_line");
+    return json;
   }
   static std::string text() { return " --data " + path("text.txt") + " --context 32"; }
   static std::string tasks(const std::string& name = "choose.jsonl") { return " --tasks " + path(name); }
@@ -211,6 +214,50 @@ TEST_F(EvalGate, RollingPerplexity) {
   EXPECT_NEAR(json["byte_perplexity"]["value"], std::exp(nll * tokens / bytes), 1e-9);
   EXPECT_NEAR(json["bits_per_byte"]["value"], nll * tokens / bytes / std::log(2.0), 1e-9);
   EXPECT_GT(json["word_perplexity"]["value"].get<double>(), json["byte_perplexity"]["value"].get<double>());
+}
+
+TEST_F(EvalGate, InputsAreNotWrittenOver) {
+  const std::string bounds = gate("[perplexity.value]\nmax = 1e9\n");
+  ASSERT_EQ(test::run_attar("quantize " + path("a") + " -o " + path("kept.gguf") + " --type q8_0 --quiet").code, 0);
+  ASSERT_EQ(eval(path("a") + text() + " --baseline " + path("kept.json") + " --update-baseline").code, 0);
+  fs::copy_file(path("text.txt"), path("kept.txt"));
+  const std::string baseline = " --baseline " + path("kept.json");
+  for (const auto& [arguments, input] : {std::pair{path("kept.gguf") + text() + " --json " + path("kept.gguf"), "kept.gguf"},
+                                         {path("a") + " --data " + path("kept.txt") + " --context 32 --markdown " + path("kept.txt"), "kept.txt"},
+                                         {path("a") + text() + bounds + " --junit " + path("gate.toml"), "gate.toml"},
+                                         {path("a") + text() + bounds + baseline + " --json " + path("kept.json"), "kept.json"},
+                                         {path("a") + text() + bounds + baseline + " --json " + path("b/../kept.json"), "kept.json"},
+                                         {path("a") + " --data " + path("kept.txt") + " --context 32 --save-reference " + path("kept.txt"), "kept.txt"},
+                                         {path("a") + tasks() + " --items " + path("choose.jsonl"), "choose.jsonl"}}) {
+    const std::string before = read_text_file(path(input));
+    const RunResult run = eval(arguments);
+    EXPECT_EQ(run.code, 2) << arguments;
+    EXPECT_HAS(run.output, "which is read; name another file");
+    EXPECT_EQ(read_text_file(path(input)), before) << arguments;
+  }
+  EXPECT_HAS(eval(path("a") + text() + " --json " + path("one") + " --markdown " + path("one")).output, "is to be written twice");
+}
+
+TEST_F(EvalGate, AFailureAtTheEndLeavesNoPass) {
+  const std::string outputs = " --json " + path("end.json") + " --junit " + path("end.xml") + " --markdown " + path("end.md");
+  const RunResult run = eval(path("a") + text() + gate("[perplexity.value]\nmax = 1e9\n") + outputs + " --update-baseline --baseline " + path("no/folder/base.json"),
+                             "GITHUB_STEP_SUMMARY=" + path("end.summary"));
+  EXPECT_EQ(run.code, 2);
+  EXPECT_FALSE(fs::exists(path("end.json")));
+  EXPECT_HAS(read_text_file(path("end.xml")), "errors=\"1\"");
+  for (const char* name : {"end.md", "end.summary"}) {
+    EXPECT_HAS(read_text_file(path(name)), "cannot decide");
+    EXPECT_EQ(read_text_file(path(name)).find("pass"), std::string::npos) << name;
+  }
+  // A name that is no text stands as far as it is one.
+  const std::string odd = path("od\xe9.gguf");
+  ASSERT_EQ(test::run_attar("quantize " + path("a") + " -o '" + odd + "' --type q8_0 --quiet").code, 0);
+  const RunResult named = eval("'" + odd + "'" + text() + gate("[perplexity.value]\nmax = 1e9\n") + outputs);
+  EXPECT_EQ(named.code, 0) << named.output;
+  for (const char* name : {"end.json", "end.xml", "end.md"}) {
+    EXPECT_FALSE(find_invalid_utf8(read_text_file(path(name)))) << name;
+    EXPECT_HAS(read_text_file(path(name)), "od\xEF\xBF\xBD.gguf");
+  }
 }
 
 TEST_F(EvalGate, PackedWeightsTimesRoundedActivations) {

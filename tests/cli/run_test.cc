@@ -125,8 +125,7 @@ TEST_F(RunTest, AGateThatCannotDecideLeavesAReport) {
   EXPECT_EQ(result.code, 2) << result.output;
   EXPECT_HAS(read_text_file(output() + "/report.html"), "Whether the small model is good enough could not be decided");
 
-  // A stage that fails leaves none, whatever an earlier run has left.
-  fs::remove(output() + "/report.html");
+  // A stage that fails leaves none: that of an earlier run is gone.
   std::string broken = text;
   broken.replace(broken.find("context = 64"), 12, "context = 1 ");
   EXPECT_EQ(run_attar("run " + recipe(broken) + " -o " + output()).code, 2);

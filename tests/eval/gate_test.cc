@@ -221,6 +221,61 @@ TEST(Gate, SignificanceAloneDoesNotHideWhatCannotBeSeen) {
   EXPECT_FALSE(judge(drop("0", sure), answered(100, 0, 0)).checks[0].is_warning) << "no worse at all";
 }
 
+TEST(Gate, AbsoluteBoundsOfAnswersAreJudgedByTheBinomial) {
+  const auto of = [](const std::string& toml, std::size_t n, std::size_t right) {
+    EvalResult result = answered(n, 0, 0);
+    Samples& acc = result.samples.at("tasks.t.acc");
+    for (std::size_t i = 0; i < n; ++i) acc.sums[i] = i < right ? 1 : 0;
+    return judge("[tasks.t.acc]\n" + toml, result).checks.front();
+  };
+  const std::string sure = "significance = 0.05\n";
+  EXPECT_EQ(of("min = 0.9\n" + sure + "detect = 0.02\n", 2, 2).outcome, Outcome::kUndecided) << "two right answers show next to nothing";
+  EXPECT_EQ(of("min = 0.5\nsignificance = 0.001\n", 2, 0).outcome, Outcome::kUndecided) << "1 in 4 by chance";
+  EXPECT_EQ(of("min = 0.5\n" + sure, 10, 2).outcome, Outcome::kPass) << "P(X <= 2) = 56 / 1024";
+  EXPECT_EQ(of("min = 0.5\n" + sure, 10, 1).outcome, Outcome::kWorse) << "P(X <= 1) = 11 / 1024";
+  EXPECT_EQ(of("max = 0.5\n" + sure, 10, 9).outcome, Outcome::kWorse);
+  EXPECT_EQ(of("min = 0\n" + sure, 10, 0).outcome, Outcome::kPass) << "nothing lies below";
+  EXPECT_EQ(of("min = 0.9\ndetect = 0.05\n" + sure, 1000, 950).outcome, Outcome::kPass);
+}
+
+TEST(Gate, WithoutAMarginItSaysIfItIsBlind) {
+  const std::string sure = "significance = 0.05\n";
+  const GateCheck check = judge(drop("0", sure), answered(8, 0, 0)).checks.front();
+  EXPECT_EQ(check.outcome, Outcome::kPass);
+  EXPECT_TRUE(check.is_warning);
+  EXPECT_TRUE(has(check.note, "cannot even see a worsening by a quarter with 8")) << check.note;
+}
+
+TEST(Gate, RatiosAreOfFiguresAboveZero) {
+  EvalResult now = sample(), before = sample();
+  before.model.architecture = now.model.architecture = "llama";
+  const Baseline baseline(to_json(before), "base.json");
+  const auto outcome = [&](const std::string& metric) {
+    return check_gate(parse_gate("[" + metric + "]\nagainst = \"baseline\"\nmin_ratio = 0.9\n", "g"), now, &baseline).checks.front();
+  };
+  EXPECT_EQ(outcome("perplexity.value").outcome, Outcome::kPass);
+  EXPECT_LT(outcome("delta_p.mean").value, 0);
+  EXPECT_EQ(outcome("delta_p.mean").outcome, Outcome::kUndecided);
+  EXPECT_TRUE(has(outcome("delta_p.mean").note, "not both above 0")) << outcome("delta_p.mean").note;
+}
+
+TEST(Gate, ABaselineThatContradictsItselfDecidesNothing) {
+  nlohmann::json json = to_json(sample());
+  const auto judged = [&] {
+    const Baseline baseline(json, "base.json");
+    return check_gate(parse_gate("[perplexity.value]\nagainst = \"baseline\"\nmax_ratio = 1\n", "g"), sample(), &baseline).checks.front();
+  };
+  EXPECT_EQ(judged().outcome, Outcome::kPass);
+  json["perplexity"]["value"] = 1000;
+  EXPECT_EQ(judged().outcome, Outcome::kUndecided);
+  EXPECT_TRUE(has(judged().note, "the baseline contradicts itself")) << judged().note;
+  json.erase("perplexity");
+  EXPECT_EQ(judged().outcome, Outcome::kUndecided);
+  json = to_json(sample());
+  json["samples"]["perplexity.value"]["link"] = "banana";
+  EXPECT_HAS(test::error_of([&] { judged(); }), "unknown link 'banana'");
+}
+
 TEST(Gate, OtherNumbersOfItemsAreNotCompared) {
   EvalResult result = answered(100, 0, 0);
   result.reference_samples["tasks.t.acc"] = answered(50, 0, 0).samples.at("tasks.t.acc");

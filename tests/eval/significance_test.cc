@@ -117,10 +117,46 @@ TEST(Significance, IntervalsOfAMeanAreThoseOfStatistics) {
   const Bootstrap bootstrap(s, nullptr, Statistic::kValue, {1, 4000});
   const Estimate m = mean(s.sums);
   EXPECT_DOUBLE_EQ(bootstrap.value(), m.value);
-  EXPECT_NEAR(bootstrap.deviation(), m.uncertainty, 0.05 * m.uncertainty);
+  EXPECT_NEAR(bootstrap.error(), m.uncertainty, 0.05 * m.uncertainty);
   EXPECT_NEAR(bootstrap.upper(0.975) - m.value, 1.966 * m.uncertainty, 0.1 * m.uncertainty);
   EXPECT_EQ(bootstrap.lower(0.975), Bootstrap(s, nullptr, Statistic::kValue, {1, 4000}).lower(0.975)) << "the seed decides";
   EXPECT_NE(bootstrap.lower(0.975), Bootstrap(s, nullptr, Statistic::kValue, {2, 4000}).lower(0.975));
+}
+
+// Clopper and Pearson's interval, from R's binom.test(2, 10) and binom.test(0, 10); tails by hand.
+TEST(Significance, SharesAreExact) {
+  EXPECT_NEAR(share_p({10, 2}, 0.5, false), 56.0 / 1024, 1e-12);
+  EXPECT_NEAR(share_p({10, 9}, 0.5, true), 11.0 / 1024, 1e-12);
+  EXPECT_NEAR(share_bound({10, 2}, 0.975, false), 0.02521073, 1e-6);
+  EXPECT_NEAR(share_bound({10, 2}, 0.975, true), 0.5560955, 1e-6);
+  EXPECT_EQ(share_bound({10, 0}, 0.975, false), 0);
+  EXPECT_NEAR(share_bound({10, 0}, 0.975, true), 0.3084971, 1e-6);
+  EXPECT_NEAR(share_bound({10, 10}, 0.975, false), 1 - 0.3084971, 1e-6);
+  // Of two answers only none right is significant against 0.9, which is 4 times in 5 so at a true share of 1 - sqrt(0.8).
+  EXPECT_NEAR(detectable_share(2, 0.9, 0.05, false), 0.9 - (1 - std::sqrt(0.8)), 1e-6);
+  EXPECT_NEAR(detectable_share(2, 0.1, 0.05, true), 0.9 - (1 - std::sqrt(0.8)), 1e-6);
+  EXPECT_TRUE(std::isnan(detectable_share(1, 0.9, 0.05, false)));
+  EXPECT_EQ(detectable_share(10, 0, 0.05, false), 0);
+}
+
+// A model exactly at the bound: no more alarms than asked for, however few the units.
+TEST(Significance, FewUnitsRaiseNoMoreAlarmsThanAsked) {
+  Random random(11);
+  constexpr int kTrials = 2000;
+  for (const std::size_t n : {2u, 3u, 5u, 8u, 16u})
+    for (const double alpha : {0.05, 0.01}) {
+      int alarms = 0;
+      for (int trial = 0; trial < kTrials; ++trial) {
+        Samples s{Samples::Link::kMean, {}, std::vector<double>(n, 1.0)};
+        for (std::size_t i = 0; i < n; ++i) {
+          double normal = -6;
+          for (int j = 0; j < 12; ++j) normal += random.uniform();
+          s.sums.push_back(normal);
+        }
+        alarms += Bootstrap(s, nullptr, Statistic::kValue, {static_cast<std::uint64_t>(trial), 200}).lower(1 - alpha) > 0;
+      }
+      EXPECT_LE(alarms, kTrials * alpha + 3 * std::sqrt(kTrials * alpha)) << n << " units at " << alpha;
+    }
 }
 
 TEST(Significance, FewUnitsGiveWiderIntervals) {

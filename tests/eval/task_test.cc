@@ -98,6 +98,13 @@ TEST_F(TaskFile, BadTaskFiles) {
   EXPECT_HAS(toml_error("items = \"items.jsonl\"\nextract = \"(\"\n"), "extract");
 }
 
+TEST_F(TaskFile, AnswersOfWhichNothingIsLeftAreRefused) {
+  EXPECT_HAS(error("{\"query\": \"q\", \"answer\": \"x\"}\n{\"query\": \"q\", \"answer\": \" \"}"), "t.jsonl:2: of the answer ' ' nothing is left");
+  write("dots.jsonl", "{\"query\": \"q\", \"answer\": [\"right\", \"...\"]}\n");
+  EXPECT_NO_THROW(read_task(write("d.toml", "items = \"dots.jsonl\"\n"), {}));
+  EXPECT_HAS(test::error_of([&] { read_task(write("d.toml", "items = \"dots.jsonl\"\nignore_punctuation = true\n"), {}); }), "of the answer '...' nothing is left");
+}
+
 TEST_F(TaskFile, ShotsAreSolvedAndNeverTheQuestionItself) {
   std::string lines;
   for (const char* name : {"a", "b", "c", "d"})

@@ -133,6 +133,24 @@ json said(const std::string& model, const std::string& text, const std::string& 
   return {{"attar", "0.1.0"}, {"command", "generate"}, {"model", model}, {"model_hash", "h-" + model}, {"prompt", {{"text", "Once"}}}, {"how", how}, {"text", text}};
 }
 
+TEST(Results, ATaskThatOneFileLacksDoesNotJoinTwoThatDiffer) {
+  const auto with = [](const std::string& path, const json& task) {
+    json eval = test::eval_json(path);
+    if (!task.is_null()) eval["tasks"]["arc"] = task;
+    return eval;
+  };
+  const json four = {{"acc", 0.5}, {"hash", "h4"}, {"items", 4}, {"context", 64}}, twelve = {{"acc", 0.5}, {"hash", "h12"}, {"items", 12}, {"context", 64}};
+  json unprefixed = four;
+  unprefixed["bos"] = false;
+  EXPECT_EQ(groups_of(report_of({with("a", nullptr), with("b", four)})).size(), 1u);
+  EXPECT_EQ(groups_of(report_of({with("a", nullptr), with("b", four), with("c", twelve)})).size(), 2u);
+  EXPECT_EQ(groups_of(report_of({with("b", four), with("c", unprefixed)})).size(), 2u) << "asked without BOS";
+  json cloze = with("a", nullptr), other = with("b", nullptr);
+  cloze["cloze"] = {{"accuracy", 0.5}, {"hash", "c10"}}, other["cloze"] = {{"accuracy", 0.5}, {"hash", "c40"}};
+  EXPECT_EQ(groups_of(report_of({cloze, other})).size(), 2u);
+  EXPECT_EQ(report_of({with("b", four)}).evaluations.front().metrics.count("tasks.arc.items"), 0u) << "a setting is no figure";
+}
+
 TEST(Results, TextsOfTheSameWordsStandSideBySide) {
   const Report report = report_of({said("models/big", " upon"), said("out/small.gguf", " a"), said("out/small.gguf", " b", "temperature 1, seed 4"), said("out/small.gguf", " c"), test::run_json()});
   ASSERT_EQ(report.samples.size(), 4u);
