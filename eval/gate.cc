@@ -235,16 +235,17 @@ GateCheck judge(const Bound& bound, const Threshold& t, const EvalResult& result
         check.note = cat("the baseline contradicts itself: it says ", exact(check.other), ", its samples ", exact(told), "; make it anew with --update-baseline");
         return check;
       }
-    if (bound.statistic == Statistic::kRatio && !(check.value > 0 && check.other > 0)) {
-      check.note = cat("a ratio says nothing of ", exact(check.value), " and ", exact(check.other), ", which are not both above 0; give max_decrease or max_increase");
-      return check;
-    }
   }
   const bool compared = other != nullptr && samples != nullptr && other->size() == samples->size();
   const bool paired = bound.statistic == Statistic::kValue || compared;
   if (compared) check.judged = compare(*samples, *other, bound.statistic);
   if (!std::isfinite(check.judged)) {
     check.note = std::isnan(check.value) ? "the value is not known" : "there is nothing to compare it with";
+    return check;
+  }
+  const double own = compared ? samples->value() : check.value, theirs = compared ? other->value() : check.other;
+  if (bound.statistic == Statistic::kRatio && !(own > 0 && theirs > 0)) {
+    check.note = cat("a ratio says nothing of ", exact(own), " and ", exact(theirs), ", which are not both above 0; give max_decrease or max_increase");
     return check;
   }
   if (other != nullptr && samples != nullptr && !compared) {
