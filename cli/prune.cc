@@ -57,8 +57,11 @@ std::int64_t asked_vocabulary(const PruneOptions& options) {
 // With the teacher's size where none is asked for.
 StudentShape completed(StudentShape shape, const ModelConfig& config) {
   const StudentShape full = shape_of(config);
+  const std::int64_t asked_heads = shape.heads;
   for (const auto size : {&StudentShape::layers, &StudentShape::hidden, &StudentShape::ffn, &StudentShape::heads, &StudentShape::vocabulary})
     if (shape.*size <= 0) shape.*size = full.*size;
+  if (config.heads != config.kv_heads && shape.kv_heads > 0 && asked_heads <= 0)  // groups go with their heads
+    shape.heads = shape.kv_heads * (config.heads / config.kv_heads);
   return shape;
 }
 
@@ -116,7 +119,8 @@ std::vector<StudentShape> shapes_for(const PruneOptions& options, const Cutter& 
 
 bool cuts_only_tokens(const StudentShape& shape, const ModelConfig& config) {
   const StudentShape full = shape_of(config);
-  return std::tie(shape.layers, shape.hidden, shape.ffn, shape.heads) == std::tie(full.layers, full.hidden, full.ffn, full.heads);
+  return std::tie(shape.layers, shape.hidden, shape.ffn, shape.heads) == std::tie(full.layers, full.hidden, full.ffn, full.heads) &&
+         kv_heads_of(config, shape) == config.kv_heads;
 }
 
 // The student over the model's tensors, with --data's tokens chosen and importance measured; adds to the result.
@@ -156,7 +160,7 @@ Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfO
   } else {
     student = measured ? cutter.student(shape) : cutter.over(shape.vocabulary);
   }
-  if (options.target.given()) result["chosen_by"] = shapes.size() > 1 ? "held-out KL after retraining" : "formula";
+  if (options.target.given()) result["chosen_by"] = shapes.size() > 1 ? "held-out KL" : "formula";
   if (!options.vocabulary.empty())
     result["corpus_tokens"]["student"] = count_tokens(read_ids(options, Tokenizer(student.tokenizer), text));
   if (measured)
@@ -170,7 +174,7 @@ void print_result(const nlohmann::json& result) {
   else if (result.contains("chosen_by"))
     std::cout << "the shape is the formula's choice; nothing was retrained\n";
   const auto change = [&](const char* name) { return cat(name, " ", result["teacher_shape"][name], " -> ", result["shape"][name]); };
-  std::cout << change("layers") << ", " << change("hidden") << ", " << change("ffn") << ", " << change("heads") << "\n";
+  std::cout << change("layers") << ", " << change("hidden") << ", " << change("ffn") << ", " << change("heads") << ", " << change("kv_heads") << "\n";
   const auto percent = [](double share) { return std::round(1000 * share) / 10; };
   if (result.contains("corpus_tokens")) {
     const auto before = result["corpus_tokens"]["teacher"].get<double>(), after = result["corpus_tokens"]["student"].get<double>();
@@ -207,6 +211,7 @@ int run_prune(const PruneOptions& options) {
   result["teacher_shape"] = shape_json(shape_of(teacher.config));
   result["shape"] = shape_json(shape_of(student.config));
   result["shape"]["kv_heads"] = student.config.kv_heads;
+  result["teacher_shape"]["kv_heads"] = teacher.config.kv_heads;
   print_result(result);
   add_model(result, options.common, "model", options.model);
   add_model(result, options.common, "output", options.output);
@@ -237,8 +242,9 @@ void add_prune(CLI::App& app) {
       ->check(CLI::IsMember({kInfluence, kLoss}))
       ->capture_default_str();
   sub->add_option("--ffn", options->shape.ffn, "Channels of the MLP to keep")->check(CLI::PositiveNumber);
-  sub->add_option("--heads", options->shape.heads, "Attention heads to keep; key-value groups stay")
+  sub->add_option("--heads", options->shape.heads, "Attention heads to keep, equally many in every key-value group that stays")
       ->check(CLI::PositiveNumber);
+  sub->add_option("--kv-heads", options->shape.kv_heads, "Key-value heads to keep, each with its query heads")->check(CLI::PositiveNumber);
   sub->add_option("--hidden", options->shape.hidden, "Hidden channels to keep")->check(CLI::PositiveNumber);
   const auto option = [sub](const char* name, auto& value, const char* help) {
     return sub->add_option(name, value, help)->capture_default_str();

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <iomanip>
 #include <iostream>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/allocation.h"
@@ -31,7 +32,7 @@ std::uint64_t parse_params(const std::string& text, std::uint64_t teacher) {
 void add_prune_target_options(CLI::App& sub, PruneTarget& target) {
   auto* params = sub.add_option("--target-params", target.params,
                                 "Find the sizes that give at most this many parameters: 9000000, 9M or 60%. Candidates are retrained "
-                                "briefly and ranked by held-out KL; the best is written, retrained");
+                                "briefly and ranked by held-out KL; the best is written as it then is");
   sub.add_option("--target-size", target.size,
                  "The same for all files of the folder together, as written (see --dtype): 30000000, 30MB, 1.5GB")
       ->type_name("SIZE")
@@ -40,7 +41,7 @@ void add_prune_target_options(CLI::App& sub, PruneTarget& target) {
     return sub.add_option(name, value, help)->capture_default_str();
   };
   option("--retrain", target.retrain.tokens,
-         "Tokens of --data that each candidate learns from: of a 15 M-parameter teacher half a minute for each on two cores, in proportion "
+         "Tokens of --data that each candidate learns from: of a 15 M-parameter teacher two to three minutes for each on two cores, in proportion "
          "more of larger ones. 0: no retraining, the first candidate by the formula is taken as cut")
       ->check(CLI::NonNegativeNumber);
   option("--candidates", target.candidates, "Shapes to try for a target")->check(CLI::PositiveNumber);
@@ -95,6 +96,7 @@ nlohmann::json ranking_json(const Ranking& ranking) {
                               {"bytes", candidate.bytes},
                               {"kl_before", candidate.kl_before},
                               {"kl_after", candidate.kl_after},
+                              {"retrained", candidate.retrained()},
                               {"vocabulary_cost", candidate.vocabulary_cost}});
   }
   return {{"candidates", std::move(candidates)},
@@ -105,14 +107,15 @@ nlohmann::json ranking_json(const Ranking& ranking) {
 
 void print_ranking(const nlohmann::json& ranking) {
   const nlohmann::json& candidates = ranking.at("candidates");
-  const std::string after = cat("after ", ranking.at("tokens"), " tokens");
-  std::cout << "  layers  hidden     ffn  heads  vocabulary   parameters        bytes   KL as cut  KL " << after << "\n";
+  const std::string after = cat("KL after ", ranking.at("tokens"), " tokens");
+  std::cout << "  layers  hidden     ffn  heads  vocabulary   parameters        bytes   KL as cut  " << after << "\n";
   for (const auto& candidate : candidates) {
-    std::cout << (&candidate == &candidates.front() ? "* " : "  ") << std::setw(6) << candidate.at("layers") << std::setw(8)
-              << candidate.at("hidden") << std::setw(8) << candidate.at("ffn") << std::setw(7) << candidate.at("heads") << std::setw(12)
-              << candidate.at("vocabulary") << std::setw(13) << candidate.at("parameters") << std::setw(13) << candidate.at("bytes")
-              << std::fixed << std::setprecision(4) << std::setw(12) << candidate.at("kl_before").get<double>()
-              << std::setw(static_cast<int>(after.size()) + 5) << candidate.at("kl_after").get<double>() << "\n";
+    std::cout << (&candidate == &candidates.front() ? "* " : "  ");
+    for (const auto& [name, width] : {std::pair("layers", 6), std::pair("hidden", 8), std::pair("ffn", 8), std::pair("heads", 7),
+                                      std::pair("vocabulary", 12), std::pair("parameters", 13), std::pair("bytes", 13)})
+      std::cout << std::setw(width) << candidate.at(name).get<std::uint64_t>();
+    std::cout << std::fixed << std::setprecision(4) << std::setw(12) << candidate.at("kl_before").get<double>()
+              << std::setw(static_cast<int>(after.size()) + 2) << candidate.at("kl_after").get<double>() << "\n";
   }
   std::cout << std::defaultfloat << std::setprecision(6);
 }

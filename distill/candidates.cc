@@ -74,11 +74,14 @@ class Search {
       const auto decoder = load_decoder(student, device_);
       TriedShape candidate{shape, student.parameter_count(), hf_bytes(student, stored_), school_.vocabulary_cost, 0, 0};
       retrain(*decoder, label, progress, candidate);
-      if (ranking.candidates.empty() || candidate.kl_after < ranking.candidates.front().kl_after)
-        ranking.best = to_checkpoint(*decoder, student.tokenizer);
-      const auto worse = [&](const TriedShape& other) { return candidate.kl_after < other.kl_after; };
+      if (ranking.candidates.empty() || candidate.kl() < ranking.candidates.front().kl())
+        ranking.best = candidate.retrained() ? to_checkpoint(*decoder, student.tokenizer) : student;
+      const auto worse = [&](const TriedShape& other) { return candidate.kl() < other.kl(); };
       ranking.candidates.insert(std::find_if(ranking.candidates.begin(), ranking.candidates.end(), worse), candidate);
     }
+    if (!ranking.candidates.front().retrained())
+      warn("[prune] the best candidate was better as it was cut than retrained, and is written so; a lower --retrain-lr or more tokens "
+           "to --retrain may help");
     return ranking;
   }
 

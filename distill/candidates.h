@@ -19,7 +19,7 @@ struct RetrainOptions {
   std::int64_t tokens = 100'000;  // that each candidate learns from, up to whole steps
   std::int64_t batch = 8;         // chunks a step
   std::int64_t context = 256;     // tokens of a chunk
-  double rate = 1e-3;             // peak of the learning rate: a tenth of the steps up to it, then a cosine down to a tenth
+  double rate = 3e-4;             // peak of the learning rate: a tenth of the steps up to it, then a cosine down to a tenth
   std::uint64_t seed = 0;         // of the order of the text, which is the same for all
   std::string device = "cpu";
 
@@ -36,13 +36,17 @@ struct TriedShape {
   std::uint64_t bytes = 0;         // of all files, as written
   double vocabulary_cost = 0;      // 0 over the whole vocabulary
   double kl_before = 0, kl_after = 0;  // retraining; with vocabulary_cost
+
+  // So short a training can do harm to a student that has lost little.
+  bool retrained() const { return kl_after < kl_before; }
+  double kl() const { return retrained() ? kl_after : kl_before; }  // what it is ranked by
 };
 
 struct Ranking {
   std::vector<TriedShape> candidates;  // the best first
-  Checkpoint best;                    // retrained
-  std::int64_t steps = 0, tokens = 0; // of each candidate's retraining
-  std::int64_t heldout_tokens = 0;    // of the teacher's, targets only
+  Checkpoint best;                     // retrained, or as cut if that was better
+  std::int64_t steps = 0, tokens = 0;  // of each candidate's retraining
+  std::int64_t heldout_tokens = 0;     // of the teacher's, targets only
 };
 
 // stored: how the best one will be written. Same inputs, seed and number of threads give the same result. Throws Error: too little text,

@@ -29,20 +29,23 @@ Index keep_best(Index candidates, const std::vector<double>& score, std::int64_t
   return candidates;
 }
 
-void choose_heads(const ModelConfig& c, const std::vector<double>& score, std::int64_t heads, PrunePlan::Layer& layer) {
+void choose_heads(const ModelConfig& c, const std::vector<double>& score, std::int64_t heads, std::int64_t kv_heads, PrunePlan::Layer& layer) {
   if (c.heads == c.kv_heads) {
     layer.heads = keep_best(everything(c.heads), score, heads);
     layer.kv_heads = layer.heads;
     return;
   }
   const std::int64_t group = c.heads / c.kv_heads;
-  for (std::int64_t g = 0; g < c.kv_heads; ++g) {
+  std::vector<double> energy(static_cast<std::size_t>(c.kv_heads), 0.0);
+  for (std::int64_t h = 0; h < c.heads; ++h)
+    energy[static_cast<std::size_t>(h / group)] += score[static_cast<std::size_t>(h)] * score[static_cast<std::size_t>(h)];
+  layer.kv_heads = keep_best(everything(c.kv_heads), energy, kv_heads);
+  for (const auto g : layer.kv_heads) {
     Index members = everything(group);
     for (auto& member : members) member += g * group;
-    const Index kept = keep_best(std::move(members), score, heads / c.kv_heads);
+    const Index kept = keep_best(std::move(members), score, heads / kv_heads);
     layer.heads.insert(layer.heads.end(), kept.begin(), kept.end());
   }
-  layer.kv_heads = everything(c.kv_heads);
 }
 
 double norm_scale(const std::vector<double>& energy, const Index& kept) {
@@ -145,6 +148,10 @@ Tensor cut_tensor(const Tensor& source, std::string name, const Cut& cut) {
 
 }  // namespace
 
+std::int64_t kv_heads_of(const ModelConfig& config, const StudentShape& shape) {
+  return config.heads == config.kv_heads ? shape.heads : shape.kv_heads > 0 ? shape.kv_heads : config.kv_heads;
+}
+
 void check_shape(const ModelConfig& c, const StudentShape& shape) {
   const auto within = [](const char* what, std::int64_t size, std::int64_t of) {
     if (size < 1 || size > of) fail("[prune] the student cannot have ", size, " ", what, "; the teacher has ", of);
@@ -152,10 +159,19 @@ void check_shape(const ModelConfig& c, const StudentShape& shape) {
   within("layers", shape.layers, c.layers);
   within("hidden channels", shape.hidden, c.hidden_size);
   within("FFN channels", shape.ffn, c.intermediate_size);
+  const std::int64_t groups = kv_heads_of(c, shape);
+  if (c.heads != c.kv_heads) within("key-value heads", groups, c.kv_heads);
   within("heads", shape.heads, c.heads);
-  if (c.heads != c.kv_heads && shape.heads % c.kv_heads != 0)
-    fail("[prune] ", shape.heads, " heads do not divide among the ", c.kv_heads,
-         " key-value groups, which are kept; ask for a multiple of ", c.kv_heads);
+  if (c.heads == c.kv_heads) {
+    if (shape.kv_heads != 0 && shape.kv_heads != shape.heads)
+      fail("[prune] every head of this model has a key-value head of its own, so ", shape.heads, " heads cannot share ", shape.kv_heads,
+           "; leave --kv-heads out");
+    return;
+  }
+  if (shape.heads % groups != 0)
+    fail("[prune] ", shape.heads, " heads do not divide among the ", groups, " key-value groups that are kept; ask for a multiple of ", groups);
+  if (const std::int64_t most = groups * (c.heads / c.kv_heads); shape.heads > most)
+    fail("[prune] ", groups, " key-value groups of this model have ", most, " heads, not ", shape.heads);
 }
 
 PrunePlan plan_pruning(const ModelConfig& c, const Importance& importance, const StudentShape& shape,
@@ -178,7 +194,7 @@ PrunePlan plan_pruning(const ModelConfig& c, const Importance& importance, const
     PrunePlan::Layer layer;
     layer.index = index;
     layer.channels = keep_best(everything(c.intermediate_size), importance.channels[i], shape.ffn);
-    choose_heads(c, importance.heads[i], shape.heads, layer);
+    choose_heads(c, importance.heads[i], shape.heads, kv_heads_of(c, shape), layer);
     plan.attention_scale.push_back(norm_scale(importance.attention_energy[i], plan.hidden));
     plan.mlp_scale.push_back(norm_scale(importance.mlp_energy[i], plan.hidden));
     plan.layers.push_back(std::move(layer));

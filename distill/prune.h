@@ -18,7 +18,10 @@ namespace attar {
 // What a student has; the rest of its config is the teacher's.
 struct StudentShape {
   std::int64_t layers = 0, hidden = 0, ffn = 0, heads = 0, vocabulary = 0;
+  std::int64_t kv_heads = 0;  // of a model with key-value groups; 0: all of them
 };
+// The key-value heads of such a student: as many as heads if the teacher has no groups.
+std::int64_t kv_heads_of(const ModelConfig& config, const StudentShape& shape);
 StudentShape shape_of(const ModelConfig& config);
 
 // The indices that stay, ascending.
@@ -36,8 +39,8 @@ struct PrunePlan {
 };
 
 // Layers with the least block influence go, unless keep_layers says which stay; channels and hidden channels go by their
-// importance; heads by theirs inside each key-value group, so that all groups stay as large as each other. If every head
-// has a key-value head of its own, both go. Throws Error for a shape that the teacher cannot give.
+// importance; heads by theirs inside each key-value group, so that all groups stay as large as each other. Whole groups, a key-value
+// head with its query heads, go by the root of the sum of their heads' squares. If every head has a key-value head of its own, both go. Throws Error for a shape that the teacher cannot give.
 PrunePlan plan_pruning(const ModelConfig& config, const Importance& importance, const StudentShape& shape,
                        const std::vector<std::int64_t>& keep_layers = {});
 

@@ -74,12 +74,14 @@ class Shapes {
  private:
   template <class Visit>
   void for_each(const Visit& visit) const {
-    const bool grouped = config_.heads != config_.kv_heads;
     // Cutting one head of a group means one of every group. Single heads carry no blocks, so any count is legal.
-    for (const auto h : choices(full_.heads, grouped ? config_.kv_heads : 1, fixed_.heads))
+    const bool grouped = config_.heads != config_.kv_heads;
+    const std::int64_t kv_heads = grouped ? kv_heads_of(config_, fixed_) : 1;
+    for (const auto h : choices(grouped ? kv_heads * (config_.heads / config_.kv_heads) : full_.heads, kv_heads, fixed_.heads))
       for (const auto d : choices(full_.hidden, legal_step(full_.hidden), fixed_.hidden))
         for (const auto f : choices(full_.ffn, legal_step(full_.ffn), fixed_.ffn)) {
-          StudentShape shape{1, d, f, h, fixed_.vocabulary > 0 ? fixed_.vocabulary : full_.vocabulary};
+          StudentShape shape{1, d, f, h, fixed_.vocabulary > 0 ? fixed_.vocabulary : full_.vocabulary,
+                             fixed_.kv_heads};
           const std::uint64_t one = parameter_count(shaped_config(config_, shape));
           shape.layers = 2;
           const std::uint64_t layer = parameter_count(shaped_config(config_, shape)) - one;
@@ -131,7 +133,8 @@ std::int64_t legal_step(std::int64_t size) {
 }
 
 StudentShape shape_of(const ModelConfig& config) {
-  return {config.layers, config.hidden_size, config.intermediate_size, config.heads, config.vocab_size};
+  return {config.layers, config.hidden_size, config.intermediate_size, config.heads, config.vocab_size,
+          config.heads == config.kv_heads ? 0 : config.kv_heads};
 }
 
 std::uint64_t parameter_count(const ModelConfig& config) {
@@ -141,7 +144,7 @@ std::uint64_t parameter_count(const ModelConfig& config) {
 }
 
 ModelConfig shaped_config(ModelConfig config, const StudentShape& shape) {
-  if (config.heads == config.kv_heads) config.kv_heads = shape.heads;
+  config.kv_heads = kv_heads_of(config, shape);
   config.heads = shape.heads;
   config.layers = shape.layers;
   config.hidden_size = shape.hidden;

@@ -31,7 +31,7 @@ constexpr std::int64_t kTokenStep = 32;  // of a vocabulary
 // Up to `count` shapes that use at least 95 % of what the fullest one uses of the budget. The first costs least by a formula:
 // a weighted sum of squared logarithms of how far each size is cut, in which width goes before depth; docs/methods/pruning.md gives
 // the weights. The others are as different as can be among the 3 * count cheapest: each is the one whose sizes,
-// as logarithms, lie furthest from all before it. fixed: sizes already chosen (0: free). tokens: if given, the vocabulary may
+// as logarithms, lie furthest from all before it. fixed: sizes already chosen (0: free; key-value heads: all). tokens: if given, the vocabulary may
 // be cut as well. Throws Error if even the smallest shape is larger than the budget, naming what can be reached.
 std::vector<StudentShape> propose_shapes(const ModelConfig& config, const Budget& budget, const StudentShape& fixed,
                                          const TokenRanking* tokens, std::size_t count);

@@ -219,6 +219,44 @@ TEST(Prune, ImportanceFollowsThePapersAggregation) {
   EXPECT_THROW(measure_importance(*decoder, {}, 2), Error);
 }
 
+// Whole groups: a key-value head that nobody listens to goes with its query heads, and the function stays.
+TEST_P(PruneFamily, TheGroupThatDoesNothingGoes) {
+  const auto decoder = lively_decoder(family_json(GetParam()), 11);
+  const ModelConfig& c = decoder->config();
+  if (c.heads == c.kv_heads) GTEST_SKIP() << "no groups";
+  const std::int64_t group = c.heads / c.kv_heads;
+  std::vector<std::int64_t> dead_groups;
+  {
+    const at::NoGradGuard no_grad;
+    for (std::int64_t layer = 0; layer < c.layers; ++layer) {
+      const std::int64_t dead = layer % c.kv_heads;  // another one in each layer
+      dead_groups.push_back(dead);
+      const std::string at = cat("model.layers.", layer, ".self_attn.");
+      const at::Tensor v = c.fused_qkv ? decoder->parameter(at + "qkv_proj.weight") : decoder->parameter(at + "v_proj.weight");
+      const std::int64_t before = c.fused_qkv ? (c.heads + c.kv_heads) * c.head_dim : 0;
+      v.narrow(0, before + dead * c.head_dim, c.head_dim).zero_();
+      for (const char* bias : {"v_proj.bias", "qkv_proj.bias"})
+        if (decoder->has_parameter(at + bias)) decoder->parameter(at + bias).narrow(0, before + dead * c.head_dim, c.head_dim).zero_();
+    }
+  }
+  const auto chunks = test::tiny_ids(4, 20, 1);
+  const Checkpoint teacher = to_checkpoint(*decoder, {});
+  const Importance importance = measure_importance(*decoder, chunks, 2);
+  StudentShape shape = shape_of(c);
+  shape.kv_heads -= 1;
+  shape.heads -= group;
+  const PrunePlan plan = plan_pruning(c, importance, shape);
+  for (std::size_t layer = 0; layer < plan.layers.size(); ++layer) {
+    EXPECT_FALSE(std::count(plan.layers[layer].kv_heads.begin(), plan.layers[layer].kv_heads.end(), dead_groups[layer]));
+    for (const auto head : plan.layers[layer].heads) EXPECT_NE(head / group, dead_groups[layer]);
+  }
+  const Checkpoint student = prune(teacher, plan);
+  EXPECT_EQ(student.config.kv_heads, c.kv_heads - 1);
+  EXPECT_EQ(student.config.heads, c.heads - group);
+  EXPECT_EQ(parameter_count(shaped_config(c, shape)), student.parameter_count());
+  EXPECT_LT((logits_of(student, chunks) - logits_of(teacher, chunks)).abs().max().item<float>(), 2e-5f);
+}
+
 TEST(CheckShape, RefusesWhatCannotBeCut) {
   const ModelConfig config = parse_config(test::tiny_json(), "test");
   EXPECT_NO_THROW(check_shape(config, {3, 32, 64, 4}));
@@ -226,6 +264,9 @@ TEST(CheckShape, RefusesWhatCannotBeCut) {
   EXPECT_THROW(check_shape(config, {3, 0, 64, 4}), Error);
   EXPECT_THROW(check_shape(config, {3, 32, 65, 4}), Error);
   EXPECT_THROW(check_shape(config, {3, 32, 64, 3}), Error);  // two groups cannot share three heads
+  EXPECT_NO_THROW(check_shape(config, {3, 32, 64, 2, 256, 1}));
+  EXPECT_THROW(check_shape(config, {3, 32, 64, 3, 256, 1}), Error);  // a group has but two
+  EXPECT_THROW(check_shape(config, {3, 32, 64, 4, 256, 3}), Error);
 }
 
 }  // namespace
