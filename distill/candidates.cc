@@ -58,13 +58,14 @@ class Search {
       : cutter_(cutter), text_(text), stored_(stored), options_(options), device_(parse_device(options.device)) {
     attend(cutter.teacher.config.vocab_size);
     whole_tokens_ = school_.texts.heldout_tokens;
+    whole_targets_ = targets_of(school_.texts.heldout);
   }
 
   Ranking run(const std::vector<StudentShape>& shapes) {
     Ranking ranking;
     ranking.steps = options_.steps();
     ranking.tokens = ranking.steps * options_.batch * options_.context;
-    ranking.heldout_tokens = targets_of(school_.texts.heldout);
+    ranking.heldout_tokens = whole_targets_;
     note(cat(shapes.size(), " candidates: each learns from ", ranking.tokens, " tokens and is judged on ", ranking.heldout_tokens, " others"));
     Progress progress("retrain", static_cast<std::uint64_t>(ranking.tokens + 2 * ranking.heldout_tokens) * shapes.size(), "tokens");
     for (const StudentShape& shape : shapes) {
@@ -113,7 +114,8 @@ class Search {
       const Evaluation part = trainer.evaluate({chunks.begin() + static_cast<std::ptrdiff_t>(begin), chunks.begin() + static_cast<std::ptrdiff_t>(end)});
       sum += part.kl * static_cast<double>(part.tokens);
       tokens += part.tokens;
-      progress.advance(static_cast<std::uint64_t>(part.tokens), label);
+      const std::int64_t counted = std::min(tokens, whole_targets_);  // the text is a little longer in fewer tokens
+      progress.advance(static_cast<std::uint64_t>(counted - std::min(tokens - part.tokens, whole_targets_)), label);
     }
     return sum / static_cast<double>(tokens);
   }
@@ -141,7 +143,7 @@ class Search {
   const RetrainOptions& options_;
   at::Device device_;
   School school_;
-  std::int64_t whole_tokens_ = 0;
+  std::int64_t whole_tokens_ = 0, whole_targets_ = 0;  // of the held-out text, in all the teacher's tokens
   std::optional<double> whole_loss_;
 };
 
