@@ -47,7 +47,8 @@ Report gather(const CompareOptions& options) {
   }
   if (!models.empty() && options.measuring.data.empty())
     fail("compare: ", models.front(), " is a model, which has to be measured first; give --data TEXT");
-  if (models.empty() && !options.measuring.data.empty()) fail("compare: --data is for models, and only results were given; leave it out");
+  for (const auto& [name, given] : {std::pair{"--data", &options.measuring.data}, {"--reference", &options.measuring.reference}})
+    if (models.empty() && !given->empty()) fail("compare: ", name, " is for models, and only results were given; leave it out");
   for (const std::string& subject : options.subjects)
     if (is_result(subject)) add_file(report, subject);
   for (const std::string& model : models) measure(report, model, options);

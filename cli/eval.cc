@@ -13,6 +13,7 @@
 #include "cli/layers.h"
 #include "eval/publish.h"
 #include "eval/report/table.h"
+#include "eval/stored_reference.h"
 
 namespace attar::cli {
 namespace {
@@ -24,6 +25,7 @@ struct EvalCommand {
   std::string layers;  // the original, to compare with tensor by tensor
   std::string baseline, junit, markdown;
   bool update_baseline = false, no_bos = false;
+  const CLI::App* app = nullptr;  // knows which options were given
   std::size_t worst = 0;
 };
 
@@ -75,6 +77,10 @@ int measure_and_judge(const EvalCommand& command, const EvalOptions& options) {
   if (command.update_baseline && command.baseline.empty()) fail("eval: --update-baseline needs --baseline FILE");
   if (!command.baseline.empty() && !command.update_baseline && gate.empty())
     fail("eval: --baseline is what a gate compares with; give --gate, or --update-baseline to store this result");
+  bool how_to_read = false;
+  for (const char* name : {"--context", "--chunks", "--tokens", "--protocol"}) how_to_read |= command.app->count(name) > 0;
+  if (how_to_read && options.data.empty() && !options.reference.empty() && is_reference_file(options.reference))
+    fail("eval: ", options.reference, " says itself which text is read, and how; give --data to have them compared, or leave out --context, --chunks, --tokens and --protocol");
   if (command.update_baseline) drop_baseline_bounds(gate);
   require_measurable(gate, plan(options), !command.baseline.empty());
   if (!command.layers.empty() && options.data.empty()) fail("eval: --layers measures on the text; give --data");
@@ -172,6 +178,7 @@ void add_eval(CLI::App& app) {
   auto command = std::make_shared<EvalCommand>();
   CLI::App* sub = add_command(app, "eval", "Measure perplexity, divergence from a reference and tasks; --gate decides the exit code",
                               command->common, [command] { return run_eval(*command); });
+  command->app = sub;
   EvalOptions& options = command->options;
   sub->add_option("MODEL", options.model, "Model: Hugging Face folder, .gguf, or builtin:teacher")->required();
   sub->add_option("--reference", options.reference, "Model to compare with, measured in the same pass; or a file of --save-reference, or of llama-perplexity --kl-divergence-base");

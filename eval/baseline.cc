@@ -52,8 +52,11 @@ void Baseline::require_comparable(const EvalResult& result) const {
     same("the number of chunks", p.chunks, before.chunks);
     same("the protocol's hash", p.hash(), before.hash());
   }
-  if (result.reference && reader.has("reference"))
-    same("the hash of the reference", result.reference->hash, reader.object("reference").text("hash"));
+  if (result.reference && reader.has("reference")) {
+    const JsonReader reference = reader.object("reference");
+    same("the hash of the reference", result.reference->hash, reference.text("hash"));
+    same("whether the reference is a stored file, whose divergences are estimates,", result.stored_reference, reference.boolean("stored", false));
+  }
   if (result.cloze && reader.has("cloze")) same("the hash of the cloze items", result.cloze->hash, reader.object("cloze").text("hash", ""));
   for (const TaskResult& task : result.tasks) require_comparable(task);
 }

@@ -297,6 +297,7 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
     auto stored = std::make_unique<LlamaReference>(options.reference);
     plan = plan_of(*stored, options, model, plan, result.protocol);
     result.reference = ModelSummary{.path = options.reference, .hash = stored->hash(), .vocab_size = stored->vocab_size()};
+    result.stored_reference = true;
     file = std::move(stored);
   } else if (!options.reference.empty() && is_reference_file(options.reference)) {
     auto stored = std::make_unique<StoredReference>(options.reference);
@@ -304,7 +305,7 @@ EvalResult evaluate(const EvalOptions& options, const Baseline* baseline) {
     if (!options.data.empty()) require_same_text(result.protocol, stored->protocol(), options.reference);
     else result.protocol = stored->protocol(), result.protocol.packed = on_kernels(options);
     plan = stored->plan();
-    result.reference = stored->model();
+    result.reference = stored->model(), result.stored_reference = true;
     file = std::move(stored);
   } else if (!options.reference.empty()) {
     Checkpoint other = open_checkpoint(options.reference);

@@ -241,7 +241,7 @@ nlohmann::json to_json(const EvalResult& result, const Resampling& resampling) {
   if (result.cloze) json["cloze"]["items"] = result.cloze->items, json["cloze"]["hash"] = result.cloze->hash;
   for (const TaskResult& task : result.tasks) json["tasks"][task.name] = task_json(task, result);
   json["model"] = to_json(result.model);
-  if (result.reference) json["reference"] = to_json(*result.reference);
+  if (result.reference) json["reference"] = to_json(*result.reference), json["reference"]["stored"] = result.stored_reference;
   json["protocol"] = to_json(result.protocol);
   json["protocol"]["hash"] = result.protocol.hash();
   if (result.protocol.scored > 0) json["breakdown"] = to_json(result.breakdown);

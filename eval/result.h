@@ -77,6 +77,7 @@ struct TaskResult {
 struct EvalResult {
   ModelSummary model;
   std::optional<ModelSummary> reference;
+  bool stored_reference = false;       // it was a file of its predictions, whose divergences are estimates
   Protocol protocol;
   Estimate nll, perplexity;      // nll: mean -ln p per token
   Estimate bits_per_byte, byte_perplexity, word_perplexity;  // the last two: rolling only

@@ -122,6 +122,15 @@ TEST_F(EvalGate, StoredReferenceStandsForTheModel) {
   EXPECT_EQ(stored["protocol"], live["protocol"]);
   EXPECT_EQ(stored["reference"]["hash"], live["reference"]["hash"]);
   EXPECT_EQ(result(path("a") + text() + " --reference " + path("b.ref"))["kl_divergence"], stored["kl_divergence"]);
+  EXPECT_EQ(live["reference"]["stored"], false);
+  EXPECT_EQ(stored["reference"]["stored"], true);
+  EXPECT_HAS(eval(path("a") + " --chunks 1 --reference " + path("b.ref")).output, "says itself which text is read");
+  // Its divergences are estimates: a baseline of the one is none of the other.
+  const std::string base = " --baseline " + path("live.json");
+  ASSERT_EQ(eval(path("a") + text() + " --reference " + path("b") + base + " --update-baseline").code, 0);
+  const RunResult other = eval(path("a") + " --reference " + path("b.ref") + base + gate("[kl_divergence.mean]\nagainst = \"baseline\"\nmax_increase = 1\n"));
+  EXPECT_EQ(other.code, 2);
+  EXPECT_HAS(other.output, "whether the reference is a stored file");
   EXPECT_EQ(eval(path("b") + text() + " --threads 3 --save-reference " + path("b3.ref")).code, 0);
   EXPECT_EQ(read_text_file(path("b.ref")), read_text_file(path("b3.ref"))) << "at any number of threads";
 }

@@ -161,6 +161,7 @@ TEST_F(ReportTest, ComparePutsModelsAndResultsSideBySide) {
   EXPECT_EQ(mixed.code, 0);
   EXPECT_HAS(mixed.output, "figures of different tables cannot be compared");
 
+  EXPECT_HAS(run_attar("compare " + path("eval.json") + " " + path("original.json") + " --reference " + path("original")).output, "--reference is for models");
   EXPECT_EQ(run_attar("compare " + path("eval.json")).code, 2) << "alone";
   EXPECT_EQ(run_attar("compare " + path("eval.json") + " " + path("eval.json")).code, 2) << "twice";
   EXPECT_HAS(run_attar("compare " + path("eval.json") + " " + path("original")).output, "give --data TEXT");
