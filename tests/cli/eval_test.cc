@@ -100,7 +100,9 @@ class Eval : public ::testing::Test {
   static nlohmann::json result(const std::string& arguments) {
     const RunResult run = eval(arguments + " --json " + path("out.json"));
     EXPECT_EQ(run.code, 0) << run.output;
-    return nlohmann::json::parse(read_text_file(path("out.json")));
+    auto json = nlohmann::json::parse(read_text_file(path("out.json")));
+    json.erase("command_line");
+    return json;
   }
 
   static std::unique_ptr<test::TempFolder> folder_;
