@@ -110,8 +110,7 @@ int run_stages(const Recipe& recipe) {
     const int code = run_command_line(started.arguments);
     if (code != kDone) return code;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    write_text_file(state, json{{"inputs", inputs}, {"output", content_of(stage)}, {"seconds", seconds},
-                                {"command", command_line(stage.arguments)}}.dump(2) + "\n");
+    write_text_file(state, json_text({{"inputs", inputs}, {"output", content_of(stage)}, {"seconds", seconds}, {"command", command_line(stage.arguments)}}, 2));
   }
   return kDone;
 }

@@ -141,7 +141,8 @@ void weigh(GateCheck& check, const Bound& bound, const Threshold& t, const Sampl
   bool certain;
   if (bound.statistic == Statistic::kValue && samples.binary()) {
     const Answers a = answers(samples);
-    check.low = share_bound(a, 1 - kUsualAlpha / 2, false), check.high = share_bound(a, 1 - kUsualAlpha / 2, true);
+    const auto [low, high] = interval(samples, 1 - kUsualAlpha / 2, resampling);
+    check.low = low, check.high = high;
     certain = share_p(a, check.bound, bound.upper) <= alpha;
     check.detectable = detectable_share(a.n, check.bound, alpha, bound.upper);
   } else if (bound.statistic != Statistic::kValue && samples.binary() && other->binary() && (!ratio || (bound.upper ? check.bound >= 1 : check.bound <= 1))) {

@@ -148,12 +148,8 @@ nlohmann::json samples_json(const Samples& samples) {
 }
 
 nlohmann::json interval_json(const Samples& samples, const Resampling& resampling) {
-  if (samples.binary()) {
-    const Answers a = answers(samples);
-    return {{"n", a.n}, {"low", number(share_bound(a, kOneSided, false))}, {"high", number(share_bound(a, kOneSided, true))}};
-  }
-  const Bootstrap bootstrap(samples, nullptr, Statistic::kValue, resampling);
-  return {{"n", samples.size()}, {"low", number(bootstrap.lower(kOneSided))}, {"high", number(bootstrap.upper(kOneSided))}};
+  const auto [low, high] = interval(samples, kOneSided, resampling);
+  return {{"n", samples.size()}, {"low", number(low)}, {"high", number(high)}};
 }
 
 // The model's figure less the reference's, on the same units.

@@ -173,6 +173,12 @@ double share_bound(const Answers& a, double confidence, bool upper) {
   return 0.5 * (low + high);
 }
 
+Interval interval(const Samples& samples, double one_sided, const Resampling& resampling) {
+  if (samples.binary()) return {share_bound(answers(samples), one_sided, false), share_bound(answers(samples), one_sided, true)};
+  const Bootstrap bootstrap(samples, nullptr, Statistic::kValue, resampling);
+  return {bootstrap.lower(one_sided), bootstrap.upper(one_sided)};
+}
+
 double detectable_share(std::int64_t n, double share, double alpha, bool upper) {
   if (upper) return detectable_share(n, 1 - share, alpha, false);  // of wrong answers
   if (share <= 0) return 0;

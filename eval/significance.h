@@ -82,6 +82,11 @@ Answers answers(const Samples& binary);
 double share_p(const Answers& a, double share, bool upper);
 // The bound of a one-sided interval, exact: the true share lies above (upper: below) it with this confidence.
 double share_bound(const Answers& a, double confidence, bool upper);
+// The interval of a figure with this confidence on either side: of answers exact, else by the bootstrap; NaN for too few units.
+struct Interval {
+  double low = 0, high = 0;
+};
+Interval interval(const Samples& samples, double one_sided, const Resampling& resampling);
 // The smallest true worsening beyond `share` (upper: rise) that share_p finds at level alpha with kPower; 0 if nothing lies beyond, NaN if n
 // items cannot show even the largest.
 double detectable_share(std::int64_t n, double share, double alpha, bool upper);

@@ -141,7 +141,7 @@ void read_work(ReportedTensor& row, const JsonReader& from) {
   row.seconds = number_in(from, "seconds");
 }
 
-void read_tensor(TensorTable& table, const JsonReader& from) {
+ReportedTensor& read_tensor(TensorTable& table, const JsonReader& from) {
   const std::string name = from.text("name");
   auto row = std::find_if(table.tensors.begin(), table.tensors.end(), [&](const ReportedTensor& one) { return one.name == name; });
   if (row == table.tensors.end()) row = table.tensors.insert(row, {.name = name});
@@ -157,6 +157,7 @@ void read_tensor(TensorTable& table, const JsonReader& from) {
   take(row->output_error, "output_error");
   take(row->kl, "kl_divergence");
   take(row->share, "share");
+  return *row;
 }
 
 void read_eval(Report& report, const JsonReader& from) {
@@ -207,12 +208,7 @@ void read_quantize(Report& report, const JsonReader& from) {
   ReportedModel& model = model_of(report, path);
   keep(model.file_bytes, number_in(from, "bytes"));
   TensorTable& table = tensors_of(report, model.path, from.source());
-  for_each_in(from, "tensors", [&](const JsonReader& one) {
-    read_tensor(table, one);
-    const std::string name = one.text("name");
-    for (ReportedTensor& row : table.tensors)
-      if (row.name == name) read_work(row, one);
-  });
+  for_each_in(from, "tensors", [&](const JsonReader& one) { read_work(read_tensor(table, one), one); });
   if (from.has("sums")) {
     const JsonReader sums = from.object("sums");
     table.sums = ReportedTensor{.name = "all", .weight_error = number_in(sums, "weight_error"), .output_error = number_in(sums, "output_error")};
