@@ -132,7 +132,7 @@ class PackedPredictor final : public Predictor {
 
   const float* logits(std::int64_t begin, std::int64_t count) override {
     const auto width = static_cast<std::size_t>(config().hidden_size);
-    logits_ = runner_->logits(std::span(states_).subspan(static_cast<std::size_t>(begin) * width, static_cast<std::size_t>(count) * width));
+    runner_->logits(std::span(states_).subspan(static_cast<std::size_t>(begin) * width, static_cast<std::size_t>(count) * width), logits_);
     return logits_.data();
   }
 

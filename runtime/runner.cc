@@ -337,19 +337,19 @@ std::vector<float> Runner::Parts::advance(std::span<const std::int64_t> added, s
 
 std::vector<float> Runner::states(std::span<const std::int64_t> ids) { return parts_->advance(ids, ids.size()); }
 
-std::vector<float> Runner::logits(std::span<const float> states) {
+void Runner::logits(std::span<const float> states, std::vector<float>& logits) {
   Parts& p = *parts_;
   const std::size_t tokens = states.size() / static_cast<std::size_t>(p.config.hidden_size);
   p.rounded.set(states, tokens);
-  Vector logits;
   p.multiply_into({{p.weights->output(), logits}}, tokens);
   if (const auto cap = static_cast<float>(p.config.final_softcap); cap > 0)
     for (float& value : logits) value = cap * std::tanh(value / cap);
-  return logits;
 }
 
 std::vector<float> Runner::feed(std::span<const std::int64_t> ids, bool all) {
-  return logits(parts_->advance(ids, all ? ids.size() : 1));
+  Vector result;
+  logits(parts_->advance(ids, all ? ids.size() : 1), result);
+  return result;
 }
 
 void Runner::rewind(std::int64_t length) {

@@ -31,8 +31,8 @@ class Runner {
   // Continues the context by ids. Returns what logits() takes, the final hidden states: (ids, hidden_size).
   // Throws Error for no ids, for ids outside the vocabulary, and for a context whose keys and values exceed this machine's memory.
   std::vector<float> states(std::span<const std::int64_t> ids);
-  // states: (n, hidden_size). Returns (n, vocab).
-  std::vector<float> logits(std::span<const float> states);
+  // states: (n, hidden_size). logits: becomes (n, vocab); one kept from call to call need not be cleared for each.
+  void logits(std::span<const float> states, std::vector<float>& logits);
   // Both: the logits of the last id, or with `all` of each.
   std::vector<float> feed(std::span<const std::int64_t> ids, bool all = false);
   void rewind(std::int64_t length);  // the context ends after its first `length` tokens
