@@ -79,9 +79,10 @@ nlohmann::json to_json(const std::string& metric, const ReportedConfidence& sure
   return json;
 }
 
-nlohmann::json group_json(const Report& report, const Group& group) {
+nlohmann::json group_json(const Report& report, const Group& group, const std::vector<Differences>& differences) {
   nlohmann::json models = nlohmann::json::array();
-  for (const ReportedEvaluation* one : group.evaluations) {
+  for (std::size_t i = 0; i < group.evaluations.size(); ++i) {
+    const ReportedEvaluation* one = group.evaluations[i];
     const ReportedModel& model = report.model(one->model);
     nlohmann::json entry = {{"path", model.path}, {"from", one->file}};
     const auto put = [&](const char* key, const std::optional<double>& value) {
@@ -96,6 +97,7 @@ nlohmann::json group_json(const Report& report, const Group& group) {
       if (metric.uncertainty) entry["metrics"][name]["uncertainty"] = *metric.uncertainty;
     }
     for (const auto& [name, sure] : one->confidence) entry["confidence"].merge_patch(to_json(name, sure));
+    for (const auto& [name, less] : differences[i]) entry["against_first"][name] = to_json(less, "first");
     models.push_back(std::move(entry));
   }
   nlohmann::json json = {{"models", std::move(models)}};
@@ -120,11 +122,13 @@ int run_compare(const CompareOptions& options) {
     if (&group != &groups.front()) std::cout << "\n";
     const auto print = [&](const Table& shown) { std::cout << (options.markdown ? markdown(shown) : text(shown)); };
     print(table);
-    if (const Table sure = confidence_table(report, group, true); !sure.rows.empty()) {
+    const std::vector<Differences> differences = against_first(group, {.seed = options.common.seed});
+    for (const Table& more : {confidence_table(report, group, true), difference_table(report, group, differences)}) {
+      if (more.rows.empty()) continue;
       std::cout << "\n";
-      print(sure);
+      print(more);
     }
-    tables.push_back(group_json(report, group));
+    tables.push_back(group_json(report, group, differences));
   }
   write_result(options.common, "compare", {{"groups", std::move(tables)}});
   return kDone;

@@ -1,10 +1,13 @@
-# Folders are the architecture: every .cc of a folder belongs to the folder's library.
-#   attar_library(NAME [TORCH] [PUBLIC targets...] [PRIVATE targets...])
+# Folders are the architecture: every .cc of a folder belongs to the folder's library, or to one of two.
+#   attar_library(NAME [TORCH] [SOURCES files... | EXCEPT files...] [PUBLIC targets...] [PRIVATE targets...])
 # TORCH: compile against LibTorch with the shared precompiled header.
 function(attar_library name)
-  cmake_parse_arguments(ARG "TORCH" "" "PUBLIC;PRIVATE" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS *.cc)
-  add_library(${name} STATIC ${sources})
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;EXCEPT;PUBLIC;PRIVATE" ${ARGN})
+  if(NOT ARG_SOURCES)
+    file(GLOB ARG_SOURCES RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS *.cc)
+    list(REMOVE_ITEM ARG_SOURCES "" ${ARG_EXCEPT})
+  endif()
+  add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC $<BUILD_INTERFACE:attar_options> ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
   if(ARG_TORCH)
     attar_use_torch(${name})

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "eval/confidence.h"
 #include "eval/metrics.h"
 
 namespace attar {
@@ -88,16 +89,7 @@ double Baseline::value(const std::string& metric) const {
 std::optional<Samples> Baseline::samples(const std::string& metric) const {
   const auto found = json_["samples"].find(metric);
   if (found == json_["samples"].end()) return {};
-  const JsonReader reader(*found, cat("baseline ", source_, ": samples: ", metric));
-  const std::string link = reader.text("link");
-  if (link != "mean" && link != "exp" && link != "root") fail(reader.source(), ": unknown link '", link, "'; one of mean, exp, root");
-  Samples samples;
-  samples.link = link == "exp" ? Samples::Link::kExp : link == "root" ? Samples::Link::kRoot : Samples::Link::kMean;
-  samples.sums = reader.numbers("sums");
-  const json& weights = reader.json().at("weights");
-  samples.weights = weights.is_number() ? std::vector<double>(samples.sums.size(), weights.get<double>()) : reader.numbers("weights");
-  if (samples.weights.size() != samples.sums.size()) fail(reader.source(), ": as many weights as sums are needed");
-  return samples;
+  return read_samples(JsonReader(*found, cat("baseline ", source_, ": samples: ", metric)));
 }
 
 }  // namespace attar

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "eval/confidence.h"
 
 namespace attar {
 namespace {
@@ -49,7 +50,6 @@ const std::set<std::string> kSampled{"perplexity_ratio.value", "perplexity_ratio
                                      "delta_p.mean",           "delta_p.rms",         "same_top.share",
                                      "acceptance.rate",        "acceptance.expected_4", "acceptance.expected_8"};
 const std::vector<std::string> kTaskMetrics{"acc", "acc_norm", "acc_bytes", "perplexity", "exact_match"};
-constexpr double kConfidence = 0.95, kOneSided = 0.975, kAlpha = 0.05;
 constexpr std::string_view kTasks = "tasks.", kStderr = "_stderr";
 
 std::vector<Metric> make_table() {
@@ -139,39 +139,6 @@ Metric task_metric(const std::string& name) {
   return {name, error ? cat("one standard error of ", of) : "of the task's items", Needs::kTask, !error, !error, read};
 }
 
-nlohmann::json samples_json(const Samples& samples) {
-  constexpr const char* kLinks[] = {"mean", "exp", "root"};
-  const bool alike = std::all_of(samples.weights.begin(), samples.weights.end(), [&](double w) { return w == samples.weights[0]; });
-  return {{"link", kLinks[static_cast<int>(samples.link)]},
-          {"sums", samples.sums},
-          {"weights", alike && !samples.weights.empty() ? nlohmann::json(samples.weights[0]) : nlohmann::json(samples.weights)}};
-}
-
-nlohmann::json interval_json(const Samples& samples, const Resampling& resampling) {
-  const auto [low, high] = interval(samples, kOneSided, resampling);
-  return {{"n", samples.size()}, {"low", number(low)}, {"high", number(high)}};
-}
-
-// The model's figure less the reference's, on the same units.
-nlohmann::json difference_json(const Samples& model, const Samples& reference, const Resampling& resampling) {
-  const Bootstrap bootstrap(model, &reference, Statistic::kDifference, resampling);
-  nlohmann::json json{{"n", model.size()},
-                      {"reference", number(reference.value())},
-                      {"difference", number(bootstrap.value())},
-                      {"low", number(bootstrap.lower(kOneSided))},
-                      {"high", number(bootstrap.upper(kOneSided))}};
-  if (model.binary() && reference.binary()) {
-    const Discordance d = discordance(model, reference);
-    json["lost"] = d.lost, json["won"] = d.won;
-    json["p"] = number(mcnemar_p(d));
-    json["detectable"] = number(detectable_drop(d, 0, kAlpha));
-  } else {
-    json["p"] = number(bootstrap.p_value());
-    json["detectable"] = number(bootstrap.detectable(kAlpha));
-  }
-  return json;
-}
-
 nlohmann::json task_json(const TaskResult& task, const EvalResult& result) {
   nlohmann::json json{{"kind", task.kind},   {"hash", task.hash},       {"items", task.items},
                       {"shots", task.shots}, {"context", task.context}, {"bos", task.bos}};
@@ -243,10 +210,10 @@ nlohmann::json to_json(const EvalResult& result, const Resampling& resampling) {
   if (result.protocol.scored > 0) json["breakdown"] = to_json(result.breakdown);
   json["confidence"] = {{"level", kConfidence}, {"seed", resampling.seed}, {"replicates", resampling.replicates}};
   for (const auto& [name, samples] : result.samples) {
-    json["samples"][name] = samples_json(samples);
+    json["samples"][name] = to_json(samples);
     json["confidence"]["intervals"][name] = interval_json(samples, resampling);
     if (const auto found = result.reference_samples.find(name); found != result.reference_samples.end())
-      json["confidence"]["against_reference"][name] = difference_json(samples, found->second, resampling);
+      json["confidence"]["against_reference"][name] = to_json(difference(samples, found->second, resampling), "reference");
   }
   return json;
 }

@@ -1,6 +1,7 @@
 #include "eval/report/evidence.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -17,6 +18,38 @@ Table confidence_table(const Report& report, const Group& group, bool main_only)
       table.rows.push_back({label_of(report.model(one->model)), label_of(metric), value != one->metrics.end() ? Cell(Figure{value->second.value, {}}, unit) : Cell(),
                             Cell(sure.low, unit), Cell(sure.high, unit), Cell(sure.n, Unit::kCount), Cell(sure.difference, unit), Cell(sure.difference_low, unit),
                             Cell(sure.difference_high, unit), Cell(sure.p), Cell(sure.lost, Unit::kCount), Cell(sure.won, Unit::kCount), Cell(sure.detectable, unit)});
+    }
+  return without_empty_columns(table);
+}
+
+std::vector<Differences> against_first(const Group& group, const Resampling& resampling) {
+  std::vector<Differences> all;
+  for (const ReportedEvaluation* one : group.evaluations) {
+    const ReportedEvaluation& first = *group.evaluations.front();
+    Differences& found = all.emplace_back();
+    if (one == &first) continue;
+    for (const auto& [metric, samples] : one->samples) {
+      const auto other = first.samples.find(metric);
+      if (!is_main(metric) || other == first.samples.end()) continue;
+      if (samples.weights != other->second.weights || samples.link != other->second.link)
+        fail(one->file, ": the samples of ", metric, " are not of the same chunks or items as those of ", first.file, "; measure both anew");
+      found.emplace(metric, difference(samples, other->second, resampling));
+    }
+  }
+  return all;
+}
+
+Table difference_table(const Report& report, const Group& group, const std::vector<Differences>& differences) {
+  if (group.evaluations.empty()) return {};
+  const std::string first = label_of(report.model(group.evaluations.front()->model));
+  Table table{"", {"model", "metric", cat("less that of ", first), "from", "to", "n", "p", cat("only ", first, " right"), "only it right", "detectable"}, {}};
+  for (std::size_t i = 0; i < differences.size(); ++i)
+    for (const auto& [metric, d] : differences[i]) {
+      const Unit unit = unit_of(metric);
+      const auto count = [](auto n) { return Cell(std::optional(static_cast<double>(n)), Unit::kCount); };
+      const auto figure = [](double value, Unit in) { return std::isfinite(value) ? Cell(std::optional(value), in) : Cell(); };
+      table.rows.push_back({label_of(report.model(group.evaluations[i]->model)), label_of(metric), figure(d.value, unit), figure(d.low, unit), figure(d.high, unit), count(d.n),
+                            figure(d.p, Unit::kPlain), d.answers ? count(d.answers->lost) : Cell(), d.answers ? count(d.answers->won) : Cell(), figure(d.detectable, unit)});
     }
   return without_empty_columns(table);
 }

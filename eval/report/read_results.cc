@@ -1,36 +1,19 @@
 // One reader for each command whose --json a report can use, in one table.
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <set>
 #include <sstream>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "base/text.h"
-#include "convert/json.h"
-#include "eval/report/results.h"
+#include "eval/confidence.h"
+#include "eval/report/reading.h"
 
 namespace attar {
 namespace {
 
 using nlohmann::json;
-
-constexpr double kAny = std::numeric_limits<double>::infinity();
-
-std::optional<double> number_in(const JsonReader& from, std::string_view key) {
-  if (!from.has(key)) return {};
-  return from.number(key, -kAny, kAny);
-}
-
-// A list of objects, read one by one; absent: none.
-void for_each_in(const JsonReader& from, std::string_view key, const std::function<void(const JsonReader&)>& take) {
-  const json* list = from.find(key);
-  if (list == nullptr) return;
-  if (!list->is_array()) fail(from.source(), ": '", key, "' must be a list, found ", list->type_name());
-  for (std::size_t i = 0; i < list->size(); ++i) take(JsonReader((*list)[i], cat(from.source(), ": ", key, "[", i, "]")));
-}
 
 // The entry of a model in the report; what is known of it already stays.
 ReportedModel& model_of(Report& report, const std::string& path) {
@@ -110,22 +93,6 @@ ReportedToken read_token(const JsonReader& from) {
   return token;
 }
 
-ReportedProtocol read_protocol(const JsonReader& from) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 53;
-  std::map<std::string, std::string> tasks;  // of compare; those of eval stand beside the protocol
-  if (from.has("tasks"))
-    for (const JsonReader all = from.object("tasks"); const auto& [name, how] : all.json().items()) tasks[name] = all.text(name);
-  return {from.text("data"),
-          from.text("data_hash"),
-          from.text("tokenizer_hash"),
-          from.text("name", ""),
-          from.integer("context", 0, kMost, 0),
-          from.integer("chunks", 0, kMost, 0),
-          from.integer("tokens_scored", 0, kMost, 0),
-          from.boolean("packed", false),
-          std::move(tasks)};
-}
-
 TensorTable& tensors_of(Report& report, const std::string& model, const std::string& file) {
   for (TensorTable& table : report.tensors)
     if (table.model == model) return table;
@@ -165,7 +132,7 @@ void read_eval(Report& report, const JsonReader& from) {
   ReportedEvaluation evaluation{.file = from.source()};
   if (from.has("reference")) evaluation.reference = read_model(report, from.object("reference"));
   evaluation.model = read_model(report, model);
-  evaluation.protocol = read_protocol(from.object("protocol"));
+  evaluation.protocol = read_reported_protocol(from.object("protocol"));
   json figures = from.json();
   if (const auto tasks = figures.find("tasks"); tasks != figures.end() && tasks->is_object())
     for (auto& [name, task] : tasks->items())
@@ -180,6 +147,8 @@ void read_eval(Report& report, const JsonReader& from) {
         evaluation.protocol->tasks[name] = cat(one.text("hash"), one.boolean("bos", true) ? "" : " without BOS", ", context ", one.integer("context", 0, std::int64_t{1} << 53, 0));
   if (from.has("cloze") && from.object("cloze").has("hash")) evaluation.protocol->tasks["cloze"] = from.object("cloze").text("hash");
   if (from.has("confidence")) evaluation.confidence = read_confidences(from.object("confidence"));
+  if (from.has("samples"))
+    for (const JsonReader samples = from.object("samples"); const auto& [name, of] : samples.json().items()) evaluation.samples[name] = read_samples(samples.object(name));
   if (from.has("breakdown")) {
     const JsonReader breakdown = from.object("breakdown");
     for_each_in(breakdown, "worst_tokens", [&](const JsonReader& one) { evaluation.worst_tokens.push_back(read_token(one)); });
@@ -257,7 +226,7 @@ void read_compare(Report& report, const JsonReader& from) {
       keep(model.prompt_rate, number_in(row, "prompt_tokens_per_second"));
       keep(model.decode_rate, number_in(row, "decode_tokens_per_second"));
       if (!evaluation.reference.empty()) model_of(report, evaluation.reference);
-      if (group.has("protocol")) evaluation.protocol = read_protocol(group.object("protocol"));
+      if (group.has("protocol")) evaluation.protocol = read_reported_protocol(group.object("protocol"));
       if (!row.has("metrics")) return;
       const JsonReader metrics = row.object("metrics");
       for (const auto& [name, value] : metrics.json().items()) {
@@ -302,49 +271,6 @@ struct Reader {
 constexpr Reader kReaders[] = {{"eval", read_eval},         {"quantize", read_quantize}, {"distill", read_student},
                                {"prune", read_student},     {"bench", read_bench},       {"run", read_run},
                                {"generate", read_generate}, {"compare", read_compare},   {"calibrate", read_calibrate}};
-
-// Keys of a result that say how it was made.
-constexpr std::pair<const char*, const char*> kFacts[] = {
-    {"command_line", "command line"}, {"preset", "preset"},   {"method", "method"},   {"imatrix", "importance"},
-    {"calibration_tokens", "calibration tokens"},             {"steps", "steps"},     {"tokens", "tokens"},
-    {"chunks", "chunks"},             {"chunk_tokens", "tokens a chunk"},             {"matrices", "matrices"},
-    {"seconds", "seconds"},           {"threads", "threads"}, {"kernels", "through the kernels"}};
-
-std::string words(const json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  return value.is_number_float() ? rounded(value.get<double>()) : value.dump();
-}
-
-Origin read_origin(const JsonReader& from) {
-  Origin origin{from.source(), from.text("command"), from.text("attar"), {}};
-  for (const auto& [key, name] : kFacts)
-    if (const json* value = from.find(key); value != nullptr && value->is_primitive()) origin.facts.emplace_back(name, words(*value));
-  for (const char* key : {"model", "reference", "teacher", "output"})
-    if (const json* value = from.find(key); value != nullptr && value->is_object())
-      origin.facts.emplace_back(key, from.object(key).text("path") + "  " + from.object(key).text("hash", ""));
-    else if (value != nullptr && value->is_string())
-      origin.facts.emplace_back(key, value->get<std::string>() + "  " + from.text(cat(key, "_hash"), ""));
-  for_each_in(from, "gains", [&](const JsonReader& gain) {
-    origin.facts.emplace_back("gain of " + gain.text("method"), cat(rounded(gain.number("before", -kAny, kAny)), " -> ", rounded(gain.number("after", -kAny, kAny)), ", ", gain.text("measure")));
-  });
-  if (from.has("protocol")) {
-    const ReportedProtocol protocol = read_protocol(from.object("protocol"));
-    origin.facts.emplace_back("text", protocol.data + "  " + protocol.data_hash);
-    origin.facts.emplace_back("tokenizer", protocol.tokenizer_hash);
-  }
-  if (from.has("recipe")) {
-    const JsonReader recipe = from.object("recipe");
-    origin.facts.emplace_back("recipe", cat(recipe.text("path"), "  ", recipe.text("hash")));
-    origin.facts.emplace_back("", recipe.text("text"));
-  }
-  for_each_in(from, "stages", [&](const JsonReader& stage) {
-    std::string text = stage.text("command");
-    if (stage.has("output")) text += cat("\ninputs ", stage.text("inputs", "?"), ", output ", stage.text("output"));
-    if (stage.has("seconds")) text += cat(", ", rounded(stage.number("seconds", 0, kAny), 3), " s");
-    origin.facts.emplace_back(stage.text("name"), text);
-  });
-  return origin;
-}
 
 // "attar.eval.1"; results from before schemas had names have none.
 void check_schema(const JsonReader& from) {

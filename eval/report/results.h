@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "eval/report/numbers.h"
+#include "eval/significance.h"
 
 namespace attar {
 
@@ -83,6 +84,7 @@ struct ReportedEvaluation {
   std::optional<ReportedProtocol> protocol;
   std::map<std::string, Figure> metrics;  // by dotted name without ".value": "perplexity", "kl_divergence.mean"
   std::map<std::string, ReportedConfidence> confidence;
+  std::map<std::string, Samples> samples;  // what metrics are means of, by their full names: "perplexity.value"
   std::optional<ReportedGate> gate;
   std::vector<ReportedToken> worst_tokens;
   std::vector<ReportedBand> by_place;

@@ -140,6 +140,11 @@ TEST_F(ReportTest, ComparePutsModelsAndResultsSideBySide) {
   ASSERT_EQ(compared["groups"][0]["models"].size(), 2u);
   EXPECT_EQ(compared["groups"][0]["models"][1]["metrics"]["kl_divergence.mean"]["value"], read("eval.json")["kl_divergence"]["mean"]) << "what eval says";
   EXPECT_EQ(compared["groups"][0]["protocol"]["context"], 32);
+  // The first is the reference of the second too, so the differences from both are one.
+  json less = compared["groups"][0]["models"][1]["against_first"]["perplexity.value"];
+  EXPECT_EQ(less["low"], compared["groups"][0]["models"][1]["confidence"]["against_reference"]["perplexity.value"]["low"]);
+  EXPECT_EQ(less["first"], compared["groups"][0]["models"][0]["metrics"]["perplexity.value"]["value"]);
+  EXPECT_HAS(table.output, "less that of original");
 
   // The same from stored results; a result and a model that is measured now.
   must("eval " + path("original") + measured() + " --json " + path("original.json") + " --quiet");
