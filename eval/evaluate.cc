@@ -276,7 +276,8 @@ Planned plan(const EvalOptions& options) {
                   .reference = !options.reference.empty(),
                   .cloze = measures_cloze(options),
                   .tasks_of_reference = !options.reference.empty() && !stored};
-  for (const Task& task : read_tasks(options)) planned.tasks.push_back(task.name);
+  for (const Task& task : read_tasks(options))
+    for (const TaskMetric& metric : task_metrics(task, {})) planned.tasks[task.name].push_back(metric.name);
   return planned;
 }
 

@@ -1,6 +1,7 @@
 // The whole evaluation of a model, from paths to a result.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,7 @@ struct EvalOptions {
 struct Planned {
   bool text = false, rolling = false, reference = false, cloze = false;
   bool tasks_of_reference = false;   // the reference is a model, not a file
-  std::vector<std::string> tasks;    // names
+  std::map<std::string, std::vector<std::string>> tasks;  // name: its metrics
 };
 
 // Throws Error: options that contradict each other, unreadable tasks or reference file.

@@ -291,6 +291,27 @@ std::vector<Threshold> parse_gate(const std::string& content, const std::string&
 
 std::vector<Threshold> read_gate(const std::string& path) { return parse_gate(read_text_file(path), path); }
 
+namespace {
+
+void require_task(const Metric& metric, const Planned& planned) {
+  const std::string name = task_of(metric.name);
+  const auto task = planned.tasks.find(name);
+  if (task == planned.tasks.end()) {
+    std::vector<std::string> names;
+    for (const auto& [known, metrics] : planned.tasks) names.push_back(known);
+    fail("gate: ", metric.name, ": no task '", name, "' in this run", names.empty() ? "; give --tasks" : suggest(name, names));
+  }
+  std::string known;
+  for (const std::string& one : task->second) {
+    const std::string full = cat("tasks.", name, ".", one);
+    if (metric.name == full || metric.name == full + "_stderr") return;
+    known += (known.empty() ? "" : ", ") + one;
+  }
+  fail("gate: ", metric.name, ": tasks like ", name, " are scored otherwise; it has ", known);
+}
+
+}  // namespace
+
 void require_measurable(const std::vector<Threshold>& gate, const Planned& planned, bool baseline) {
   for (const Threshold& threshold : gate) {
     const Metric metric = find_metric(threshold.metric);
@@ -302,10 +323,7 @@ void require_measurable(const std::vector<Threshold>& gate, const Planned& plann
       fail("gate: ", metric.name, " compares with a reference model; give --reference MODEL");
     if (metric.needs == Needs::kCloze && !planned.cloze)
       fail("gate: ", metric.name, " is measured on the built-in items only; give --data builtin:heldout");
-    if (metric.needs == Needs::kTask)
-      if (const std::string task = task_of(metric.name); std::find(planned.tasks.begin(), planned.tasks.end(), task) == planned.tasks.end())
-        fail("gate: ", metric.name, ": no task '", task, "' in this run",
-             planned.tasks.empty() ? "; give --tasks" : suggest(task, planned.tasks));
+    if (metric.needs == Needs::kTask) require_task(metric, planned);
     if (threshold.against == Other::kBaseline && !baseline)
       fail("gate: ", metric.name, " is compared with a baseline; give --baseline FILE");
     const bool of_model = metric.needs == Needs::kCloze || metric.needs == Needs::kTask;

@@ -125,14 +125,16 @@ TEST(Gate, CannotDecideWhatWasNotMeasured) {
     return test::error_of([&] { require_measurable(parse_gate(toml, "g"), planned, baseline); });
   };
   EXPECT_TRUE(has(refused("[cloze.accuracy]\nmin = 0.5\n", {.text = true, .reference = true}), "builtin:heldout"));
-  EXPECT_TRUE(has(refused("[perplexity.value]\nmax = 5\n", {.tasks = {"a"}}), "--data"));
+  EXPECT_TRUE(has(refused("[perplexity.value]\nmax = 5\n", {.tasks = {{"a", {"acc"}}}}), "--data"));
   EXPECT_TRUE(has(refused("[word_perplexity.value]\nmax = 5\n", {.text = true}), "--protocol rolling"));
-  EXPECT_TRUE(has(refused("[tasks.arc.acc]\nmin = 0.5\n", {.tasks = {"ark"}}), "did you mean 'ark'?"));
+  EXPECT_TRUE(has(refused("[tasks.arc.acc]\nmin = 0.5\n", {.tasks = {{"ark", {"acc"}}}}), "did you mean 'ark'?"));
+  EXPECT_TRUE(has(refused("[tasks.arc.perplexity]\nmax = 5\n", {.tasks = {{"arc", {"acc", "acc_norm"}}}}), "it has acc, acc_norm"));
+  EXPECT_EQ(refused("[tasks.arc.acc_norm_stderr]\nmax = 1\n", {.tasks = {{"arc", {"acc", "acc_norm"}}}}), "no error");
   EXPECT_TRUE(has(refused("[tasks.arc.acc]\nmin = 0.5\n", {.text = true}), "--tasks"));
   const std::string against = "[tasks.arc.acc]\nmax_decrease = 0.01\nagainst = ";
-  EXPECT_TRUE(has(refused(against + "\"baseline\"\n", {.tasks = {"arc"}}), "--baseline"));
-  EXPECT_TRUE(has(refused(against + "\"reference\"\n", {.reference = true, .tasks = {"arc"}}), "stored reference"));
-  EXPECT_EQ(refused(against + "\"reference\"\n", {.reference = true, .tasks_of_reference = true, .tasks = {"arc"}}), "no error");
+  EXPECT_TRUE(has(refused(against + "\"baseline\"\n", {.tasks = {{"arc", {"acc"}}}}), "--baseline"));
+  EXPECT_TRUE(has(refused(against + "\"reference\"\n", {.reference = true, .tasks = {{"arc", {"acc"}}}}), "stored reference"));
+  EXPECT_EQ(refused(against + "\"reference\"\n", {.reference = true, .tasks_of_reference = true, .tasks = {{"arc", {"acc"}}}}), "no error");
 
   EvalResult alone;
   summarise({.nll = {1, 2}}, alone);
