@@ -5,6 +5,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "base/text.h"
 #include "base/threads.h"
 #include "model/tensor.h"
 #include "quantize/cholesky.h"
@@ -24,15 +25,33 @@ using Weights = DecoderPool::Weights;
 
 class Fisher {
  public:
-  Fisher(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& file)
-      : model_(model), length_(std::min<std::int64_t>(kTokens, static_cast<std::int64_t>(chunks.front().size()))), seed_(seed),
-        decoders_(model.config), file_(file.empty() ? ScratchFile() : ScratchFile(file)) {
+  Fisher(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& file, const nlohmann::json& reached)
+      : model_(model), whole_(std::ssize(chunks.front())), length_(std::min(kTokens, whole_)), seed_(seed), decoders_(model.config),
+        path_(file), file_(file.empty() ? ScratchFile() : reached.is_null() ? ScratchFile(file) : ScratchFile::open(file)) {
     for (const Ids& chunk : chunks) ids_.emplace_back(chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(length_));
+    if (!reached.is_null()) go_on(reached);
   }
 
   at::Tensor run(const LayerMetrics& take) {
-    const std::int64_t layers = model_.config.layers;
-    Progress progress("output metric", static_cast<std::uint64_t>(2 * layers), "layers");
+    Progress progress("output metric", static_cast<std::uint64_t>(2 * layers()), "layers");
+    if (next_ == layers()) {
+      forwards(progress);
+      --next_;
+    } else {
+      progress.skip(static_cast<std::uint64_t>(2 * layers() - 1 - next_));
+    }
+    for (; next_ >= 0; --next_) {
+      std::map<std::string, at::Tensor> A = through(next_);
+      take(next_, std::move(A), path_.empty() ? nlohmann::json() : seal());
+      progress.advance(1);
+    }
+    return embedding_sums();
+  }
+
+ private:
+  std::int64_t layers() const { return model_.config.layers; }
+
+  void forwards(Progress& progress) {
     {
       const Weights table = {{kEmbedding, read_tensor(model_.at(kEmbedding))}};
       for_each_chunk(table, [&](Decoder& decoder, std::size_t i) {
@@ -40,22 +59,44 @@ class Fisher {
         save(0, i, decoder.embed(tensor_of(ids_[i]).unsqueeze(0)));
       });
     }
-    for (std::int64_t layer = 0; layer < layers; ++layer) {
+    for (std::int64_t layer = 0; layer < layers(); ++layer) {
       for_each_chunk(layer_weights(layer), [&](Decoder& decoder, std::size_t i) {
         const at::NoGradGuard no_grad;
         save(layer + 1, i, decoder.layer(layer, load(layer, i)));
       });
       progress.advance(1);
     }
-    for_each_chunk(head_weights(), [&](Decoder& decoder, std::size_t i) { save(layers, i, head_gradient(decoder, i)); });
-    for (std::int64_t layer = layers - 1; layer >= 0; --layer) {
-      take(layer, through(layer));
-      progress.advance(1);
-    }
-    return embedding_sums();
+    for_each_chunk(head_weights(), [&](Decoder& decoder, std::size_t i) { save(gradient(layers()), i, head_gradient(decoder, i)); });
+    if (!path_.empty())
+      for (std::int64_t layer = 0; layer < layers(); ++layer) states_.push_back(hash_of(layer));
   }
 
- private:
+  // What go_on() needs once the gradients have come through layer `next_`: the file may be lost or altered until then.
+  nlohmann::json seal() {
+    file_.sync();
+    return {{"layer", next_}, {"gradients", hash_of(gradient(next_))}, {"states", states_}};
+  }
+  void go_on(const nlohmann::json& reached) {
+    const auto layer = reached.at("layer").get<std::int64_t>();
+    states_ = reached.at("states").get<std::vector<std::string>>();
+    try {
+      bool same = std::ssize(states_) == layers() && hash_of(gradient(layer)) == reached.at("gradients");
+      for (std::int64_t l = 0; same && l < layer; ++l) same = hash_of(l) == states_[static_cast<std::size_t>(l)];
+      if (!same) throw Error("altered");
+    } catch (const Error&) {
+      throw ResumeError(cat("cannot resume: ", path_.string(), " is damaged; remove the folder to start again"));
+    }
+    next_ = layer - 1;
+  }
+  std::string hash_of(std::int64_t slot) const {
+    ContentHash hash;
+    for (std::size_t i = 0; i < ids_.size(); ++i) {
+      const at::Tensor hidden = load(slot, i);
+      hash.add({static_cast<const std::byte*>(hidden.data_ptr()), bytes()});
+    }
+    return hash.hex();
+  }
+
   void for_each_chunk(const Weights& weights, const std::function<void(Decoder&, std::size_t)>& work) {
     parallel_for(static_cast<std::int64_t>(ids_.size()), [&](std::int64_t i) {
       check_interrupt();
@@ -78,7 +119,7 @@ class Fisher {
   // Of sum over tokens of -log p(y), y drawn from p, with respect to the last hidden states.
   at::Tensor head_gradient(Decoder& decoder, std::size_t chunk) const {
     const at::AutoGradMode with_grad(true);
-    const at::Tensor h = load(model_.config.layers, chunk).requires_grad_(true);
+    const at::Tensor h = load(layers(), chunk).requires_grad_(true);
     const at::Tensor log_p = at::log_softmax(decoder.logits(decoder.final_norm(h)).squeeze(0), -1);
     Random random(seed_ + chunk);
     at::Tensor at = at::empty({length_, 1});
@@ -95,10 +136,11 @@ class Fisher {
     const std::int64_t hidden = model_.config.hidden_size;
     at::Tensor M = at::zeros({hidden, hidden});
     for (std::size_t i = 0; i < ids_.size(); ++i) {
-      const at::Tensor g = load(0, i).view({length_, hidden});
+      const at::Tensor g = load(gradient(0), i).view({length_, hidden});
       M.addmm_(g.t(), g);
     }
     if (model_.config.scaled_embeddings) M.mul_(static_cast<double>(hidden));
+    if (whole_ > length_) M.mul_(static_cast<double>(whole_) / static_cast<double>(length_));
     if (!at::isfinite(M).all().item<bool>())
       fail("gptq: the gradients at the embedding hold NaN or Inf; the model does not compute on this calibration text");
     return M;
@@ -188,9 +230,9 @@ class Fisher {
             y.register_hook([&output](const at::Tensor& g) { output.g = g.reshape({-1, g.size(-1)}).contiguous(); });
           };
           const at::Tensor h = load(layer, chunk).requires_grad_(true);
-          decoder.layer(layer, h).backward(load(layer + 1, chunk));
+          decoder.layer(layer, h).backward(load(gradient(layer + 1), chunk));
           decoder.observer = decoder.output_observer = nullptr;
-          save(layer, chunk, h.grad());
+          save(gradient(layer), chunk, h.grad());
           const at::NoGradGuard no_grad;
           for (std::size_t i = 0; i < inputs.size(); ++i) {
             const at::Tensor x = inputs[i].detach().reshape({-1, inputs[i].size(-1)});
@@ -240,7 +282,9 @@ class Fisher {
     });
   }
 
-  // Slot 0 .. layers: hidden states before that layer, on the way back gradients with respect to them. (1, length, hidden)
+  // Slot 0 .. layers: hidden states before that layer, (1, length, hidden). Gradients with respect to them take their place, or, where a run
+  // may go on, one of two slots more, so that a layer that was broken off can begin again.
+  std::int64_t gradient(std::int64_t layer) const { return path_.empty() ? layer : layers() + 1 + layer % 2; }
   std::uint64_t bytes() const { return static_cast<std::uint64_t>(length_ * model_.config.hidden_size) * sizeof(float); }
   at::Tensor load(std::int64_t slot, std::size_t chunk) const {
     at::Tensor hidden = at::empty({1, length_, model_.config.hidden_size});
@@ -254,21 +298,26 @@ class Fisher {
   }
 
   const Checkpoint& model_;
-  std::int64_t length_;
+  std::int64_t whole_, length_;  // tokens of a chunk, and those of them that are used
   std::uint64_t seed_;
   std::vector<Ids> ids_;
   DecoderPool decoders_;
+  fs::path path_;  // of the file; empty: in memory
   ScratchFile file_;
+  std::int64_t next_ = layers();     // the layer that gradients go through next; all of them: states are to come first
+  std::vector<std::string> states_;  // hashes of hidden states before each layer
 };
 
 }  // namespace
 
 at::Tensor measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
-                                  const LayerMetrics& take) {
+                                  const LayerMetrics& take, const nlohmann::json& reached) {
   if (chunks.empty()) fail("output metric: no text");
   const OneTorchThread one_thread;
   const fs::path file = folder.empty() ? fs::path() : folder / "gradients";
-  at::Tensor embedding = Fisher(model, chunks, seed, file).run(take);
+  if (!reached.is_null() && !fs::exists(file))
+    throw ResumeError(cat("cannot resume: ", file.string(), " is missing; remove the folder to start again"));
+  at::Tensor embedding = Fisher(model, chunks, seed, file, reached).run(take);
   std::error_code ignored;
   if (!file.empty()) fs::remove(file, ignored);
   return embedding;

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -26,16 +27,18 @@
 namespace attar {
 
 // Of the linears of a layer, by their weights' names: A (rows, min(kMetricRows, rows)) float32, entry k of row r standing for row
-// r - r % kMetricRows + k; mean of the diagonal 1, then damped.
-using LayerMetrics = std::function<void(std::int64_t layer, std::map<std::string, at::Tensor> A)>;
+// r - r % kMetricRows + k; mean of the diagonal 1, then damped. reached: from where measuring can go on; null without a folder.
+using LayerMetrics = std::function<void(std::int64_t layer, std::map<std::string, at::Tensor> A, const nlohmann::json& reached)>;
 
-// Returns what the rows of the embedding are good for: (hidden, hidden) float32, the sum over tokens of g g^T, g the gradient of -log p(y) of
-// the whole chunk with respect to the token's row.
+// Returns what the rows of the embedding are good for: (hidden, hidden) float32, the sum over all tokens (as many as there are, by those that
+// are used) of g g^T, g the gradient of -log p(y) of the whole chunk with respect to the token's row.
 //
 // take is given the layers from the last to the first. At most the first 256 tokens of each chunk are used. The model runs layer by layer,
 // forwards and backwards: in memory are one layer, A and H of its linears and the table of the output head. Hidden states are kept in a
 // file in `folder`, which is removed; folder empty: in memory too. The same at any number of threads.
+// reached: what came with the last layer of a measurement of the same that was broken off and left its folder. Throws ResumeError if the file
+// there is damaged.
 at::Tensor measure_output_metrics(const Checkpoint& model, const std::vector<Ids>& chunks, std::uint64_t seed, const fs::path& folder,
-                                  const LayerMetrics& take);
+                                  const LayerMetrics& take, const nlohmann::json& reached = {});
 
 }  // namespace attar

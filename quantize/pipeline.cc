@@ -128,16 +128,19 @@ class Pipeline {
   static std::string metric_part(std::int64_t layer) { return layer < 0 ? "embedding-metric" : cat("output-metric-", layer); }
   void measure_outputs() {
     if (folder_ && folder_->find(metric_part(-1))) return;  // the last that is measured
-    const auto keep = [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics) {
+    nlohmann::json before;
+    for (std::int64_t layer = 0; folder_ && before.is_null() && layer < model_.config.layers; ++layer)
+      if (const auto part = folder_->find(metric_part(layer))) before = part->notes;
+    const auto keep = [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics, const nlohmann::json& reached) {
       if (!folder_) return metrics_.merge(metrics);
       std::map<std::string, QuantizedTensor> kept;
       for (const auto& [name, A] : metrics) {
         const auto* bytes = static_cast<const std::byte*>(A.data_ptr());
         kept.emplace(name, QuantizedTensor{Type::kF32, A.sizes().vec(), Bytes(bytes, bytes + A.nbytes())});
       }
-      folder_->store(metric_part(layer), kept, nlohmann::json::object());
+      folder_->store(metric_part(layer), kept, reached);
     };
-    keep(-1, {{kRowGradients, measure_output_metrics(model_, options_.calibration, options_.seed, options_.folder, keep)}});
+    keep(-1, {{kRowGradients, measure_output_metrics(model_, options_.calibration, options_.seed, options_.folder, keep, before)}}, {});
   }
   // layer: -1: of the embedding.
   void load_metrics(std::int64_t layer) {
@@ -288,12 +291,12 @@ class Pipeline {
   }
 
   // The inputs of an output head are the last hidden states: those of the original, which is run once ahead, if the head is the embedding
-  // too. What the rows of an embedding alone are good for is known from the gradients behind it, or not at all: then nearest is best.
+  // too. What the rows of an embedding are good for is known from the gradients behind it, or not at all: then nearest is best for one alone.
   void calibrate_table(const std::string& name, Progress& progress) {
     const bool head = name == kHead || !index_.contains(kHead);
     if (options_.method == Method::kGptq && worth_solving(name) && (head || options_.fisher))
       quantize_one(name, read_tensor(model_.at(name)),
-                   curvature_of(name == kHead ? streams_->final_sums() : head ? original_final_sums() : embedding_sums(), name));
+                   curvature_of(name == kHead ? streams_->final_sums() : head ? tied_sums() : embedding_sums(), name));
     else
       round(name, name == kHead ? streams_->final_mean_squares() : std::vector<float>());
     if (name == kEmbedding) {
@@ -302,6 +305,14 @@ class Pipeline {
     } else {
       progress.advance(1, name);
     }
+  }
+
+  // A row is off by e where it is looked up, and where its logit is e x off: the token is met as often as it is predicted, so that both sums
+  // weigh alike.
+  InputSums tied_sums() {
+    InputSums sums = original_final_sums();
+    if (options_.fisher) sums.XtX.add_(embedding_sums().XtX);
+    return sums;
   }
 
   InputSums embedding_sums() {

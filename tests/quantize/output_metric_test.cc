@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
@@ -10,11 +12,18 @@
 #include "tests/kernels_ref/gridded_types.h"
 #include "tests/model/models.h"
 #include "tests/quantize/support.h"
+#include "tests/support.h"
 
 namespace attar {
 namespace {
 
 using test::normal;
+
+void overwrite(const fs::path& file, std::int64_t place, const std::string& bytes) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  stream.seekp(place);
+  ASSERT_TRUE(stream << bytes);
+}
 
 class OutputMetric : public ::testing::Test {
  protected:
@@ -33,7 +42,7 @@ class OutputMetric : public ::testing::Test {
   void TearDown() override { set_verbosity(Verbosity::kNormal); }
   std::map<std::string, at::Tensor> measure(std::uint64_t seed) const {
     std::map<std::string, at::Tensor> all;
-    const auto keep = [&](std::int64_t, std::map<std::string, at::Tensor> A) { all.merge(A); };
+    const auto keep = [&](std::int64_t, std::map<std::string, at::Tensor> A, const nlohmann::json&) { all.merge(A); };
     all["embedding"] = measure_output_metrics(model, chunks, seed, {}, keep);
     return all;
   }
@@ -113,6 +122,62 @@ TEST_F(OutputMetric, NamesTheLinearThatDoesNotCompute) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("model.layers."), std::string::npos) << error.what();
   }
+}
+
+// As many tokens as there are, by the first 256 of each chunk.
+TEST_F(OutputMetric, LongChunksCountWhole) {
+  for (Ids& chunk : chunks) {
+    chunk.resize(300);
+    for (std::size_t i = 17; i < chunk.size(); ++i) chunk[i] = chunk[i % 17];
+  }
+  const at::Tensor whole = measure(0).at("embedding");
+  for (Ids& chunk : chunks) chunk.resize(256);
+  const at::Tensor part = measure(0).at("embedding");
+  EXPECT_TRUE(at::allclose(whole, part * (300.0 / 256), 1e-6, 0.0));
+}
+
+// Broken off after any layer, and in the middle of the next.
+TEST_F(OutputMetric, GoesOnWhereItStopped) {
+  struct Stop {};
+  const std::map<std::string, at::Tensor> expected = measure(3);
+  const std::int64_t layers = model.config.layers;
+  ASSERT_GE(layers, 2);
+  for (std::int64_t last = 0; last < layers; ++last) {
+    const test::TempFolder folder;
+    std::map<std::string, at::Tensor> all;
+    nlohmann::json reached;
+    const auto keep = [&](std::int64_t layer, std::map<std::string, at::Tensor> A, const nlohmann::json& here) {
+      all.merge(A), reached = here;
+      if (layer == last) throw Stop();
+    };
+    EXPECT_THROW(measure_output_metrics(model, chunks, 3, folder.path(), keep), Stop);
+    const fs::path file = folder / "gradients";
+    const auto slot = static_cast<std::int64_t>(chunks.size() * 17) * model.config.hidden_size * 4;  // bytes
+    overwrite(file, (layers + 1 + (last + 1) % 2) * slot, "half of the gradients of the layer after");
+    const auto take = [&](std::int64_t, std::map<std::string, at::Tensor> A, const nlohmann::json&) { all.merge(A); };
+    all["embedding"] = measure_output_metrics(model, chunks, 3, folder.path(), take, reached);
+    EXPECT_FALSE(fs::exists(file));
+    ASSERT_EQ(all.size(), expected.size());
+    for (const auto& [name, A] : expected) EXPECT_TRUE(at::equal(all.at(name), A)) << name << " after layer " << last;
+  }
+}
+
+TEST_F(OutputMetric, DoesNotGoOnWithDamage) {
+  struct Stop {};
+  const test::TempFolder folder;
+  nlohmann::json reached;
+  const auto keep = [&](std::int64_t, std::map<std::string, at::Tensor>, const nlohmann::json& here) {
+    reached = here;
+    throw Stop();
+  };
+  EXPECT_THROW(measure_output_metrics(model, chunks, 3, folder.path(), keep), Stop);
+  const auto again = [&] { return test::error_of([&] { measure_output_metrics(model, chunks, 3, folder.path(), keep, reached); }); };
+  overwrite(folder / "gradients", 100, "x");  // of a hidden state that is still needed
+  EXPECT_HAS(again(), "gradients is damaged");
+  fs::resize_file(folder / "gradients", 1000);
+  EXPECT_HAS(again(), "gradients is damaged");
+  fs::remove(folder / "gradients");
+  EXPECT_HAS(again(), "gradients is missing");
 }
 
 class TiedRows : public ::testing::TestWithParam<Type> {

@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "base/threads.h"
 #include "quantize/memory.h"
+#include "quantize/output_metric.h"
 #include "quantize/rtn.h"
 #include "quantize/streams.h"
 #include "tests/model/models.h"
@@ -177,6 +178,26 @@ TEST_F(Pipeline, AnEmbeddingAloneIsSolvedForTheGradientsBehindIt) {
     EXPECT_EQ(report.tensors.front().method, fisher ? "gptq" : "rtn");
   }
   EXPECT_LT(damages[1], 0.95 * damages[0]);
+}
+
+// Where its rows are read, and where logits are made of them.
+TEST_F(Pipeline, ATiedTableIsSolvedForBothItsUses) {
+  make(Family::kGemma3);
+  options.plan.pure = options.fisher = true;
+  const std::string table = "model.embed_tokens.weight";
+  const Checkpoint calibrated = quantize(model, options, report);
+  const at::NoGradGuard no_grad;
+  const OneTorchThread one_thread;
+  Streams streams(model, options.calibration, {});
+  streams.start(model.at(table));
+  for (std::int64_t layer = 0; layer < model.config.layers; ++layer)
+    for (const Half half : {Half::kAttention, Half::kMlp}) streams.enter(layer, half), streams.leave();
+  const at::Tensor H = streams.final_sums().XtX, G = measure_output_metrics(model, options.calibration, options.seed, {}, [](auto&&...) {});
+  const auto solved = [&](const at::Tensor& sum) {
+    return gptq(Type::kQ4_0, read_tensor(model.at(table)), make_curvature({sum, {}, {}}, options.gptq, table), options.gptq, table).Q.bytes;
+  };
+  EXPECT_EQ(read_packed(calibrated.at(table)).bytes, solved(H + G));
+  EXPECT_NE(read_packed(calibrated.at(table)).bytes, solved(H));
 }
 
 TEST_F(Pipeline, SameBytesAtAnyNumberOfThreads) {
