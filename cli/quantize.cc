@@ -151,30 +151,35 @@ void say_what_was_hard(const QuantizeReport& report) {
   }
 }
 
-// Runs `work`, which keeps what it has finished in `folder`, if any. The folder stays if the same command could go on with it.
-void keeping(const fs::path& folder, const std::function<void()>& work) {
-  if (folder.empty()) return work();
-  const auto kept = [&](const Error& stop) {
-    return cat(stop.what(), "; what is finished is kept in ", folder.string(), ", the same command with --resume goes on");
+// Runs `work`, which keeps what it has finished in folders, if any. They stay if the same command could go on with them.
+void keeping(const std::vector<fs::path>& folders, const std::function<void()>& work) {
+  const auto finished = [&] {
+    return std::any_of(folders.begin(), folders.end(), [](const fs::path& folder) { return finished_parts(folder) > 0; });
   };
-  std::error_code ignored;
+  const auto remove = [&] {
+    std::error_code ignored;
+    for (const fs::path& folder : folders) fs::remove_all(folder, ignored);
+  };
+  const auto kept = [&](const Error& stop) {
+    return cat(stop.what(), "; what is finished is kept in ", folders.front().string(), ", the same command with --resume goes on");
+  };
   try {
     work();
   } catch (const Interrupted& stop) {
-    if (finished_parts(folder) > 0) throw Interrupted(kept(stop));
-    fs::remove_all(folder, ignored);
+    if (finished()) throw Interrupted(kept(stop));
+    remove();
     throw;
   } catch (const WriteError& stop) {
-    if (finished_parts(folder) > 0) throw WriteError(kept(stop));
-    fs::remove_all(folder, ignored);
+    if (finished()) throw WriteError(kept(stop));
+    remove();
     throw;
   } catch (const ResumeError&) {
     throw;
   } catch (const Error&) {  // the same command would meet it again
-    fs::remove_all(folder, ignored);
+    remove();
     throw;
   }
-  fs::remove_all(folder, ignored);
+  remove();
 }
 
 // Tries choices until one is the smallest within --target-kld; each trial keeps its work, and its result, in a folder of its own.
@@ -278,19 +283,24 @@ int run_quantize(const QuantizeCommand& command) {
   if (options.when_read) options.folder.clear();
   const auto make = [&](QuantizeOptions how) {
     Made made;
-    const Checkpoint scaled = methods.awq ? awq(model, how.calibration, how.plan, output.string() + ".awq", made.scaling) : model;
+    const Checkpoint scaled = methods.awq ? awq(model, how, made.scaling) : model;
     if (how.method == Method::kHqq) how.calibration.clear();
     made.model = quantize(scaled, how, made.report);
     if (!methods.tune) return made;
     TuneOptions tuning = command.tune;
     tuning.seed = command.common.seed;
+    tuning.folder = tune_folder(how.folder), tuning.resume = how.resume;
     made.model = tune(original, made.model, chunks, tuning, made.tuned);
     for (TensorReport& tensor : made.report.tensors)
       look_again(tensor, "tune", weight_error(read_tensor(made.model.at(tensor.plan.name)), read_tensor(scaled.at(tensor.plan.name))));
     return made;
   };
   Made made;
-  keeping(options.folder, [&] {
+  std::vector<fs::path> folders;
+  if (!options.folder.empty()) folders = {options.folder};
+  if (methods.awq) folders.push_back(awq_folder(options));
+  if (methods.tune) folders.push_back(tune_folder(options.folder));
+  keeping(folders, [&] {
     constexpr double kGptqFactor = 0.4;  // of what rounding to nearest diverges; a guess, trials tell
     made = target.kld > 0 ? within_divergence(choices, target.kld, options.method == Method::kGptq ? kGptqFactor : 1.0, aside, original,
                                               options, make, chosen)
@@ -381,7 +391,7 @@ void add_quantize(CLI::App& app) {
                   "at most 1.6 GB, one of 7 B 4.0 GB, however much text there is: hidden states are on disk beside the output. tune holds the "
                   "whole model as floats: 22 bytes a weight, and 4 and a training pass for each thread")
       ->type_name("SIZE");
-  sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after its last finished layer");
+  sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after what it finished last");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");
   sub->add_option("--damp", command.damping, "GPTQ: share of the mean diagonal added to the Hessian")
       ->check(CLI::Range(1e-8, 1.0))

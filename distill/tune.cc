@@ -14,10 +14,13 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/half.h"
+#include "base/text.h"
 #include "base/threads.h"
+#include "datasets/corpus.h"
 #include "distill/chunk_gradients.h"
 #include "distill/data.h"
 #include "distill/schedule.h"
+#include "distill/tune_state.h"
 #include "distill/vocabulary_loss.h"
 #include "kernels_ref/types.h"
 #include "quantize/rtn.h"
@@ -32,6 +35,11 @@ constexpr double kMatrixRate = 0.02;                    // of matrices that are 
 class Adam {
  public:
   explicit Adam(at::Tensor values) : values_(std::move(values)), m_(at::zeros_like(values_)), v_(at::zeros_like(values_)) {}
+  // What a step changes, under `name`; and how many were taken.
+  void add_state(const std::string& name, TuneState::Tensors& state) const {
+    state.emplace(name, values_), state.emplace(name + " m", m_), state.emplace(name + " v", v_);
+  }
+  void took(int steps) { steps_ = steps; }
   void step(const at::Tensor& g, double rate) {
     constexpr double kBeta1 = 0.9, kBeta2 = 0.99, kEpsilon = 1e-10;
     ++steps_;
@@ -100,14 +108,19 @@ class BlockParameters {
     at::Tensor of_d = (g * scaled_).sum(1, true);
     if (affine_) of_d.addcmul_(k_, of_c, -1);
     adam_d_->step(of_d * d_unit_, rate);
-    d_ = to_half(theta_d_ * d_unit_);
-    at::Tensor values = d_ * scaled_;
-    if (affine_) {
-      adam_c_->step(of_c * c_unit_, rate);
-      dmin_ = to_half(theta_c_ * c_unit_ - k_ * d_);
-      values.addcmul_(dmin_, offset_);
-    }
-    W.copy_(values.view(W.sizes()));
+    if (affine_) adam_c_->step(of_c * c_unit_, rate);
+    decode(W);
+  }
+
+  void add_state(const std::string& name, TuneState::Tensors& state) const {
+    adam_d_->add_state(name + " d", state);
+    if (affine_) adam_c_->add_state(name + " c", state);
+  }
+  // After its state was filled in.
+  void go_on(int steps, at::Tensor W) {
+    adam_d_->took(steps);
+    if (affine_) adam_c_->took(steps);
+    decode(W);
   }
 
   QuantizedTensor packed() {
@@ -125,6 +138,16 @@ class BlockParameters {
   }
 
  private:
+  // W from what is trained, rounded as the file has it.
+  void decode(at::Tensor W) {
+    d_ = to_half(theta_d_ * d_unit_);
+    at::Tensor values = d_ * scaled_;
+    if (affine_) {
+      dmin_ = to_half(theta_c_ * c_unit_ - k_ * d_);
+      values.addcmul_(dmin_, offset_);
+    }
+    W.copy_(values.view(W.sizes()));
+  }
   ByteView row(std::int64_t r) const {
     const std::size_t stride = Q_.bytes.size() / static_cast<std::size_t>(Q_.rows());
     return ByteView(Q_.bytes).subspan(static_cast<std::size_t>(r) * stride, stride);
@@ -169,6 +192,22 @@ class Trained {
     });
   }
 
+  TuneState::Tensors state(const std::string& name) {
+    TuneState::Tensors all;
+    std::size_t piece = 0;
+    if (const auto found = blocks_.find(name); found != blocks_.end())
+      for (const BlockParameters& one : found->second) one.add_state(cat(piece++), all);
+    else
+      for (const Adam& one : floats_.at(name)) one.add_state(cat(piece++), all);
+    return all;
+  }
+  void go_on(int steps) {
+    parallel_for(std::ssize(resumes_), [&](std::int64_t i) {
+      const at::NoGradGuard no_grad;
+      resumes_[static_cast<std::size_t>(i)](steps);
+    });
+  }
+
   // original: the tensor as it was; the same type and shape.
   Tensor result(const FlatParameters::Slot& slot, const Tensor& original) {
     if (const auto found = blocks_.find(slot.name); found != blocks_.end()) {
@@ -193,6 +232,7 @@ class Trained {
       const std::int64_t count = std::min(rows, Q.rows() - begin);
       BlockParameters& piece = blocks_[slot.name].emplace_back(rows_of(Q, begin, count));
       steps_.push_back([&piece, G = G.narrow(0, begin, count), W = W.narrow(0, begin, count)](double rate) { piece.step(G, rate, W); });
+      resumes_.push_back([&piece, W = W.narrow(0, begin, count)](int steps) { piece.go_on(steps, W); });
     }
   }
   // A norm, a bias, or a matrix of so many bits that it is as good as continuous.
@@ -201,18 +241,33 @@ class Trained {
     const double unit = slot.shape.size() >= 2 ? kMatrixRate : std::max(1e-3, values.square().mean().sqrt().item<double>());
     for (std::int64_t begin = 0; begin < slot.count; begin += kPiece) {
       const std::int64_t count = std::min(kPiece, slot.count - begin);
-      steps_.push_back([adam = Adam(values.narrow(0, begin, count)), G = G.narrow(0, begin, count), unit](double rate) mutable {
-        adam.step(G, rate * unit);
-      });
+      Adam& adam = floats_[slot.name].emplace_back(values.narrow(0, begin, count));
+      steps_.push_back([&adam, G = G.narrow(0, begin, count), unit](double rate) { adam.step(G, rate * unit); });
+      resumes_.push_back([&adam](int steps) { adam.took(steps); });
     }
   }
 
   FlatParameters& flat_;
   std::map<std::string, std::deque<BlockParameters>> blocks_;  // pieces of each matrix
-  std::vector<std::function<void(double rate)>> steps_;
+  std::map<std::string, std::deque<Adam>> floats_;             // of each that is trained as floats
+  std::vector<std::function<void(double rate)>> steps_;        // of pieces
+  std::vector<std::function<void(int steps)>> resumes_;
 };
 
 }  // namespace
+
+namespace {
+
+// Everything that decides the result.
+nlohmann::json run_identity(const Checkpoint& teacher, const Checkpoint& quantized, const std::vector<Ids>& chunks, const TuneOptions& options) {
+  return {{"the original", checkpoint_hash(teacher)}, {"the quantized model", checkpoint_hash(quantized)}, {"the calibration text", chunks_hash(chunks)},
+          {"--tune-steps", options.steps},            {"--tune-batch", options.batch},                      {"--tune-rate", options.rate},
+          {"--seed", options.seed}};
+}
+
+}  // namespace
+
+fs::path tune_folder(const fs::path& folder) { return folder.string() + ".tune"; }
 
 nlohmann::json to_json(const TuneReport& report) {
   return {{"steps", report.steps}, {"tokens", report.tokens}, {"kl_before", report.kl_before},
@@ -251,20 +306,40 @@ Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const st
   FlatParameters flat(*S);
   ChunkGradients gradients(*S, *T, flat, options.batch);
   Trained trained(flat, quantized);
+  std::vector<std::string> names;
+  for (const FlatParameters::Slot& slot : flat.slots()) names.push_back(slot.name);
+  std::optional<TuneState> state;
+  if (!options.folder.empty())
+    state.emplace(options.folder, run_identity(teacher, quantized, chunks, options), options.resume, names, [&](const std::string& name) { return trained.state(name); });
 
   const Schedule schedule{options.rate, 0.05, std::min(options.warmup, options.steps - 1), options.steps};
   const std::int64_t tenth = std::max<std::int64_t>(1, options.steps / 10), targets = options.batch * (length - 1);
   Progress progress("tune", static_cast<std::size_t>(options.steps * targets), "tokens");
-  for (std::int64_t step = 0; step < options.steps; ++step) {
-    check_interrupt();
-    std::vector<Chunk> batch;
-    for (std::int64_t i = 0; i < options.batch; ++i) batch.push_back(source->next());
-    const double kl = gradients.compute(batch).divergence.item<double>() / static_cast<double>(targets);
-    if (!std::isfinite(kl)) fail("tune: step ", step + 1, ": the loss is not a finite number; lower --tune-rate");
-    if (step < tenth) report.kl_before += kl / static_cast<double>(tenth);
-    if (step >= options.steps - tenth) report.kl_after += kl / static_cast<double>(tenth);
-    trained.step(learning_rate(schedule, step));
-    progress.advance(static_cast<std::size_t>(targets), cat("KL ", kl));
+  std::int64_t step = 0;  // how many were taken
+  if (const auto before = state ? state->restore() : std::nullopt) {
+    step = before->at("step"), report.kl_before = before->at("kl_before"), report.kl_after = before->at("kl_after");
+    trained.go_on(static_cast<int>(step));
+    progress.skip(static_cast<std::size_t>(step * targets));
+  }
+  for (std::int64_t i = 0; i < step * options.batch; ++i) source->next();
+  const auto save = [&] { state->save({{"step", step}, {"kl_before", report.kl_before}, {"kl_after", report.kl_after}}); };
+  try {
+    while (step < options.steps) {
+      if (state && step > 0 && state->due()) save();
+      check_interrupt();
+      std::vector<Chunk> batch;
+      for (std::int64_t i = 0; i < options.batch; ++i) batch.push_back(source->next());
+      const double kl = gradients.compute(batch).divergence.item<double>() / static_cast<double>(targets);
+      if (!std::isfinite(kl)) fail("tune: step ", step + 1, ": the loss is not a finite number; lower --tune-rate");
+      trained.step(learning_rate(schedule, step));
+      if (step < tenth) report.kl_before += kl / static_cast<double>(tenth);
+      if (step >= options.steps - tenth) report.kl_after += kl / static_cast<double>(tenth);
+      ++step;
+      progress.advance(static_cast<std::size_t>(targets), cat("KL ", kl));
+    }
+  } catch (const Interrupted&) {
+    if (state && step > 0) save();
+    throw;
   }
 
   Checkpoint result = quantized;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "convert/checkpoint.h"
 #include "datasets/tokenizer.h"
 
@@ -20,6 +21,10 @@ struct TuneOptions {
   // of it, absolute.
   double rate = 1e-3;
   std::uint64_t seed = 0;
+  // Where the state of the last minutes is kept, so that a stopped run can go on (resume) to the same bytes; the caller removes it once the
+  // result is written. Empty: nowhere.
+  fs::path folder;
+  bool resume = false;
 };
 
 struct TuneReport {
@@ -28,13 +33,14 @@ struct TuneReport {
   double seconds = 0;
 };
 nlohmann::json to_json(const TuneReport& report);
+fs::path tune_folder(const fs::path& folder);  // beside the folder of quantize()
 
 // Bytes at the peak, an upper estimate. length: tokens of a chunk. Each of `threads` threads, but not more than chunks in a step, has the
 // gradient of the whole model and the training pass of a chunk.
 std::uint64_t tune_memory(const ModelConfig& config, std::int64_t length, std::int64_t batch, int threads);
 
 // teacher and quantized: the same architecture and vocabulary. chunks: calibration text, all of one length of at least two.
-// The same bytes at any number of threads. Throws Error; Interrupted.
+// The same bytes at any number of threads. Throws Error; ResumeError for the folder of another run; Interrupted.
 Checkpoint tune(const Checkpoint& teacher, const Checkpoint& quantized, const std::vector<Ids>& chunks,
                 const TuneOptions& options, TuneReport& report);
 

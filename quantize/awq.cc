@@ -13,11 +13,14 @@
 #include <optional>
 
 #include "base/console.h"
+#include "base/text.h"
 #include "base/threads.h"
 #include "model/tensor.h"
 #include "quantize/fold.h"
+#include "quantize/report.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
+#include "quantize/work_folder.h"
 
 namespace attar {
 namespace {
@@ -85,23 +88,6 @@ Feeder feeder_of(Role role, const ModelConfig& c) {
   }
 }
 
-// The folder of hidden states, while they are needed.
-class HiddenStates {
- public:
-  explicit HiddenStates(const fs::path& folder) : folder_(folder) {
-    if (!folder_.empty()) fs::create_directories(folder_);
-  }
-  ~HiddenStates() {
-    std::error_code ignored;
-    if (!folder_.empty()) fs::remove_all(folder_, ignored);
-  }
-  HiddenStates(const HiddenStates&) = delete;
-  HiddenStates& operator=(const HiddenStates&) = delete;
-
- private:
-  const fs::path& folder_;
-};
-
 // Folds s into a group of matrices and, as 1 / s, into what feeds it.
 void fold(Checkpoint& model, const std::string& layer, const std::vector<std::string>& names, const Feeder& feeder, const Scales& s) {
   for (const std::string& name : names) {
@@ -134,6 +120,116 @@ void fold(Checkpoint& model, const std::string& layer, const std::vector<std::st
 
 }  // namespace
 
+namespace {
+
+class Scaler {
+ public:
+  Scaler(const Checkpoint& model, const QuantizeOptions& options, AwqReport& report)
+      : model_(model), options_(options), report_(report), result_(model), folder_(awq_folder(options)),
+        streams_(model, options.calibration, {false, false, folder_}) {
+    for (TensorPlan& entry : plan_types(model, options.plan)) plan_.emplace(entry.name, std::move(entry));
+    if (!folder_.empty()) work_.emplace(folder_, run_identity(model, options), options.resume);
+  }
+
+  Checkpoint run() {
+    const std::int64_t layers = model_.config.layers;
+    Progress progress("awq", static_cast<std::size_t>(layers), "layers");
+    std::string sealed;  // hash of the hidden states behind the last layer that was restored
+    std::int64_t layer = 0;
+    for (; restore(layer, sealed); ++layer) progress.skip(1);
+    if (layer == 0) streams_.start(model_.at("model.embed_tokens.weight"));
+    else if (layer < layers) streams_.resume(layer, sealed);
+    for (; layer < layers; ++layer) {
+      for (const Half half : {Half::kAttention, Half::kMlp}) scale(layer, half);
+      finish(layer);
+      progress.advance(1);
+    }
+    std::error_code ignored;
+    if (work_)
+      for (const auto& entry : fs::directory_iterator(folder_, ignored))
+        if (entry.path().filename().string().starts_with("hidden-")) fs::remove(entry.path(), ignored);
+    return std::move(result_);
+  }
+
+ private:
+  struct Folded {
+    AwqReport::Entry entry;
+    std::vector<float> s;
+  };
+
+  void scale(std::int64_t layer, Half half) {
+    streams_.enter(layer, half);
+    const std::vector<std::string> names = streams_.linear_weights();
+    for (auto begin = names.begin(); begin != names.end();) {
+      const int input = input_of(plan_.at(*begin).role);
+      const auto end = std::find_if(begin, names.end(), [&](const std::string& name) { return input_of(plan_.at(name).role) != input; });
+      const std::vector<std::string> together(begin, end);
+      begin = end;
+      ScaledGroup group{{}, {}, {}, static_cast<double>(options_.calibration.size() * options_.calibration.front().size()), feeder(together).scale_of};
+      for (const std::string& name : together) {
+        if (!info(plan_.at(name).got).quantized) continue;
+        group.W.push_back(streams_.weight(name));
+        group.types.push_back(plan_.at(name).got);
+      }
+      if (group.W.empty()) continue;
+      group.H = streams_.input_sums(together.front()).XtX;
+      Scaling scaling = search_scaling(group);
+      take(layer, {{together, scaling.exponent, scaling.error_before, scaling.error}, std::move(scaling.s)});
+    }
+    streams_.leave();
+  }
+
+  Feeder feeder(const std::vector<std::string>& together) const { return feeder_of(plan_.at(together.front()).role, model_.config); }
+
+  void take(std::int64_t layer, Folded folded) {
+    fold(result_, cat("model.layers.", layer, "."), folded.entry.names, feeder(folded.entry.names), std::make_shared<std::vector<float>>(folded.s));
+    report_.groups.push_back(folded.entry);
+    if (work_) fresh_.push_back(std::move(folded));
+  }
+
+  static std::string part_of(std::int64_t layer) { return cat("scales-", layer); }
+  void finish(std::int64_t layer) {
+    if (!work_) return;
+    std::map<std::string, QuantizedTensor> scales;
+    nlohmann::json groups = nlohmann::json::array();
+    for (const auto& [entry, s] : fresh_) {
+      const auto bytes = std::as_bytes(std::span(s));
+      scales.emplace(entry.names.front(), QuantizedTensor{Type::kF32, {1, std::ssize(s)}, Bytes(bytes.begin(), bytes.end())});
+      groups.push_back({{"names", entry.names}, {"exponent", entry.exponent}, {"before", entry.error_before}, {"after", entry.error_after}});
+    }
+    fresh_.clear();
+    work_->store(part_of(layer), scales, {{"groups", std::move(groups)}, {"hidden", streams_.seal()}});
+  }
+  // Takes what an earlier run has made of the layer, if it has.
+  bool restore(std::int64_t layer, std::string& sealed) {
+    const auto part = work_ ? work_->find(part_of(layer)) : std::nullopt;
+    if (!part) return false;
+    std::map<std::string, std::vector<float>> scales;
+    for (const Tensor& tensor : part->tensors) scales.emplace(tensor.name, read_floats(tensor));
+    for (const nlohmann::json& group : part->notes.at("groups")) {
+      const std::vector<std::string> names = group.at("names");
+      take(layer, {{names, group.at("exponent"), group.at("before"), group.at("after")}, std::move(scales.at(names.front()))});
+    }
+    fresh_.clear();
+    sealed = part->notes.at("hidden");
+    return true;
+  }
+
+  const Checkpoint& model_;
+  const QuantizeOptions& options_;
+  AwqReport& report_;
+  Checkpoint result_;
+  fs::path folder_;
+  Streams streams_;
+  std::map<std::string, TensorPlan> plan_;
+  std::optional<WorkFolder> work_;
+  std::vector<Folded> fresh_;  // of the layer being worked on
+};
+
+}  // namespace
+
+fs::path awq_folder(const QuantizeOptions& options) { return options.folder.empty() ? fs::path() : fs::path(options.folder.string() + ".awq"); }
+
 Scaling search_scaling(const ScaledGroup& group) {
   const at::NoGradGuard no_grad;
   const auto scales = *std::max_element(group.scale_of.begin(), group.scale_of.end()) + 1;
@@ -160,50 +256,14 @@ Scaling search_scaling(const ScaledGroup& group) {
   return best;
 }
 
-Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const PlanOptions& options, const fs::path& folder,
-               AwqReport& report) {
+Checkpoint awq(const Checkpoint& model, const QuantizeOptions& options, AwqReport& report) {
   const auto start = Clock::now();
   const OneTorchThread one_thread;
   const at::NoGradGuard no_grad;
-  std::map<std::string, TensorPlan> plan;
-  for (TensorPlan& entry : plan_types(model, options)) plan.emplace(entry.name, std::move(entry));
-  const HiddenStates hidden(folder);
-
   report = {};
-  Checkpoint result = model;
-  Progress progress("awq", static_cast<std::size_t>(model.config.layers), "layers");
-  Streams streams(model, chunks, {false, false, folder});
-  streams.start(model.at("model.embed_tokens.weight"));
-  for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
-    for (const Half half : {Half::kAttention, Half::kMlp}) {
-      streams.enter(layer, half);
-      const std::vector<std::string> names = streams.linear_weights();
-      for (auto begin = names.begin(); begin != names.end();) {
-        const Role role = plan.at(*begin).role;
-        const auto end = std::find_if(begin, names.end(), [&](const std::string& name) {
-          return input_of(plan.at(name).role) != input_of(role);
-        });
-        const std::vector<std::string> together(begin, end);
-        begin = end;
-        const Feeder feeder = feeder_of(role, model.config);
-        ScaledGroup group{{}, {}, {}, static_cast<double>(chunks.size() * chunks.front().size()), feeder.scale_of};
-        for (const std::string& name : together) {
-          if (!info(plan.at(name).got).quantized) continue;
-          group.W.push_back(streams.weight(name));
-          group.types.push_back(plan.at(name).got);
-        }
-        if (group.W.empty()) continue;
-        group.H = streams.input_sums(together.front()).XtX;
-        const Scaling scaling = search_scaling(group);
-        fold(result, cat("model.layers.", layer, "."), together, feeder, std::make_shared<std::vector<float>>(scaling.s));
-        report.groups.push_back({together, scaling.exponent, scaling.error_before, scaling.error});
-      }
-      streams.leave();
-    }
-    progress.advance(1);
-  }
+  Checkpoint scaled = Scaler(model, options, report).run();
   report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  return result;
+  return scaled;
 }
 
 double AwqReport::mean(double Entry::*error) const {

@@ -15,8 +15,7 @@
 
 #include "base/files.h"
 #include "convert/checkpoint.h"
-#include "datasets/tokenizer.h"
-#include "quantize/presets.h"
+#include "quantize/pipeline.h"
 
 namespace attar {
 
@@ -49,8 +48,10 @@ struct AwqReport {
 };
 nlohmann::json to_json(const AwqReport& report);
 
-// The same function in other weights, float32, made as they are read. Runs the model half a layer at a time over chunks of one length;
-// folder: made for hidden states and removed; empty: in memory. Same result at any number of threads.
-Checkpoint awq(const Checkpoint& model, const std::vector<Ids>& chunks, const PlanOptions& plan, const fs::path& folder, AwqReport& report);
+// The same function in other weights, float32, made as they are read. Runs the model half a layer at a time over the calibration text. With
+// options.folder, scales of finished layers and hidden states are kept in awq_folder(), from where options.resume goes on; the caller
+// removes it. Same result at any number of threads. Throws ResumeError for the folder of another run.
+Checkpoint awq(const Checkpoint& model, const QuantizeOptions& options, AwqReport& report);
+fs::path awq_folder(const QuantizeOptions& options);  // empty: nothing is kept
 
 }  // namespace attar

@@ -2,7 +2,10 @@
 // ends with the bytes of a run that was never stopped.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "base/files.h"
+#include "base/text.h"
 #include "tests/cli/interrupt.h"
 
 namespace attar {
@@ -88,6 +91,37 @@ TEST_F(Resume, ATrialOfATargetDivergenceGoesOn) {
   ASSERT_EQ(whole.code, 0) << whole.output;
   EXPECT_EQ(read_text_file(folder_ / "out.gguf"), read_text_file(folder_ / "whole.gguf"));
   EXPECT_FALSE(fs::exists(trying));
+}
+
+// What goes before and after the layers: awq's scales, fisher's gradients, tune's steps.
+TEST_F(Resume, EveryMethodGoesOn) {
+  struct Stop {
+    const char *options, *file;
+    int signal;
+  };
+  std::map<std::string, std::string> wholes;  // by the options
+  for (const auto& [options, file, signal] : {Stop{"--method awq+rtn", ".quantizing.awq/scales-0.part", SIGKILL},
+                                              {"--method fisher+gptq", ".quantizing/output-metric-1.part", SIGKILL},
+                                              {"--method rtn+tune --tune-steps 60", ".quantizing.tune/reached.part", SIGKILL},
+                                              {"--method rtn+tune --tune-steps 60", ".quantizing.tune/reached.part", SIGINT}}) {
+    SCOPED_TRACE(options);
+    fs::remove(folder_ / "out.gguf");
+    const fs::path kept = folder_ / cat("out.gguf", file);
+    ASSERT_EQ(test::interrupt(command(options), kept, 0, signal), signal == SIGINT ? 130 : 128 + signal) << "it was over before it could be stopped";
+    ASSERT_FALSE(fs::exists(folder_ / "out.gguf"));
+    const test::RunResult again = test::run_attar(command(options)), rest = test::run_attar(command(cat("--resume --threads 1 ", options)));
+    EXPECT_EQ(again.code, 2) << again.output;
+    EXPECT_HAS(again.output, "add --resume");
+    ASSERT_EQ(rest.code, 0) << rest.output;
+    std::string& whole = wholes[options];
+    if (whole.empty()) {
+      const test::RunResult once = test::run_attar(command(options, {"out.gguf", "whole.gguf"}));
+      ASSERT_EQ(once.code, 0) << once.output;
+      whole = read_text_file(folder_ / "whole.gguf");
+    }
+    EXPECT_EQ(read_text_file(folder_ / "out.gguf"), whole);
+    EXPECT_FALSE(fs::exists(kept.parent_path()));
+  }
 }
 
 TEST_F(Resume, MemoryIsReportedAndLimited) {

@@ -88,11 +88,11 @@ class AwqModel : public testing::TestWithParam<test::TransformCase> {
  protected:
   void SetUp() override {
     set_verbosity(Verbosity::kQuiet);
-    options.preset = &preset_from_name("q4_0");
-    options.pure = true;
+    options.plan.preset = &preset_from_name("q4_0");
+    options.plan.pure = true;
   }
   void TearDown() override { set_verbosity(Verbosity::kNormal); }
-  PlanOptions options;
+  QuantizeOptions options;
   AwqReport report;
 };
 
@@ -106,8 +106,10 @@ TEST_P(AwqModel, LeavesTheFunctionAndLowersTheErrorOfEachGroup) {
     tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
   }
   const test::TempFolder folder;
-  const Checkpoint scaled = awq(model, test::random_chunks(model.config, 8), options, folder / "hidden", report);
-  EXPECT_FALSE(fs::exists(folder / "hidden"));
+  options.calibration = test::random_chunks(model.config, 8);
+  options.folder = folder / "out.quantizing";
+  const Checkpoint scaled = awq(model, options, report);
+  for (const auto& entry : fs::directory_iterator(awq_folder(options))) EXPECT_FALSE(entry.path().filename().string().starts_with("hidden"));
   EXPECT_LT(test::logit_difference(model, scaled), 1e-4);
   ASSERT_EQ(report.groups.size(), static_cast<std::size_t>(4 * model.config.layers));
   int moved = 0;
@@ -124,17 +126,42 @@ INSTANTIATE_TEST_SUITE_P(Families, AwqModel, testing::ValuesIn(test::transform_c
 
 TEST(Awq, SameAtAnyNumberOfThreads) {
   const Checkpoint model = test::transform_model(test::transform_cases().front().config);
-  PlanOptions options;
-  options.preset = &preset_from_name("q4_0");
+  QuantizeOptions options;
+  options.plan.preset = &preset_from_name("q4_0");
+  options.calibration = test::random_chunks(model.config, 4);
   AwqReport report;
   const int before = thread_count();
   std::vector<std::string> hashes;
   for (const int threads : {1, 3}) {
     set_thread_count(threads);
-    hashes.push_back(checkpoint_hash(awq(model, test::random_chunks(model.config, 4), options, {}, report)));
+    hashes.push_back(checkpoint_hash(awq(model, options, report)));
   }
   set_thread_count(before);
   EXPECT_EQ(hashes[0], hashes[1]);
+}
+
+// Killed after any layer: the parts that follow are gone, and hidden states are those behind it.
+TEST(Awq, GoesOnAfterTheLastFinishedLayer) {
+  const Checkpoint model = test::transform_model(test::transform_cases().front().config);
+  const std::int64_t layers = model.config.layers;
+  ASSERT_GE(layers, 2);
+  const test::TempFolder folder;
+  QuantizeOptions options;
+  options.plan.preset = &preset_from_name("q4_0");
+  options.calibration = test::random_chunks(model.config, 4);
+  AwqReport once, report;
+  const std::string whole = checkpoint_hash(awq(model, options, once));
+  options.folder = folder / "out.quantizing";
+  EXPECT_EQ(checkpoint_hash(awq(model, options, report)), whole);
+  const auto refused = [&] { return test::error_of([&] { awq(model, options, report); }); };
+  EXPECT_HAS(refused(), "add --resume");
+  options.resume = true;
+  EXPECT_EQ(checkpoint_hash(awq(model, options, report)), whole) << "all finished";
+  EXPECT_EQ(to_json(report)["groups"], to_json(once)["groups"]);
+  fs::remove(awq_folder(options) / cat("scales-", layers - 1, ".part"));
+  EXPECT_HAS(refused(), cat("hidden-", layers - 1, " is missing"));
+  options.plan.pure = true;
+  EXPECT_HAS(refused(), "--pure was false, now it is true");
 }
 
 }  // namespace
