@@ -20,7 +20,7 @@ int run_calibrate(const CalibrateOptions& options) {
   const Checkpoint model = open_checkpoint(options.model);
   std::vector<Ids> chunks = read_calibration(options.calibration, model, options.common);
   limit_samples(chunks, options.calibration);
-  ImportanceMatrix imatrix = measure_imatrix(model, chunks);
+  ImportanceMatrix imatrix = measure_imatrix(model, chunks, fs::absolute(options.output).parent_path());
   imatrix.datasets = {options.calibration.source};
   write_imatrix(imatrix, options.output);
   std::cout << options.output << ": " << imatrix.entries.size() << " matrices, " << imatrix.chunks << " chunks of "
@@ -39,7 +39,8 @@ void add_calibrate(CLI::App& app) {
   CLI::App* sub = add_command(app, "calibrate", "Measure which columns of each matrix matter: llama.cpp's importance matrix",
                               options->common, [options] { return run_calibrate(*options); });
   sub->add_option("model", options->model, "Hugging Face folder or .gguf")->required()->type_name("MODEL");
-  sub->add_option("-o,--output", options->output, "The importance matrix to write, a GGUF as llama-imatrix makes it")
+  sub->add_option("-o,--output", options->output, "The importance matrix to write, a GGUF as llama-imatrix makes it. In memory is half a layer at a time; hidden states, 4 bytes "
+                  "for each token and hidden channel, are on the disk that it is written to")
       ->required()
       ->type_name("FILE");
   add_calibration_options(*sub, options->calibration, "--data", true);

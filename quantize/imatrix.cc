@@ -81,7 +81,7 @@ void write_imatrix(const ImportanceMatrix& imatrix, const std::filesystem::path&
   writer.write(path);
 }
 
-ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>& chunks) {
+ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>& chunks, const fs::path& spill) {
   const OneTorchThread one_thread;
   const at::NoGradGuard no_grad;
   PlanOptions options;
@@ -100,7 +100,7 @@ ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>
   };
 
   Progress progress("calibrate", static_cast<std::size_t>(model.config.layers), "layers");
-  Streams streams(model, chunks, {});
+  Streams streams(model, chunks, {.spill = spill});
   streams.start(model.at("model.embed_tokens.weight"));
   for (std::int64_t layer = 0; layer < model.config.layers; ++layer) {
     int input = -1;

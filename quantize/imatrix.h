@@ -33,7 +33,8 @@ struct ImportanceMatrix {
 ImportanceMatrix read_imatrix(const std::filesystem::path& path);
 void write_imatrix(const ImportanceMatrix& imatrix, const std::filesystem::path& path);
 
-// Runs the model layer by layer over chunks of one length. Same result at any number of threads.
-ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>& chunks);
+// Runs the model layer by layer over chunks of one length. Same result at any number of threads. spill: a folder on whose disk hidden states
+// are meanwhile; empty: they are in memory.
+ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>& chunks, const std::filesystem::path& spill = {});
 
 }  // namespace attar

@@ -1,5 +1,7 @@
 #include "quantize/streams.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -63,6 +65,15 @@ Streams::Streams(const Checkpoint& model, const std::vector<Ids>& chunks, Stream
   if (length_ == 0) fail("calibration: no text");
 }
 
+// On the disk of options_.spill, gone with the object or the program; in memory without one.
+ScratchFile Streams::unnamed() const {
+  if (options_.spill.empty()) return {};
+  const fs::path path = options_.spill / cat(".attar-", ::getpid(), ".scratch");
+  ScratchFile file(path);
+  fs::remove(path);
+  return file;
+}
+
 at::Tensor Streams::load(const ScratchFile& file, Stream stream, std::size_t chunk) const {
   at::Tensor hidden = at::empty({1, length_, model_.config.hidden_size});
   file.read((stream * chunks_.size() + chunk) * chunk_bytes(), {static_cast<std::byte*>(hidden.data_ptr()), chunk_bytes()});
@@ -88,7 +99,7 @@ void Streams::for_each_wave(const std::function<void(std::size_t, std::size_t)>&
 }
 
 void Streams::start(const Tensor& embedding) {
-  input_ = options_.folder.empty() ? std::make_shared<ScratchFile>() : std::make_shared<ScratchFile>(hidden_file(0));
+  input_ = std::make_shared<ScratchFile>(options_.folder.empty() ? unnamed() : ScratchFile(hidden_file(0)));
   const auto embed = [&](const Tensor& table, Stream stream) {
     for (std::size_t i = 0; i < chunks_.size(); ++i) {
       // The table of those tokens that occur in the chunk, and the chunk in its numbers.
@@ -275,7 +286,7 @@ at::Tensor Streams::wanted(std::size_t begin, std::size_t end) {
 void Streams::open_inputs() {
   last_inputs_.reset();
   if (options_.folder.empty()) {
-    last_inputs_.emplace();
+    last_inputs_.emplace(unnamed());
   } else {
     last_inputs_.emplace(options_.folder / "inputs");
     fs::remove(options_.folder / "inputs");

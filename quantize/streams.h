@@ -31,6 +31,7 @@ struct StreamsOptions {
   bool with_original = false;  // keep the original's stream too
   bool again = false;          // error() is asked for: halves run again after the inputs of their last linear are known
   fs::path folder;             // for hidden states; empty: nowhere to resume from
+  fs::path spill;              // without one, a folder on whose disk they are, without a name; empty: they are in memory
 };
 
 class Streams {
@@ -94,6 +95,7 @@ class Streams {
   at::Tensor load(const ScratchFile& file, Stream stream, std::size_t chunk) const;  // (1, length, hidden)
   void save(ScratchFile& file, Stream stream, std::size_t chunk, const at::Tensor& hidden) const;
   std::uint64_t chunk_bytes() const { return static_cast<std::uint64_t>(length_ * model_.config.hidden_size) * sizeof(float); }
+  ScratchFile unnamed() const;
   fs::path hidden_file(std::int64_t layer) const { return options_.folder / cat("hidden-", layer); }
 
   const Checkpoint& model_;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/console.h"
+#include "datasets/corpus.h"
 #include "base/random.h"
 #include "base/threads.h"
 #include "convert/gguf.h"
@@ -38,8 +39,10 @@ class Imatrix : public ::testing::Test {
 };
 
 TEST_F(Imatrix, HoldsTheSumsOfSquaredInputs) {
-  const ImportanceMatrix measured = measure_imatrix(model, chunks);
+  const ImportanceMatrix measured = measure_imatrix(model, chunks), on_disk = measure_imatrix(model, chunks, folder.path());
   EXPECT_EQ(measured.entries.size(), 3u * 7 + 1);
+  for (const auto& [name, entry] : measured.entries) EXPECT_EQ(on_disk.entries.at(name).sums, entry.sums) << name;
+  EXPECT_TRUE(fs::is_empty(folder.path()));
   std::map<std::string, at::Tensor> sums;
   decoder->observer = [&](const std::string& name, const at::Tensor& x) {
     const at::Tensor sum = x.reshape({-1, x.size(-1)}).to(at::kDouble).square().sum(0);
@@ -155,6 +158,38 @@ TEST_F(Imatrix, BadFilesAreNamed) {
   EXPECT_ERROR(quantize(model, options, report), "63 columns for blk.1.ffn_up.weight, the model 64");
   options.importance->entries.erase("blk.1.ffn_up.weight");
   EXPECT_ERROR(quantize(model, options, report), "nothing on blk.1.ffn_up.weight");
+}
+
+// llama-imatrix.gguf is llama.cpp's own (build 11669), of the built-in teacher in f32 and the first 12,000 bytes of builtin:calibration:
+//   llama-imatrix -m teacher.f32.gguf -f builtin.txt -c 128
+TEST(LlamaImatrix, SaysWhatIsMeasuredHere) {
+  const ImportanceMatrix theirs = read_imatrix(fs::path(std::getenv("ATTAR_SOURCE")) / "tests/quantize/llama-imatrix.gguf");
+  EXPECT_EQ(theirs.datasets, std::vector<std::string>{"builtin.txt"});
+  EXPECT_EQ(theirs.chunk_tokens, 128);
+  const Checkpoint teacher = open_checkpoint("builtin:teacher");
+  const Tokenizer tokenizer(teacher.tokenizer);
+  const Ids ids = tokenizer.encode(read_source("builtin:calibration").substr(0, 12000), true);
+  std::vector<Ids> chunks;
+  for (std::size_t begin = 0; begin + 128 <= ids.size(); begin += 128) {
+    chunks.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(begin + 128));
+    chunks.back().front() = ids.front();  // BOS
+  }
+  EXPECT_EQ(theirs.chunks, std::ssize(chunks));
+  const ImportanceMatrix ours = measure_imatrix(teacher, chunks);
+  EXPECT_EQ(theirs.entries.size(), 21u) << "all linears; llama-imatrix leaves out the head";
+  for (const auto& [name, entry] : theirs.entries) {
+    const auto& own = ours.entries.at(name);
+    EXPECT_EQ(entry.tokens, own.tokens) << name;
+    ASSERT_EQ(entry.sums.size(), own.sums.size()) << name;
+    for (std::size_t i = 0; i < own.sums.size(); ++i) EXPECT_NEAR(entry.sums[i], own.sums[i], 0.01 * own.sums[i] + 1e-4) << name << " column " << i;
+  }
+  // What it is for.
+  QuantizeOptions options;
+  options.plan.preset = &preset_from_name("q4_0");
+  options.importance = theirs;
+  QuantizeReport report;
+  quantize(teacher, options, report);
+  EXPECT_EQ(std::count_if(report.tensors.begin(), report.tensors.end(), [](const TensorReport& tensor) { return tensor.method == "rtn+importance"; }), 21);
 }
 
 }  // namespace
