@@ -12,7 +12,6 @@
 namespace attar::cli {
 namespace {
 
-constexpr const char* kSelf = "self";
 constexpr std::int64_t kColumnsPerToken = 8;  // columns of the inputs that a different token may stand for
 
 Ids take_aside(std::vector<Ids>& documents, const TokenizerData& tokenizer, std::int64_t length) {

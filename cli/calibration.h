@@ -10,6 +10,8 @@
 
 namespace attar::cli {
 
+inline constexpr const char* kSelf = "self";  // a source: what the model writes
+
 struct Calibration {
   std::string source;  // empty: none; "self": what the model writes
   std::int64_t samples = 128, context = 512;

@@ -18,6 +18,7 @@
 #include "distill/tune.h"
 #include "eval/report/numbers.h"
 #include "quantize/awq.h"
+#include "quantize/memory.h"
 #include "quantize/report.h"
 #include "quantize/rotate.h"
 #include "quantize/tensors.h"
@@ -218,12 +219,21 @@ Checkpoint rotated(const Checkpoint& model, const QuantizeOptions& options, std:
   return result;
 }
 
-void check_tune_memory(const ModelConfig& config, const std::vector<Ids>& chunks, const TuneOptions& options, std::uint64_t allowed) {
+// Of the steps that hold whole models, before any of them; quantize() itself is asked by check_memory().
+void check_whole_models(const QuantizeCommand& command, const Methods& methods, const ModelConfig& config, std::uint64_t allowed) {
   if (allowed == 0) return;
-  const std::uint64_t needed = tune_memory(config, std::ssize(chunks.front()), options.batch, thread_count());
-  if (needed > allowed)
-    fail("quantize: --max-memory allows ", size_text(allowed), ", tuning this model may take ", size_text(needed), " with ", thread_count(),
-         " threads; allow that much, give fewer --threads or a shorter --context, or leave out tune");
+  std::int64_t length = command.calibration.context;
+  if (config.max_positions > 0) length = std::min(length, config.max_positions);
+  const auto check = [&](bool planned, const char* what, std::uint64_t needed, const char* or_else) {
+    if (planned && needed > allowed)
+      fail("quantize: --max-memory allows ", size_text(allowed), ", ", what, " may take ", size_text(needed), " with ", thread_count(),
+           " threads; allow that much, give fewer --threads or a shorter --context, or ", or_else);
+  };
+  check(command.calibration.source == kSelf, "text written by the model itself", self_text_memory(config, length, thread_count()), "give --calibration FILE");
+  const bool known = !command.target.sensitivities.empty() && fs::exists(command.target.sensitivities);
+  check(command.target.given() && !known, "choosing types", sensitivity_memory(config, length, thread_count()), "measure --sensitivities elsewhere, or give --type");
+  check(command.target.kld > 0, "measuring trials for --target-kld", divergence_memory(config, length, thread_count()), "give --target-size");
+  check(methods.tune, "tuning this model", tune_memory(config, length, command.tune.batch, thread_count()), "leave out tune");
 }
 
 int run_quantize(const QuantizeCommand& command) {
@@ -256,6 +266,7 @@ int run_quantize(const QuantizeCommand& command) {
 
   const Checkpoint original = open_checkpoint(command.model);
   look_at_source(original, options.strict);
+  check_whole_models(command, methods, original.config, options.max_memory);
   RotateReport rotation;
   const Checkpoint model = methods.rotate ? rotated(original, options, command.common.seed, rotation) : original;
   Ids kept;  // by every target, so that sensitivities are of the same text
@@ -276,7 +287,6 @@ int run_quantize(const QuantizeCommand& command) {
   options.calibration = chunks;
   limit_samples(options.calibration, command.calibration);
   check_memory(model.config, options);
-  if (methods.tune) check_tune_memory(model.config, chunks, command.tune, options.max_memory);
   if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
   // What is read once, rounded and written needs no folder. Folders of weights read a matrix several times: codes, scales, offsets.
   options.when_read = methods.name() == "rtn" && chunks.empty() && is_gguf(output) && target.kld == 0;
@@ -388,8 +398,9 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--max-memory", command.max_memory,
                   "Refuse at once if quantizing with --calibration may take more memory (800MB, 4GB). A Llama of 1.1 B parameters takes "
-                  "at most 1.6 GB, one of 7 B 4.0 GB, however much text there is: hidden states are on disk beside the output. tune holds the "
-                  "whole model as floats: 22 bytes a weight, and 4 and a training pass for each thread")
+                  "at most 1.6 GB, one of 7 B 4.0 GB, however much text there is: hidden states are on disk beside the output. Some steps hold whole "
+                  "models as floats: text by the model itself and choosing types 4 bytes a weight, --target-kld 8, tune 22, and 4 and a training pass "
+                  "for each thread")
       ->type_name("SIZE");
   sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after what it finished last");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");

@@ -13,6 +13,7 @@ namespace attar {
 namespace {
 
 constexpr std::int64_t kEmbedding = -1;
+constexpr std::int64_t kRows = 64;  // positions whose logits are in memory at a time
 
 // Where a tensor comes into play; `layers` for those behind the last layer.
 std::int64_t place_of(const std::string& name, std::int64_t layers) {
@@ -89,12 +90,17 @@ double DivergenceMeter::mean_from(Decoder& changed, std::int64_t place) {
   for_each_chunk(changed, [&](std::size_t i, Decoder& own, Decoder& other) {
     at::Tensor hidden = place == kEmbedding ? other.embed(ids(i)) : hidden_[i];
     for (std::int64_t l = std::max<std::int64_t>(place, 0); l < layers(); ++l) hidden = other.layer(l, hidden);
-    const at::Tensor log_p = at::log_softmax(own.logits(final_[i]), -1);
-    const at::Tensor log_q = at::log_softmax(other.logits(scored(other, hidden)), -1);
-    // sum p (q / p - 1 - ln(q / p)), which is the divergence as both sum to 1; of float32's rounding errors of ln p and ln q, 1e-7
-    // each and as large as the divergence of a fine format, it keeps the squares only.
-    const at::Tensor d = log_q - log_p;
-    sums[i] = (log_p.exp() * (d.expm1() - d)).sum(at::kDouble).item<double>();
+    const at::Tensor final = scored(other, hidden);
+    for (std::int64_t begin = 0; begin < final.size(1); begin += kRows) {
+      const auto log_of = [&](Decoder& decoder, const at::Tensor& states) {
+        return at::log_softmax(decoder.logits(states.narrow(1, begin, std::min(kRows, final.size(1) - begin))), -1);
+      };
+      const at::Tensor log_p = log_of(own, final_[i]), log_q = log_of(other, final);
+      // sum p (q / p - 1 - ln(q / p)), which is the divergence as both sum to 1; of float32's rounding errors of ln p and ln q, 1e-7
+      // each and as large as the divergence of a fine format, it keeps the squares only.
+      const at::Tensor d = log_q - log_p;
+      sums[i] += (log_p.exp() * (d.expm1() - d)).sum(at::kDouble).item<double>();
+    }
   });
   const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
   return std::max(0.0, sum / static_cast<double>(static_cast<std::int64_t>(chunks_.size()) * (positions_.end - positions_.begin)));

@@ -39,7 +39,36 @@ std::uint64_t with_rows(const ModelConfig& c, std::int64_t length, int threads, 
   return static_cast<std::uint64_t>(kProgram + peak + threads * chunk);
 }
 
+double weights_of(const ModelConfig& c) {
+  const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), heads = static_cast<double>(c.heads * c.head_dim),
+               kv = static_cast<double>(c.kv_heads * c.head_dim), table = h * static_cast<double>(c.vocab_size);
+  return static_cast<double>(c.layers) * h * (2 * heads + 2 * kv + 3 * f) + (c.tied_embeddings ? 1 : 2) * table;
+}
+
+// Of a thread that runs `tokens` tokens through a layer.
+double pass_of(const ModelConfig& c, double tokens) {
+  return std::max(6 * tokens * static_cast<double>(c.intermediate_size + c.hidden_size), 4 * static_cast<double>(c.heads) * 256 * tokens);
+}
+
 }  // namespace
+
+std::uint64_t self_text_memory(const ModelConfig& c, std::int64_t length, int threads) {
+  constexpr double kRows = 8, kLogits = 6;  // texts of a thread; its logits, their softmax and order
+  const double cache = 2 * static_cast<double>(c.layers * c.kv_heads * c.head_dim * length), v = static_cast<double>(c.vocab_size);
+  return static_cast<std::uint64_t>(kProgram + kFloat * (weights_of(c) + threads * kRows * (cache + kLogits * v)));
+}
+
+std::uint64_t sensitivity_memory(const ModelConfig& c, std::int64_t length, int threads) {
+  constexpr double kChunks = 8, kProbe = 3, kLogits = 64 * 16;  // a matrix, rounded and decoded; of 64 positions logits, their logarithms, what the divergence takes
+  const double h = static_cast<double>(c.hidden_size), v = static_cast<double>(c.vocab_size), tokens = static_cast<double>(length);
+  const double largest = h * std::max({v, static_cast<double>(c.intermediate_size), static_cast<double>(c.heads * c.head_dim)});
+  return static_cast<std::uint64_t>(kProgram + kFloat * (weights_of(c) + kProbe * largest + 2 * kChunks * tokens * h + threads * (kLogits * v + pass_of(c, tokens))));
+}
+
+std::uint64_t divergence_memory(const ModelConfig& c, std::int64_t length, int threads) {
+  constexpr double kLogits = 3 * 2 * (1 << 23);  // of both models: asked for at a time, on their way there, and their exponentials
+  return static_cast<std::uint64_t>(kProgram + kFloat * (2 * weights_of(c) + threads * (kLogits + pass_of(c, static_cast<double>(std::max<std::int64_t>(512, length))))));
+}
 
 std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int threads) { return with_rows(c, length, threads, kStepRows); }
 

@@ -17,6 +17,12 @@ std::uint64_t metric_memory(const ModelConfig& config, std::int64_t length, int 
 // What a rotated model takes on top (rotate.h): the matrix that was made whole last.
 std::uint64_t rotated_memory(const ModelConfig& config);
 
+// Steps that hold whole models as floats, whatever --max-memory would like. Text that the model writes itself; the sensitivities that types are
+// chosen by; the divergence of a finished model from the original.
+std::uint64_t self_text_memory(const ModelConfig& config, std::int64_t length, int threads);
+std::uint64_t sensitivity_memory(const ModelConfig& config, std::int64_t length, int threads);
+std::uint64_t divergence_memory(const ModelConfig& config, std::int64_t length, int threads);
+
 // What AutoRound takes on top.
 std::uint64_t autoround_memory(const ModelConfig& config, std::int64_t length, int threads);
 

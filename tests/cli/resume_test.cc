@@ -132,6 +132,12 @@ TEST_F(Resume, MemoryIsReportedAndLimited) {
   const test::RunResult tuned = test::run_attar(command("--method rtn+tune --max-memory 550MB --threads 1"));
   EXPECT_EQ(tuned.code, 2);
   EXPECT_NE(tuned.output.find("--max-memory allows 550.00 MB, tuning this model may take"), std::string::npos) << tuned.output;
+  for (const auto& [change, step] : {std::pair("--target-size 1MB --calibration builtin:calibration", "choosing types may take"),
+                                     {"--type q4_0 --calibration self", "text written by the model itself may take"}}) {
+    const test::RunResult whole = test::run_attar(command("--max-memory 300MB", {"--type q4_0 --calibration builtin:calibration", change}));
+    EXPECT_EQ(whole.code, 2);
+    EXPECT_HAS(whole.output, step);
+  }
   EXPECT_FALSE(fs::exists(work_));
   const test::RunResult enough = test::run_attar(command("--max-memory 1GB --json " + json, {"--samples 96", "--samples 4"}));
   ASSERT_EQ(enough.code, 0) << enough.output;

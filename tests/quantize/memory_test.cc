@@ -47,5 +47,14 @@ TEST(Memory, ARotatedModelHoldsItsLargestMatrix) {
   EXPECT_EQ(rotated_memory(fused), 4u * 4096 * 3 * 4096);
 }
 
+TEST(Memory, WholeModelsAsFloats) {
+  const double weights = 6.74e9;  // of Llama-2 7B
+  for (const auto& [memory, models] : {std::pair(&self_text_memory, 1), {&sensitivity_memory, 1}, {&divergence_memory, 2}}) {
+    EXPECT_GT(memory(llama_7b(), 512, 2), static_cast<std::uint64_t>(models * 4 * weights));
+    EXPECT_LT(memory(llama_7b(), 512, 2), static_cast<std::uint64_t>(models * 4 * weights + 10e9));
+    EXPECT_GT(memory(llama_7b(), 512, 16), memory(llama_7b(), 512, 2));
+  }
+}
+
 }  // namespace
 }  // namespace attar
