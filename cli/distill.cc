@@ -26,6 +26,14 @@ void print_summary(const nlohmann::json& result) {
                 << 100 * heldout.at("same_top").get<double>() << " %";
     std::cout << "\n";
   }
+  if (result.contains("best")) {
+    const auto& best = result.at("best");
+    const bool kl = best.contains("kl");
+    std::cout << "best evaluation: " << (kl ? "KL " : "loss ") << best.at(kl ? "kl" : "cross_entropy").get<double>() << " after step "
+              << best.at("step").get<std::int64_t>() << (result.contains("last") ? "; these weights are the student, the last ones lie in "
+                                                                                 : "; the student has the last weights, these lie in ")
+              << (result.contains("last") ? result.at("last") : best).at("output").get<std::string>() << "\n";
+  }
   std::cout << result.at("output").get<std::string>() << "\n";
 }
 
@@ -101,10 +109,12 @@ void add_distill(CLI::App& app) {
   sub->add_option("--cache", job.cache,
                   "Folder for the teacher's predictions, about 100 bytes a token: it runs once, and is not in memory while the student learns");
   option("--log-every", job.log_every, "Steps between lines of train.jsonl; 0: none");
-  option("--eval-every", job.eval_every, "Steps between evaluations on --heldout");
+  option("--eval-every", job.eval_every,
+         "Steps between evaluations on --heldout; the weights of the best one lie in OUTPUT/best in the end. 0: only at the end");
   option("--eval-chunks", job.eval_chunks, "Held-out chunks to evaluate on");
   option("--patience", job.patience,
-         "Evaluations in a row without a better one that end the training; the best weights are then the result. 0: never");
+         "Evaluations in a row without a better one that end the training; the best weights are then the result, and the last ones lie in "
+         "OUTPUT/last. 0: never");
   option("--checkpoint-every", job.checkpoint_every, "Steps between checkpoints of the training; 0: only on Ctrl-C");
   sub->add_flag("--resume", job.resume, "Go on with an interrupted run, if there is one");
   option("--device", job.device, "cpu, cuda or cuda:N");

@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <chrono>
-#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -13,15 +11,11 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "distill/fill_cache.h"
-#include "distill/loss_watch.h"
 #include "distill/models.h"
-#include "distill/train_log.h"
+#include "distill/training_run.h"
 
 namespace attar {
 namespace {
-
-constexpr const char* kStateFile = "state.safetensors";
-constexpr const char* kBestFile = "best.safetensors";  // weights of the best evaluation
 
 // What decides the result: a saved state is taken up only if all of it is the same.
 nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, const std::vector<Chunk>& heldout,
@@ -55,12 +49,12 @@ nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, cons
           {"relation-heads", t.match.relation_heads},
           {"layer-map", layer_map_text(t.match.map)},
           {"seed", job.seed}};
-  if (job.patience > 0) {  // then evaluations decide as well
+  if (keeps_best(job)) {  // then evaluations decide as well
     ContentHash hash;
     for (const Chunk& chunk : heldout)
       hash.add(ByteView(reinterpret_cast<const std::byte*>(chunk.ids.data()), chunk.ids.size() * sizeof(chunk.ids[0])));
     identity["heldout"] = hash.hex();
-    identity["eval-every"] = job.eval_every;
+    if (job.patience > 0) identity["eval-every"] = job.eval_every;
   }
   return identity;
 }
@@ -101,28 +95,6 @@ void prepare_folder(const DistillJob& job, const fs::path& folder) {
   if (error) fail("[distill] cannot make folder ", folder.string(), ": ", error.message());
 }
 
-nlohmann::json report_values(const StepReport& report, bool teacher, const TrainerOptions& options) {
-  nlohmann::json values = {{"loss", report.loss},
-                           {"cross_entropy", report.cross_entropy},
-                           {"gradient_norm", report.gradient_norm},
-                           {"learning_rate", report.rate}};
-  if (teacher) values[options.loss.divergence.measure == Measure::kForwardKl ? "kl" : "divergence"] = report.divergence;
-  if (options.match.hidden > 0) values["hidden"] = report.hidden;
-  if (options.match.attention > 0) values["attention"] = report.attention;
-  if (report.skipped) values = {{"learning_rate", report.rate}, {"skipped", 1}};
-  return values;
-}
-
-nlohmann::json evaluation_values(const Evaluation& evaluation, bool teacher) {
-  nlohmann::json values = {{"cross_entropy", evaluation.cross_entropy},
-                           {"perplexity", std::exp(evaluation.cross_entropy)}};
-  if (teacher) {
-    values["kl"] = evaluation.kl;
-    values["same_top"] = evaluation.same_top;
-  }
-  return values;
-}
-
 // How much each pair of layers counts.
 nlohmann::json layer_map_values(const Matching& matching) {
   nlohmann::json values = nlohmann::json::array();
@@ -158,145 +130,26 @@ void report_skips(const SkipCounts& skips) {
   if (skips.cut > 0) warn(cat("[distill] ", skips.cut, " documents are longer than --context and were cut"));
 }
 
-std::string fixed(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4f", value);
-  return text;
-}
-
-// What a run remembers besides the trainer's state.
-struct Notes {
-  std::int64_t skipped = 0, spikes = 0;
-  LossWatch watch;
-  double best = 0;                    // held-out KL or loss
-  std::int64_t best_step = -1, evaluated = -1, waited = 0;  // steps; evaluations since the best
-};
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Notes, skipped, spikes, watch, best, best_step, evaluated, waited)
-
-// One run from where the trainer stands to its last step.
-class Run {
- public:
-  // writes: whether this process keeps the logs.
-  Run(const DistillJob& job, Trainer& trainer, const fs::path& folder, std::vector<Chunk> heldout, nlohmann::json identity,
-      const Notes& notes, bool writes)
-      : job_(job), trainer_(trainer), folder_(folder), heldout_(std::move(heldout)), identity_(std::move(identity)),
-        teacher_(!job.teacher.empty()), notes_(notes) {
-    if (writes) log_.emplace(folder, trainer.done());
-  }
-
-  nlohmann::json train() {
-    using Clock = std::chrono::steady_clock;
-    const std::int64_t first = trainer_.done(), steps = job_.trainer.steps;
-    double seconds = 0;
-    {
-      Progress progress(teacher_ ? "distill" : "train", static_cast<std::uint64_t>((steps - first) * trainer_.step_tokens()),
-                        "tokens");
-      if (first == 0 || over()) evaluate();
-      while (!over()) {
-        const auto start = Clock::now();
-        const StepReport report = trainer_.step();
-        const double taken = std::chrono::duration<double>(Clock::now() - start).count();
-        seconds += taken;
-        after_step(report, taken);
-        show(progress, report);
-      }
-    }
-    const std::int64_t done = trainer_.done();
-    nlohmann::json result = {{"steps", done},
-                             {"tokens", done * trainer_.step_tokens()},
-                             {"skipped_steps", notes_.skipped},
-                             {"loss_spikes", notes_.spikes}};
-    if (first < done) result["train"] = report_values(last_, teacher_, job_.trainer);
-    if (!heldout_.empty()) result["heldout"] = evaluation_values(evaluation_, teacher_);
-    if (job_.patience > 0) result["best"] = {{"step", notes_.best_step}, {teacher_ ? "kl" : "cross_entropy", notes_.best}};
-    if (seconds > 0) result["tokens_per_second"] = static_cast<double>((done - first) * trainer_.step_tokens()) / seconds;
-    return result;
-  }
-
-  void save() const { trainer_.save(folder_ / kStateFile, identity_, notes_); }
-
- private:
-  bool stopped() const { return job_.patience > 0 && notes_.waited >= job_.patience; }
-  bool over() const { return trainer_.done() == job_.trainer.steps || stopped(); }
-
-  void show(Progress& progress, const StepReport& report) const {
-    try {
-      progress.advance(static_cast<std::uint64_t>(trainer_.step_tokens()), progress_text(report));
-    } catch (const Interrupted&) {
-      if (!trainer_.has_group()) throw;  // else all stop together, in the next step
-    }
-  }
-
-  void after_step(const StepReport& report, double seconds) {
-    last_ = report;
-    const bool spike = !report.skipped && notes_.watch.spike(report.loss);
-    if (report.skipped) {
-      ++notes_.skipped;
-      warn(cat("[distill] step ", report.step, ": loss or gradient was not a finite number; the step is skipped"));
-    } else if (spike) {
-      ++notes_.spikes;
-      warn(cat("[distill] step ", report.step, ": the loss jumped to ", fixed(report.loss), ", lately it was ", fixed(notes_.watch.mean),
-               "; if it stays up, lower --lr or --clip"));
-    }
-    const bool end = report.step == job_.trainer.steps;
-    const auto due = [&](std::int64_t every) { return every > 0 && (report.step % every == 0 || end); };
-    if (due(job_.log_every) || report.skipped || spike) {
-      nlohmann::json values = report_values(report, teacher_, job_.trainer);
-      values["tokens"] = report.step * trainer_.step_tokens();
-      values["tokens_per_second"] = static_cast<double>(trainer_.step_tokens()) / seconds;
-      if (spike) values["spike"] = 1;
-      if (log_) log_->add("train", report.step, values);
-    }
-    if (due(job_.eval_every) || end) evaluate();
-    if (due(job_.checkpoint_every) && !over()) save();
-  }
-
-  void evaluate() {
-    if (heldout_.empty()) return;
-    evaluation_ = trainer_.evaluate(heldout_);
-    const std::int64_t step = trainer_.done();
-    if (log_) log_->add("eval", step, evaluation_values(evaluation_, teacher_));
-    detail(cat("step ", step, ": held-out loss ", fixed(evaluation_.cross_entropy),
-               teacher_ ? cat(", KL ", fixed(evaluation_.kl)) : std::string()));
-    if (job_.patience == 0 || step <= notes_.evaluated) return;
-    notes_.evaluated = step;
-    const double value = teacher_ ? evaluation_.kl : evaluation_.cross_entropy;
-    if (notes_.best_step >= 0 && !(value < notes_.best)) {
-      if (++notes_.waited >= job_.patience)
-        note(cat("stopping after step ", step, ": no evaluation was better than that after step ", notes_.best_step));
-      return;
-    }
-    notes_.best = value, notes_.best_step = step, notes_.waited = 0;
-    trainer_.save_weights(folder_ / kBestFile);
-  }
-
-  std::string progress_text(const StepReport& report) const {
-    std::string text = cat("loss ", fixed(report.loss));
-    if (evaluation_.tokens > 0) text += cat(", held-out ", fixed(teacher_ ? evaluation_.kl : evaluation_.cross_entropy));
-    return text;
-  }
-
-  const DistillJob& job_;
-  Trainer& trainer_;
-  fs::path folder_;
-  std::vector<Chunk> heldout_;
-  nlohmann::json identity_;
-  bool teacher_;
-  std::optional<TrainLog> log_;
-  StepReport last_;
-  Evaluation evaluation_;
-  Notes notes_;
-};
-
-void write_student(const DistillJob& job, Trainer& trainer, Decoder& student, const TokenizerData& tokenizer, const fs::path& folder) {
+// With a best evaluation there are two sets of weights: --patience asks for the best ones, else the last ones are the student. The others
+// lie in a folder inside. Adds where they are to the result.
+void write_student(const DistillJob& job, Trainer& trainer, Decoder& student, const TokenizerData& tokenizer, const fs::path& folder,
+                   const std::optional<fs::path>& best_file, nlohmann::json& result) {
   OutputFolder output(job.output);
   HfOptions options;
   options.type = type_from_name(job.dtype);
   trainer.finish();
   const Checkpoint last = to_checkpoint(student, tokenizer);
-  if (job.patience > 0) trainer.load_weights(folder / kBestFile);
-  write_hf(job.patience > 0 ? to_checkpoint(student, tokenizer) : last, output.folder(), options);
-  if (job.patience > 0) write_hf(last, output.folder() / "last", options);
+  if (!best_file) {
+    write_hf(last, output.folder(), options);
+  } else {
+    trainer.load_weights(*best_file);
+    const Checkpoint best = to_checkpoint(student, tokenizer);
+    const bool best_asked = job.patience > 0;
+    const char* other = best_asked ? "last" : "best";
+    write_hf(best_asked ? best : last, output.folder(), options);
+    write_hf(best_asked ? last : best, output.folder() / other, options);
+    result[other]["output"] = (job.output / other).string();
+  }
   for (const char* log : {kTrainLog, kEventFile}) {
     std::error_code error;
     fs::copy_file(folder / log, output.folder() / log, error);
@@ -306,6 +159,8 @@ void write_student(const DistillJob& job, Trainer& trainer, Decoder& student, co
 }
 
 }  // namespace
+
+bool keeps_best(const DistillJob& job) { return !job.heldout.empty() && job.eval_every > 0; }
 
 nlohmann::json run_distillation(const DistillJob& job) {
   check_job(job);
@@ -346,13 +201,13 @@ nlohmann::json run_distillation(const DistillJob& job) {
   set.trainer.on_policy.end_ids.push_back(student.tokenizer.eos_id);
   const nlohmann::json identity = run_identity(set, *data, heldout, student, teacher ? &*teacher : nullptr);
   Trainer trainer(*student.decoder, teacher ? teacher->decoder.get() : nullptr, *data, set.trainer, cache.get(), group.get());
-  Notes notes;
+  RunNotes notes;
   if (job.resume && fs::exists(folder / kStateFile)) {
-    notes = trainer.resume(folder / kStateFile, identity).get<Notes>();
+    notes = trainer.resume(folder / kStateFile, identity).get<RunNotes>();
     note(cat("going on after step ", trainer.done(), " of ", job.trainer.steps));
   }
   if (group) check_same_run(*group, identity, trainer.done());
-  Run run(set, trainer, folder, std::move(heldout), identity, notes, writes);
+  TrainingRun run(set, trainer, folder, std::move(heldout), identity, notes, writes);
   nlohmann::json result;
   try {
     result = run.train();
@@ -363,7 +218,7 @@ nlohmann::json run_distillation(const DistillJob& job) {
                           folder.string(), ", the same command with --resume goes on"));
   }
   if (!writes) return nullptr;
-  write_student(job, trainer, *student.decoder, student.tokenizer, folder);
+  write_student(job, trainer, *student.decoder, student.tokenizer, folder, run.best_file(), result);
   std::error_code ignored;
   fs::remove_all(folder, ignored);
   result["parameters"] = student.parameters;

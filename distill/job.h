@@ -1,7 +1,7 @@
 // A whole distillation: models and data from paths, training with logs and checkpoints, the student written at the end.
 //
-// While it runs everything lies in OUTPUT.training (the logs, and state.safetensors after every checkpoint); OUTPUT itself
-// appears when the student is finished, with the logs in it, and OUTPUT.training goes away.
+// While it runs everything lies in OUTPUT.training (the logs, state.safetensors after every checkpoint, the weights of the best
+// evaluation); OUTPUT itself appears when the student is finished, with the logs in it, and OUTPUT.training goes away.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct DistillJob {
   std::int64_t log_every = 10, eval_every = 100, checkpoint_every = 200;  // steps; 0: never (but at the end or Ctrl-C)
   std::int64_t eval_chunks = 32;   // held-out chunks, chosen by the seed
   // Evaluations in a row without a better held-out KL (without a teacher: loss) after which training ends; the best weights are then the
-  // result, the last ones lie in OUTPUT/last. 0: all steps, and the last weights.
+  // result, the last ones lie in OUTPUT/last. 0: all steps, and the last weights; the best ones lie in OUTPUT/best.
   std::int64_t patience = 0;
   bool resume = false;             // go on from OUTPUT.training if it is there
   std::string device = "cpu";
@@ -34,6 +34,9 @@ struct DistillJob {
   std::string dtype = "f32";       // of the weights written: f32, f16 or bf16
   std::uint64_t seed = 0;
 };
+
+// Whether there are evaluations during the training, so that the best one's weights are kept.
+bool keeps_best(const DistillJob& job);
 
 // Returns what was reached: steps, parameters, loss, held-out figures, tokens per second. Throws Error; Interrupted after it
 // has saved the state. Started several times by a launcher (process_group.h) it is one run of all these processes; only the first

@@ -2,44 +2,19 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/files.h"
 #include "base/random.h"
 #include "convert/checkpoint.h"
+#include "tests/cli/distill_command.h"
 #include "tests/cli/interrupt.h"
-#include "tests/cli/tiny_model.h"
-#include "tests/support.h"
 
 namespace attar {
 namespace {
 
 using test::run_attar;
 
-class DistillCommand : public ::testing::Test {
- protected:
-  void SetUp() override {
-    test::write_tiny_folder(folder_ / "fresh");
-    write_text_file(folder_ / "train.txt", test::tiny_text(2000, 1));
-    write_text_file(folder_ / "held.txt", test::tiny_text(200, 2));
-  }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  // Everything but the models and the output.
-  std::string with(const std::string& more) const {
-    return "distill --data " + path("train.txt") + " --batch 4 --context 32 --threads 1 " + more;
-  }
-  bool exists(const std::string& name) const { return fs::exists(folder_ / name); }
-
-  test::TempFolder folder_;
-};
-
-std::vector<nlohmann::json> lines_of(const fs::path& file) {
-  std::istringstream in(read_text_file(file));
-  std::vector<nlohmann::json> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
-  return lines;
-}
+using test::DistillCommand;
 
 TEST_F(DistillCommand, TeacherFromTextThenStudentFromTeacher) {
   auto run = run_attar(with("--student " + path("fresh") + " --heldout " + path("held.txt") + " -o " + path("teacher") +
@@ -52,11 +27,11 @@ TEST_F(DistillCommand, TeacherFromTextThenStudentFromTeacher) {
   EXPECT_TRUE(exists("teacher/tokenizer.json"));
   EXPECT_TRUE(exists("teacher/events.out.tfevents.attar"));
   EXPECT_FALSE(exists("teacher.training"));
-  const auto lines = lines_of(folder_ / "teacher/train.jsonl");
-  ASSERT_EQ(lines.size(), 6u);  // evaluations at 0, 30, 60; reports at 20, 40, 60
-  EXPECT_EQ(lines[0]["kind"], "eval");
-  EXPECT_EQ(lines[0]["step"], 0);
-  EXPECT_LT(lines.back()["cross_entropy"].get<double>(), lines[0]["cross_entropy"].get<double>());
+  const auto log = lines("teacher/train.jsonl");
+  ASSERT_EQ(log.size(), 6u);  // evaluations at 0, 30, 60; reports at 20, 40, 60
+  EXPECT_EQ(log[0]["kind"], "eval");
+  EXPECT_EQ(log[0]["step"], 0);
+  EXPECT_LT(log.back()["cross_entropy"].get<double>(), log[0]["cross_entropy"].get<double>());
   EXPECT_NO_THROW(open_checkpoint(folder_ / "teacher"));
 
   run = run_attar(with("--teacher " + path("teacher") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
@@ -103,9 +78,9 @@ TEST_P(InterruptedDistill, ResumesToTheSameBytes) {
   ASSERT_EQ(resumed.code, 0) << resumed.output;
   EXPECT_NE(resumed.output.find("going on after step"), std::string::npos) << resumed.output;
   EXPECT_EQ(read_text_file(folder_ / "cut/model.safetensors"), read_text_file(folder_ / "whole/model.safetensors"));
-  const auto lines = lines_of(folder_ / "cut/train.jsonl");
-  ASSERT_EQ(lines.size(), 400u);
-  for (std::size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["step"], i + 1);
+  const auto log = lines("cut/train.jsonl");
+  ASSERT_EQ(log.size(), 400u);
+  for (std::size_t i = 0; i < log.size(); ++i) EXPECT_EQ(log[i]["step"], i + 1);
   EXPECT_FALSE(exists("cut.training"));
 }
 // Without any periodic checkpoint the signal itself must save the state.
@@ -151,25 +126,6 @@ TEST_F(DistillCommand, AFullDiskKeepsTheCheckpointBefore) {
   EXPECT_EQ(read_text_file(folder_ / "cut.training/state.safetensors"), before);
   ASSERT_EQ(run_attar(with(common + path("cut") + " --resume")).code, 0);
   EXPECT_EQ(read_text_file(folder_ / "cut/model.safetensors"), read_text_file(folder_ / "whole/model.safetensors"));
-}
-
-// Text that contradicts the held-out text makes the student worse at it from some step on.
-TEST_F(DistillCommand, PatienceEndsTheRunAndKeepsTheBestWeights) {
-  write_text_file(folder_ / "other.txt", std::string(20000, 'x') + "\n");
-  const auto run = run_attar("distill --data " + path("other.txt") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
-                             " --batch 4 --context 32 --threads 1 --steps 500 --lr 1e-2 --eval-every 5 --eval-chunks 4 --patience 3 -o " +
-                             path("out") + " --json " + path("r.json"));
-  ASSERT_EQ(run.code, 0) << run.output;
-  const auto result = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
-  const auto best = result["best"]["step"].get<int>();
-  EXPECT_LT(result["steps"].get<int>(), 500);
-  EXPECT_EQ(result["steps"].get<int>(), best + 15);
-  double least = 1e9;
-  for (const auto& line : lines_of(folder_ / "out/train.jsonl"))
-    if (line["kind"] == "eval") least = std::min(least, line["cross_entropy"].get<double>());
-  EXPECT_EQ(result["best"]["cross_entropy"].get<double>(), least);
-  EXPECT_NE(read_text_file(folder_ / "out/model.safetensors"), read_text_file(folder_ / "out/last/model.safetensors"));
-  EXPECT_NE(run.output.find("stopping after step"), std::string::npos) << run.output;
 }
 
 TEST_F(DistillCommand, CheckpointedActivationsGiveTheSameBytes) {
@@ -228,7 +184,7 @@ TEST_F(DistillCommand, MatchedLayersAreLoggedAndResumedToTheSameBytes) {
   const auto resumed = run_attar(with(common + "0.5 -o " + path("cut") + " --checkpoint-activations"));
   ASSERT_EQ(resumed.code, 0) << resumed.output;
   EXPECT_EQ(read_text_file(folder_ / "cut/model.safetensors"), read_text_file(folder_ / "whole/model.safetensors"));
-  for (const auto& line : lines_of(folder_ / "whole/train.jsonl")) {
+  for (const auto& line : lines("whole/train.jsonl")) {
     const double hidden = line["hidden"], attention = line["attention"], kl = line["kl"], loss = line["loss"];
     EXPECT_NEAR(loss, kl + 0.5 * hidden + 2 * attention, 1e-9 * loss);
   }

@@ -1,0 +1,96 @@
+// What attar distill notices while it trains: the best evaluation, no more progress, a loss that jumps or is no number.
+#include <algorithm>
+
+#include "tests/cli/distill_command.h"
+#include "tests/cli/interrupt.h"
+
+namespace attar {
+namespace {
+
+using test::run_attar;
+
+// Text that contradicts the held-out text makes the student worse at it from some step on.
+class DistillWatch : public test::DistillCommand {
+ protected:
+  void SetUp() override {
+    DistillCommand::SetUp();
+    write_text_file(folder_ / "other.txt", std::string(20000, 'x') + "\n");
+    test::write_tiny_folder(folder_ / "teacher", 3);
+  }
+  std::string worse(const std::string& more) const {
+    return "distill --data " + path("other.txt") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
+           " --batch 4 --context 32 --threads 1 --lr 1e-2 --eval-every 5 --eval-chunks 4 " + more;
+  }
+  double least(const std::string& log, const char* key) const {
+    double value = 1e9;
+    for (const auto& line : lines(log))
+      if (line["kind"] == "eval") value = std::min(value, line[key].get<double>());
+    return value;
+  }
+};
+
+TEST_F(DistillWatch, PatienceEndsTheRunAndKeepsTheBestWeights) {
+  const auto run = run_attar(worse("--steps 500 --patience 3 -o " + path("out") + " --json " + path("r.json")));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto result = json("r.json");
+  EXPECT_LT(result["steps"].get<int>(), 500);
+  EXPECT_EQ(result["steps"].get<int>(), result["best"]["step"].get<int>() + 15);
+  EXPECT_EQ(result["best"]["cross_entropy"].get<double>(), least("out/train.jsonl", "cross_entropy"));
+  EXPECT_EQ(result["last"]["output"], path("out") + "/last");
+  EXPECT_NE(bytes("out/model.safetensors"), bytes("out/last/model.safetensors"));
+  EXPECT_HAS(run.output, "stopping after step");
+  EXPECT_HAS(run.output, "these weights are the student, the last ones lie in " + path("out") + "/last");
+}
+
+// With a teacher it is the divergence from it that decides: here the loss of the text it learns gets better all the time.
+TEST_F(DistillWatch, PatienceWaitsForABetterDivergence) {
+  const auto run = run_attar(worse("--teacher " + path("teacher") + " --alpha 1 --steps 500 --patience 3 -o " + path("out") + " --json " + path("r.json")));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto result = json("r.json");
+  EXPECT_LT(result["steps"].get<int>(), 500);
+  EXPECT_EQ(result["steps"].get<int>(), result["best"]["step"].get<int>() + 15);
+  EXPECT_EQ(result["best"]["kl"].get<double>(), least("out/train.jsonl", "kl"));
+  EXPECT_GT(result["heldout"]["kl"].get<double>(), result["best"]["kl"].get<double>());
+}
+
+TEST_F(DistillWatch, BestAndLastWeightsAreBothKept) {
+  const auto run = run_attar(worse("--steps 40 -o " + path("out") + " --json " + path("r.json")));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const auto result = json("r.json");
+  EXPECT_EQ(result["steps"], 40);
+  EXPECT_LT(result["best"]["step"], 40);
+  EXPECT_EQ(result["best"]["cross_entropy"].get<double>(), least("out/train.jsonl", "cross_entropy"));
+  EXPECT_EQ(result["best"]["output"], path("out") + "/best");
+  EXPECT_HAS(run.output, "the student has the last weights, these lie in " + path("out") + "/best");
+  // The same training with endless patience has the two the other way round.
+  ASSERT_EQ(run_attar(worse("--steps 40 --patience 100 -o " + path("patient"))).code, 0);
+  EXPECT_EQ(bytes("out/model.safetensors"), bytes("patient/last/model.safetensors"));
+  EXPECT_EQ(bytes("out/best/model.safetensors"), bytes("patient/model.safetensors"));
+  EXPECT_NE(bytes("out/best/model.safetensors"), bytes("out/model.safetensors"));
+  EXPECT_TRUE(exists("out/best/tokenizer.json"));
+  // Without evaluations on the way there is no best one.
+  ASSERT_EQ(run_attar(worse("--steps 5 --eval-every 0 -o " + path("alone"))).code, 0);
+  EXPECT_FALSE(exists("alone/best"));
+}
+
+TEST_F(DistillWatch, KillsLeaveTheSameBestWeights) {
+  const std::string common = worse("--steps 300 --log-every 1 --checkpoint-every 7 --resume -o ");
+  ASSERT_EQ(run_attar(common + path("whole")).code, 0);
+  for (const std::uintmax_t size : {4000, 20000})
+    ASSERT_NE(test::interrupt(common + path("cut"), folder_ / "cut.training/train.jsonl", size, SIGKILL), 0);
+  // Of weights there are those of the best evaluation, and those of the one that the state knows of if that is another.
+  int best_files = 0;
+  for (const auto& file : fs::directory_iterator(folder_ / "cut.training")) best_files += file.path().filename().string().starts_with("best-");
+  EXPECT_GE(best_files, 1);
+  EXPECT_LE(best_files, 2);
+  std::string changed = common + path("cut");
+  changed.replace(changed.find("held.txt"), 8, "train.txt");
+  const auto other = run_attar(changed);
+  EXPECT_EQ(other.code, 2);
+  EXPECT_HAS(other.output, "heldout was");
+  ASSERT_EQ(run_attar(common + path("cut")).code, 0);
+  for (const char* file : {"/model.safetensors", "/best/model.safetensors"}) EXPECT_EQ(bytes(std::string("cut") + file), bytes(std::string("whole") + file)) << file;
+}
+
+}  // namespace
+}  // namespace attar
