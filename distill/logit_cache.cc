@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::string_view kMagic = "ATTARLGT";
 constexpr std::uint32_t kVersion = 1;
-constexpr std::size_t kHashSize = 32, kShardSize = std::size_t{64} << 20;
+constexpr std::size_t kHashSize = 32;
 constexpr const char* kExtension = ".logits";
 
 std::string key_of(const Chunk& chunk, double temperature) {
@@ -125,6 +125,9 @@ void LogitCache::add(const Chunk& chunk, double temperature, const std::vector<B
   pending_.write(static_cast<std::uint32_t>(payload.size()));
   pending_.append(payload);
   waiting_.insert(key);
+}
+
+void LogitCache::flush_if_full() {
   if (pending_.bytes().size() >= kShardSize) flush();
 }
 
@@ -196,6 +199,7 @@ void capture(LogitCache& cache, Decoder& teacher, const std::vector<Chunk>& chun
       const auto first = positions.begin() + static_cast<std::ptrdiff_t>(i) * time;
       cache.add(chunks[begin + i], temperature, std::vector<Bytes>(first, first + time));
     }
+    cache.flush_if_full();  // not within a batch: a capture that goes on makes the same batches, and so the same bytes
   }
 }
 

@@ -26,6 +26,8 @@ namespace attar {
 // What is kept of a distribution; docs/methods/distillation.md says what it costs.
 inline constexpr SparseOptions kCached{.top = 24, .draws = 12, .tail = 1e-3};
 
+inline constexpr std::size_t kShardSize = std::size_t{16} << 20;  // bytes, about: what is lost when a capture is killed
+
 struct CacheIdentity {
   std::string teacher, tokenizer;  // hashes
   std::int64_t vocab = 0;          // tokens that distributions are over: the first columns of the teacher's logits
@@ -37,10 +39,11 @@ class LogitCache {
   LogitCache(fs::path folder, CacheIdentity identity);
 
   bool contains(const Chunk& chunk, double temperature) const;
-  // positions: of each token of the chunk but the last, as write_sparse writes them. They reach the disk when there are enough of
-  // them, or by flush(), and can be read after that.
+  // positions: of each token of the chunk but the last, as write_sparse writes them. They reach the disk by flush(), and can be read
+  // after that.
   void add(const Chunk& chunk, double temperature, const std::vector<Bytes>& positions);
   void flush();
+  void flush_if_full();  // once there is enough for a shard
 
   // A row for each token of each chunk but its last. Throws Error for chunks that are not there and for damaged entries.
   TeacherRows rows(const std::vector<Chunk>& chunks, double temperature, const at::Device& device) const;

@@ -1,5 +1,6 @@
 // What attar distill notices while it trains: the best evaluation, no more progress, a loss that jumps or is no number.
 #include <algorithm>
+#include <cstring>
 
 #include "tests/cli/distill_command.h"
 #include "tests/cli/interrupt.h"
@@ -90,6 +91,68 @@ TEST_F(DistillWatch, KillsLeaveTheSameBestWeights) {
   EXPECT_HAS(other.output, "heldout was");
   ASSERT_EQ(run_attar(common + path("cut")).code, 0);
   for (const char* file : {"/model.safetensors", "/best/model.safetensors"}) EXPECT_EQ(bytes(std::string("cut") + file), bytes(std::string("whole") + file)) << file;
+}
+
+// Documents of one letter, which are soon learnt, and a few others that come as a surprise.
+TEST_F(DistillWatch, AJumpOfTheLossIsReported) {
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += nlohmann::json{{"text", i % 150 == 7 ? "Q!Z?7#K@W&5(Y)J=V+3%G$N*X^1<R>0;" : std::string(32, 'x')}}.dump() + "\n";
+  write_text_file(folder_ / "odd.jsonl", text);
+  const auto run = run_attar("distill --student " + path("fresh") + " --data " + path("odd.jsonl") + " --packing documents --context 32 --batch 1 " +
+                             "--threads 1 --lr 1e-2 --warmup 5 --steps 390 --log-every 0 -o " + path("out") + " --json " + path("r.json"));
+  ASSERT_EQ(run.code, 0) << run.output;
+  const int spikes = json("r.json")["loss_spikes"];
+  EXPECT_GE(spikes, 1);
+  EXPECT_LE(spikes, 3);
+  EXPECT_HAS(run.output, "the loss jumped to");
+  const auto log = lines("out/train.jsonl");  // nothing else is logged
+  ASSERT_EQ(log.size(), static_cast<std::size_t>(spikes));
+  for (const auto& line : log) {
+    EXPECT_EQ(line["spike"], 1);
+    EXPECT_GT(line["loss"].get<double>(), 2.0);
+  }
+}
+
+// A norm so large that logits overflow.
+TEST_F(DistillWatch, StepsThatAreNotFiniteAreReportedAndEndTheRun) {
+  std::string weights = bytes("fresh/model.safetensors");
+  std::uint64_t length = 0;
+  std::memcpy(&length, weights.data(), sizeof length);
+  const auto header = nlohmann::json::parse(weights.substr(sizeof length, length));
+  const auto& place = header.at("model.norm.weight").at("data_offsets");
+  const float huge = 3e38f;
+  for (std::size_t at = place[0]; at < place[1].get<std::size_t>(); at += sizeof huge)
+    std::memcpy(weights.data() + sizeof length + length + at, &huge, sizeof huge);
+  write_text_file(folder_ / "fresh/model.safetensors", weights);
+  const auto run = run_attar(with("--student " + path("fresh") + " --steps 50 --log-every 1 -o " + path("out")));
+  EXPECT_EQ(run.code, 2) << run.output;
+  EXPECT_HAS(run.output, "step 1: loss or gradient was not a finite number; the step is skipped");
+  EXPECT_HAS(run.output, "step 9: loss or gradient was not a finite number; the step is skipped");
+  EXPECT_HAS(run.output, "step 10: loss or gradient was not a finite number 10 steps in a row");
+  EXPECT_FALSE(exists("out"));
+  const auto log = lines("out.training/train.jsonl");
+  ASSERT_EQ(log.size(), 9u);
+  for (const auto& line : log) EXPECT_EQ(line["skipped"], 1);
+}
+
+// The shards that are whole when it is killed are not captured again, and all of them have the same bytes in the end, as has the student.
+TEST_F(DistillWatch, ACaptureGoesOnAfterAKill) {
+  write_text_file(folder_ / "train.txt", test::tiny_text(40000, 1));
+  const std::string common = "distill --teacher " + path("teacher") + " --student " + path("fresh") + " --data " + path("train.txt") +
+                             " --batch 128 --context 32 --threads 1 --steps 60 --log-every 0 --cache ";
+  ASSERT_EQ(run_attar(common + path("cache") + " -o " + path("whole")).code, 0);
+  std::vector<fs::directory_entry> shards(fs::directory_iterator(folder_ / "cache"), fs::directory_iterator{});
+  ASSERT_GE(shards.size(), 2u);
+  const auto first = std::min_element(shards.begin(), shards.end(), [](const auto& a, const auto& b) { return a.last_write_time() < b.last_write_time(); });
+  const fs::path cut = folder_ / "cut" / first->path().filename();
+  ASSERT_EQ(test::interrupt(common + path("cut") + " -o " + path("out"), cut, 0, SIGKILL), 128 + SIGKILL);
+  const auto time = fs::last_write_time(cut);
+  EXPECT_LT(std::distance(fs::directory_iterator(folder_ / "cut"), fs::directory_iterator{}), std::ssize(shards));
+  const auto run = run_attar(common + path("cut") + " -o " + path("out") + " --resume");
+  ASSERT_EQ(run.code, 0) << run.output;
+  EXPECT_EQ(fs::last_write_time(cut), time);
+  for (const auto& shard : shards) EXPECT_EQ(bytes("cut/" + shard.path().filename().string()), read_text_file(shard.path()));
+  EXPECT_EQ(bytes("out/model.safetensors"), bytes("whole/model.safetensors"));
 }
 
 }  // namespace

@@ -132,25 +132,27 @@ TEST_F(Processes, TheDeathOfOneEndsAlsoTheTeachersPass) {
   expect_ended_within_a_minute(run(2, arguments("dead", "--steps 100000 --cache " + path("dying")), path("dying")));
 }
 
-TEST_F(Processes, ResumedOnFewerIsTheSameRun) {
+// Ctrl-C reaches one process only; all stop after the same step, and others go on, fewer or more.
+class ResumedProcesses : public Processes, public testing::WithParamInterface<std::pair<int, int>> {};
+
+TEST_P(ResumedProcesses, AreTheSameRun) {
+  const auto [before, after] = GetParam();
   ASSERT_EQ(run(1, arguments("whole", "--steps 60")).code, 0);
-  // Ctrl-C reaches one process only; all stop after the same step, and two go on where four were.
-  const int port = test::free_port();
-  const char* program = std::getenv("ATTAR_PROGRAM");
-  std::string script = "pids=; for r in 0 1 2 3; do RANK=$r WORLD_SIZE=4 MASTER_PORT=" + std::to_string(port) + " " +
-                       (program != nullptr ? program : "./attar") + " " + arguments("parts", "--steps 60") +
-                       " 2>&1 & pids=\"$pids $!\"; last=$!; done; while ! grep -q '\"step\":5,' " + path("parts.training/train.jsonl") +
-                       " 2>/dev/null; do sleep 0.05; done; kill -TERM $last; code=0; for p in $pids; do wait $p || code=$?; done; exit $code";
+  const std::string script = cat("pids=; for r in $(seq 0 ", before - 1, "); do RANK=$r WORLD_SIZE=", before, " MASTER_PORT=", test::free_port(), " ", program(), " ",
+                                 arguments("parts", "--steps 60"), " 2>&1 & pids=\"$pids $!\"; last=$!; done; while ! grep -q '\"step\":5,' ",
+                                 path("parts.training/train.jsonl"),
+                                 " 2>/dev/null; do sleep 0.05; done; kill -TERM $last; code=0; for p in $pids; do wait $p || code=$?; done; exit $code");
   const auto stopped = test::run_shell(script);
   EXPECT_EQ(stopped.code, 130) << stopped.output;
   ASSERT_TRUE(fs::exists(folder_ / "parts.training/state.safetensors")) << stopped.output;
-  const auto rest = run(2, arguments("parts", "--steps 60 --resume"));
+  const auto rest = run(after, arguments("parts", "--steps 60 --resume"));
   ASSERT_EQ(rest.code, 0) << rest.output;
   EXPECT_HAS(rest.output, "going on after step");
-  const auto whole = log("whole"), parts = log("parts");
-  EXPECT_NEAR(parts.back()["kl"].get<double>(), whole.back()["kl"].get<double>(), 1e-5 * whole.back()["kl"].get<double>());
-  EXPECT_NEAR(parts.back()["cross_entropy"].get<double>(), whole.back()["cross_entropy"].get<double>(), 1e-5);
+  expect_same_curve("whole", "parts", 1e-5);
 }
+
+INSTANTIATE_TEST_SUITE_P(Sizes, ResumedProcesses, testing::Values(std::pair(4, 2), std::pair(2, 4), std::pair(1, 2)),
+                         [](const auto& sizes) { return cat(sizes.param.first, "To", sizes.param.second); });
 
 TEST_F(Processes, MistakesAreNamed) {
   const auto small = run(2, arguments("s", "--steps 2", 1));
