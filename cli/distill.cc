@@ -118,6 +118,8 @@ void add_distill(CLI::App& app) {
   option("--checkpoint-every", job.checkpoint_every, "Steps between checkpoints of the training; 0: only on Ctrl-C");
   sub->add_flag("--resume", job.resume, "Go on with an interrupted run, if there is one");
   option("--device", job.device, "cpu, cuda or cuda:N");
+  option("--compute", job.compute,
+         "f32, or bf16: activations and matrix products in bfloat16; weights, gradients' sums, moments, norms, softmax and losses stay f32");
   sub->add_flag("--tf32", job.tf32, "CUDA: faster, less exact matrix products");
   option("--dtype", job.dtype, "Type of the weights written: f32, f16 or bf16");
 }

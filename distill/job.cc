@@ -40,6 +40,7 @@ nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, cons
           {"beta2", t.adamw.beta2},
           {"clip", t.clip},
           {"ema", t.ema},
+          {"compute", job.compute},
           {"cache", !job.cache.empty()},
           {"patience", job.patience},
           {"on-policy", t.on_policy.lambda},
@@ -62,6 +63,7 @@ nlohmann::json run_identity(const DistillJob& job, const ChunkSource& data, cons
 void check_job(const DistillJob& job) {
   if (job.dtype != "f32" && job.dtype != "f16" && job.dtype != "bf16")
     fail("[distill] weights cannot be stored as '", job.dtype, "'; one of f32, f16, bf16");
+  if (job.compute != "f32" && job.compute != "bf16") fail("[distill] nothing is computed in '", job.compute, "'; one of f32, bf16");
   check_options(job.trainer);
   if (job.patience > 0 && (job.heldout.empty() || job.eval_every < 1))
     fail("[distill] --patience waits for a better evaluation; it needs --heldout and --eval-every above 0");
@@ -180,10 +182,15 @@ nlohmann::json run_distillation(const DistillJob& job) {
   std::optional<Checkpoint> source;
   if (!job.teacher.empty()) source = open_checkpoint(job.teacher);
   LoadedModel student = load_student(job.student, source ? &*source : nullptr, job.seed, device);
+  const at::ScalarType compute = job.compute == "bf16" ? at::kBFloat16 : at::kFloat;
   std::optional<LoadedModel> teacher;
   if (source) {
     teacher = job.cache.empty() ? load_teacher(*source, student, device) : describe_teacher(*source, student);
     check_pair(student, *teacher);
+    if (teacher->decoder) {
+      teacher->decoder->compute = compute;
+      hold_in_compute_type(*teacher->decoder);
+    }
   }
   const Tokenizer tokenizer(student.tokenizer);
   const ChunkOptions chunk_options{job.trainer.context + 1, job.seed, pack_mode_from_name(job.packing)};
@@ -196,6 +203,7 @@ nlohmann::json run_distillation(const DistillJob& job) {
 
   DistillJob set = job;
   if (!teacher) set.trainer.loss.alpha = 1.0;
+  set.trainer.compute = compute;
   set.trainer.on_policy.seed = set.trainer.match.seed = job.seed;
   set.trainer.on_policy.end_ids = student.config.eos_ids;
   set.trainer.on_policy.end_ids.push_back(student.tokenizer.eos_id);

@@ -30,6 +30,7 @@ struct DistillJob {
   std::int64_t patience = 0;
   bool resume = false;             // go on from OUTPUT.training if it is there
   std::string device = "cpu";
+  std::string compute = "f32";     // of products and activations: f32 or bf16; weights, moments and losses are float32 all the same
   bool tf32 = false;               // CUDA: matrix products with 10 bits of mantissa
   std::string dtype = "f32";       // of the weights written: f32, f16 or bf16
   std::uint64_t seed = 0;

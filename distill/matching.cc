@@ -5,12 +5,20 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "model/tensor.h"
 
 namespace attar {
 namespace {
 
 // AdamW moves each parameter by about the learning rate a step, whatever its gradient: so the map can make up its mind in a run's time.
 constexpr double kKappa = 100;
+
+template <class Change>
+LayerStates changed(LayerStates states, const Change& change) {
+  for (const auto part : {&LayerStates::hidden, &LayerStates::q, &LayerStates::k, &LayerStates::v})
+    if ((states.*part).defined()) states.*part = change(states.*part);
+  return states;
+}
 
 bool wanted(const std::vector<LayerPair>& pairs, std::int64_t teacher_layer) {
   return std::any_of(pairs.begin(), pairs.end(), [&](const LayerPair& pair) { return pair.second == teacher_layer; });
@@ -94,7 +102,7 @@ at::Tensor Matching::begin(Decoder& teacher, const Batch& batch, double scale) {
     const bool wants = wanted(pairs_, n);
     const LayerStates states = run_layer(teacher, n, x, wants && attention());
     x = states.hidden;
-    if (wants) teacher_[n] = states;
+    if (wants) teacher_[n] = changed(states, widened);
   }
   return teacher.final_norm(x);
 }
@@ -130,8 +138,9 @@ at::Tensor Matching::match_attention(const LayerStates& student, const std::vect
   return D;
 }
 
-LayerStates Matching::gradients(std::int64_t layer, const LayerStates& student) {
+LayerStates Matching::gradients(std::int64_t layer, const LayerStates& given) {
   const at::NoGradGuard no_grad;
+  const LayerStates student = changed(given, widened);
   std::vector<const LayerStates*> teachers;
   std::vector<at::Tensor> hidden;
   std::vector<double> w;
@@ -158,7 +167,7 @@ LayerStates Matching::gradients(std::int64_t layer, const LayerStates& student) 
     const at::Tensor slope = kKappa * all_w * (D - (all_w * D).sum() / all_w.sum());
     theta_.mutable_grad().narrow(0, layer * teacher_layers_, teacher_layers_).add_(slope * scale_);
   }
-  return gradients;
+  return changed(gradients, [&](const at::Tensor& x) { return x.to(given.hidden.scalar_type()); });
 }
 
 void Matching::end(LossSums& sums) {

@@ -54,7 +54,7 @@ class Matching {
   at::Tensor begin(Decoder& teacher, const Batch& batch, double scale);
   bool attention() const { return options_.attention > 0; }
   // Gradients of the batch's loss with respect to what a layer of the student gives; undefined where there is none.
-  LayerStates gradients(std::int64_t layer, const LayerStates& student);
+  LayerStates gradients(std::int64_t layer, const LayerStates& given);
   // Ends the batch: adds its distances to sums.
   void end(LossSums& sums);
 

@@ -1,6 +1,7 @@
 #include "distill/on_policy.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/random.h"
 #include "model/generate.h"
@@ -33,6 +34,12 @@ void write_own_texts(Decoder& student, const OnPolicy& options, std::int64_t ste
                      const std::vector<Chunk*>& chunks) {
   if (chunks.empty()) return;
   const at::NoGradGuard no_grad;
+  // Token by token, casting all weights each time would take longer than what it saves.
+  struct InFloat {
+    Decoder& decoder;
+    at::ScalarType before = std::exchange(decoder.compute, at::kFloat);
+    ~InFloat() { decoder.compute = before; }
+  } const in_float{student};
   const std::int64_t length = std::ssize(chunks.front()->ids), rows = std::ssize(chunks);
   std::vector<Random> randoms;
   std::vector<std::int64_t> prompts;

@@ -73,6 +73,8 @@ Trainer::Trainer(Decoder& student, Decoder* teacher, ChunkSource& data, const Tr
     fail("[distill] a batch of ", options_.batch, " chunks is too small for ", group_->size(), " processes; raise --batch");
   if (options_.on_policy.lambda > 0 && (teacher_ == nullptr || options_.loss.alpha > 0))
     fail("[distill] on-policy: the student's own words are judged by a teacher only; give --teacher and --alpha 0");
+  student_.compute = options_.compute;
+  if (teacher_ != nullptr) teacher_->compute = options_.compute;
   if (options_.ema > 0) average_ = parameters_.values().clone();
   check_context(student, options_.context, "student");
   if (teacher_ != nullptr) check_context(*teacher_, options_.context, "teacher");

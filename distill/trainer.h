@@ -40,6 +40,7 @@ struct TrainerOptions {
   std::int64_t bad_steps = 10;     // steps in a row with a NaN or infinite gradient after which training stops
   double ema = 0;                  // decay of an average of the weights that is evaluated and kept in their place; 0: none
   std::int64_t bucket = kBucket;   // floats of the gradient that several processes add up in one message
+  at::ScalarType compute = at::kFloat;  // see Decoder::compute; the parameters, their gradients and moments are float32 all the same
   bool checkpoint_activations = false;  // keep only the inputs of layers and compute them again on the way back
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/tensor.h"
+
 namespace attar {
 namespace {
 
@@ -14,7 +16,7 @@ constexpr std::int64_t kLogitsOnCpu = std::int64_t{1} << 22, kLogitsOnDevice = s
 OutputHead output_head(Decoder& decoder) {
   const ModelConfig& config = decoder.config();
   const std::string name = config.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
-  return {name, decoder.parameter(name).detach(), config.final_softcap};
+  return {name, decoder.parameter(name).detach().to(decoder.compute), config.final_softcap};
 }
 
 std::int64_t logit_rows(const at::Device& device, std::int64_t vocab) {
@@ -23,7 +25,7 @@ std::int64_t logit_rows(const at::Device& device, std::int64_t vocab) {
 
 at::Tensor head_logits(const OutputHead& head, const at::Tensor& h) {
   const at::NoGradGuard no_grad;
-  at::Tensor z = at::mm(h, head.W.t());
+  at::Tensor z = widened(at::mm(h, head.W.t()));
   if (head.softcap > 0) z.div_(head.softcap).tanh_().mul_(head.softcap);
   return z;
 }
@@ -39,11 +41,14 @@ LossSums vocabulary_loss(const at::Tensor& h, const OutputHead& student, const T
     at::Tensor z = head_logits(student, part), slope;
     if (student.softcap > 0) slope = (z / student.softcap).square_().neg_().add_(1);
     sums += distillation_loss(z, teacher(row, count), targets.narrow(0, row, count), options, z);
-    at::Tensor& gradient = z;  // in place of the logits
-    if (slope.defined()) gradient.mul_(slope);
+    if (slope.defined()) z.mul_(slope);
+    const at::Tensor gradient = z.to(student.W.scalar_type());  // in place of the logits
     at::Tensor out = h_gradient.narrow(0, row, count);
     at::addmm_out(out, out, gradient, student.W, 0, scale);
-    W_gradient.addmm_(gradient.t(), part, 1, scale);
+    if (W_gradient.scalar_type() == gradient.scalar_type())
+      W_gradient.addmm_(gradient.t(), part, 1, scale);
+    else
+      W_gradient.add_(at::mm(gradient.t(), part), scale);
   }
   return sums;
 }

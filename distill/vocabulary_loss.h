@@ -22,14 +22,14 @@ namespace attar {
 
 struct OutputHead {
   std::string name;    // of the parameter W
-  at::Tensor W;
+  at::Tensor W;        // in the type that the decoder computes in
   double softcap = 0;  // 0: none
 };
 OutputHead output_head(Decoder& decoder);
 
 std::int64_t logit_rows(const at::Device& device, std::int64_t vocab);  // rows whose logits are made at a time
 
-at::Tensor head_logits(const OutputHead& head, const at::Tensor& h);  // no gradient
+at::Tensor head_logits(const OutputHead& head, const at::Tensor& h);  // float32, no gradient
 
 // What the teacher says of `count` rows from `begin` on.
 using TeacherOfRows = std::function<TeacherRows(std::int64_t begin, std::int64_t count)>;

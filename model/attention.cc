@@ -70,7 +70,7 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     const std::int64_t first = options.window > 0 ? std::max<std::int64_t>(0, before + begin + 1 - options.window) : 0;
     const at::Tensor Q = q.narrow(2, begin, count).reshape({batch, kv_heads, group * count, head_dim});
     const at::Tensor K = k.narrow(2, first, last - first), V = v.narrow(2, first, last - first);
-    at::Tensor scores = at::matmul(Q, K.transpose(2, 3)).view({batch, kv_heads, group, count, last - first});
+    at::Tensor scores = widened(at::matmul(Q, K.transpose(2, 3))).view({batch, kv_heads, group, count, last - first});
     if (options.softcap > 0) scores = at::tanh(scores / options.softcap) * options.softcap;
     if (count > 1) {  // a single query sees all that is left after the cut to [first, last)
       const at::Tensor mask = masks.get(count, last - first, before + begin - first, options.window, q.device());
@@ -81,7 +81,7 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
       const at::Tensor others = own.ne(options.document.narrow(1, first, last - first).unsqueeze(1));
       scores = scores.masked_fill(others.view({batch, 1, 1, count, last - first}), -std::numeric_limits<float>::infinity());
     }
-    const at::Tensor weights = at::softmax(scores, -1).view({batch, kv_heads, group * count, last - first});
+    const at::Tensor weights = at::softmax(scores, -1).to(v.scalar_type()).view({batch, kv_heads, group * count, last - first});
     parts.push_back(at::matmul(weights, V).view({batch, heads, count, head_dim}));
   }
   const at::Tensor out = parts.size() == 1 ? parts[0] : at::cat(parts, 2);

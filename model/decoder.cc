@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "model/attention.h"
 #include "model/ops.h"
+#include "model/tensor.h"
 
 namespace attar {
 
@@ -141,18 +142,18 @@ at::Tensor Decoder::apply(const Linear& linear, const at::Tensor& x) const {
 }
 
 at::Tensor Decoder::product(const Linear& linear, const at::Tensor& x) const {
-  const at::Tensor& W = *linear.weight;
+  const at::Tensor W = linear.weight->to(x.scalar_type()), bias = linear.bias != nullptr ? linear.bias->to(x.scalar_type()) : at::Tensor();
   if (x.numel() == W.size(1) && !at::GradMode::is_enabled()) {  // one token: a matrix-vector product reads W once
-    const at::Tensor y = linear.bias != nullptr ? at::addmv(*linear.bias, W, x.reshape({-1})) : at::mv(W, x.reshape({-1}));
+    const at::Tensor y = bias.defined() ? at::addmv(bias, W, x.reshape({-1})) : at::mv(W, x.reshape({-1}));
     auto shape = x.sizes().vec();
     shape.back() = W.size(0);
     return y.view(shape);
   }
-  return linear.bias != nullptr ? at::linear(x, W, *linear.bias) : at::linear(x, W);
+  return bias.defined() ? at::linear(x, W, bias) : at::linear(x, W);
 }
 
 at::Tensor Decoder::norm(const at::Tensor& x, const at::Tensor* weight) const {
-  return rms_norm(x, *weight, config_.norm_eps, config_.norm_adds_one ? 1.0 : 0.0);
+  return rms_norm(widened(x), *weight, config_.norm_eps, config_.norm_adds_one ? 1.0 : 0.0).to(x.scalar_type());
 }
 
 at::Tensor Decoder::embed(const at::Tensor& ids) {
@@ -166,7 +167,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids) {
   // transformers rounds the factor to the dtype the model runs in, which is float32 here.
   if (config_.scaled_embeddings)
     hidden = hidden * static_cast<double>(std::sqrt(static_cast<float>(config_.hidden_size)));
-  return hidden;
+  return hidden.to(compute);
 }
 
 at::Tensor Decoder::attention(std::int64_t index, const at::Tensor& x, KvCache* cache) {
@@ -201,17 +202,18 @@ at::Tensor Decoder::attention(std::int64_t index, const at::Tensor& x, KvCache* 
 }
 
 // x: (batch, time, heads, head_dim), `past` tokens after the beginning -> (batch, heads, time, head_dim).
-at::Tensor Decoder::turned(const at::Tensor& x, RotaryTable& table, std::int64_t past, double scale) const {
+at::Tensor Decoder::turned(const at::Tensor& given, RotaryTable& table, std::int64_t past, double scale) const {
+  const at::Tensor x = widened(given);
   const std::int64_t batch = x.size(0), time = x.size(1);
   if (packing == nullptr) {
     const auto [cos, sin] = table.at(past, past + time, x.device());
-    return rotate_heads(x.transpose(1, 2), cos, sin, scale);
+    return rotate_heads(x.transpose(1, 2), cos, sin, scale).to(given.scalar_type());
   }
   const auto [cos, sin] = table.at(0, packing->longest, x.device());
   const at::Tensor position = packing->position.flatten();  // rows behind each other: every token has angles of its own
   const at::Tensor all = rotate_heads(x.reshape({1, batch * time, x.size(2), x.size(3)}).transpose(1, 2),
                                       cos.index_select(0, position), sin.index_select(0, position), scale);
-  return all.view({x.size(2), batch, time, x.size(3)}).transpose(0, 1);
+  return all.view({x.size(2), batch, time, x.size(3)}).transpose(0, 1).to(given.scalar_type());
 }
 
 void Decoder::check_packing(const at::Tensor& ids) const {
@@ -269,7 +271,7 @@ at::Tensor Decoder::layer(std::int64_t index, const at::Tensor& hidden, KvCache*
 at::Tensor Decoder::final_norm(const at::Tensor& hidden) { return norm(hidden, parts_->final_norm); }
 
 at::Tensor Decoder::logits(const at::Tensor& normed) {
-  const at::Tensor out = apply(parts_->output, normed);
+  const at::Tensor out = widened(apply(parts_->output, normed));
   return config_.final_softcap > 0 ? at::tanh(out / config_.final_softcap) * config_.final_softcap : out;
 }
 

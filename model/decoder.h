@@ -90,6 +90,9 @@ class Decoder {
   // with no cache. embed and hidden_states throw Error where the model's angles follow the length of a text, so that those of packed
   // texts would differ.
   const Packing* packing = nullptr;
+  // Of activations and of what matrices are multiplied by; kFloat or kBFloat16. Weights are cast where they are used, with a gradient of their
+  // own type. Norms, rotations, softmax and the logits are float32 all the same.
+  at::ScalarType compute = at::kFloat;
 
  private:
   struct Linear;
@@ -100,7 +103,7 @@ class Decoder {
   at::Tensor norm(const at::Tensor& x, const at::Tensor* weight) const;
   at::Tensor attention(std::int64_t index, const at::Tensor& x, KvCache* cache);  // what the heads give
   at::Tensor gated(const Layer& layer, const at::Tensor& x) const;
-  at::Tensor turned(const at::Tensor& x, RotaryTable& table, std::int64_t past, double scale) const;
+  at::Tensor turned(const at::Tensor& given, RotaryTable& table, std::int64_t past, double scale) const;
   void check_packing(const at::Tensor& ids) const;
   at::Tensor all_layers(const at::Tensor& ids, KvCache* cache);
 
@@ -114,6 +117,8 @@ std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const at::De
 bool runs_on_kernels(const Checkpoint& checkpoint, const at::Device& device, bool floats);
 // Another decoder over the same weights, for another thread: a decoder keeps tables of its own while it runs.
 std::shared_ptr<Decoder> share_weights(Decoder& decoder);
+// Keeps matrices in the type that the decoder computes in, for one that is not trained.
+void hold_in_compute_type(Decoder& decoder);
 // For block-by-block work on models larger than memory: make a Decoder, load the parameters of a block, use them, drop them.
 void load_parameter(Decoder& decoder, const Checkpoint& checkpoint, const std::string& name);
 void drop_parameter(Decoder& decoder, const std::string& name);  // gives its memory back; load_parameter brings it again

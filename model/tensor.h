@@ -18,4 +18,7 @@ at::Tensor tensor_of(const std::vector<T>& values) {
   return tensor_of(std::span<const T>(values));
 }
 
+// What is computed in bfloat16 as float32; other types as they are.
+inline at::Tensor widened(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x; }
+
 }  // namespace attar

@@ -82,7 +82,14 @@ bool runs_on_kernels(const Checkpoint& checkpoint, const at::Device& device, boo
 std::shared_ptr<Decoder> share_weights(Decoder& decoder) {
   auto copy = std::make_shared<Decoder>(decoder.config());
   for (const std::string& name : decoder.parameter_names()) copy->parameter(name).set_data(decoder.parameter(name));
+  copy->compute = decoder.compute;
   return copy;
+}
+
+void hold_in_compute_type(Decoder& decoder) {
+  const at::NoGradGuard no_grad;
+  for (const std::string& name : decoder.parameter_names())
+    if (at::Tensor& parameter = decoder.parameter(name); parameter.dim() >= 2) parameter.set_data(parameter.to(decoder.compute));
 }
 
 void initialise(Decoder& decoder, std::uint64_t seed) {

@@ -262,6 +262,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"HiddenMeasure", kGood + "--teacher @teacher --match-hidden 1 --hidden-measure l1", "cosine and mse"},
         BadCase{"Alpha", kGood + "--alpha 2", "alpha"},
         BadCase{"Dtype", kGood + "--dtype q4_0", "f32, f16, bf16"},
+        BadCase{"Compute", kGood + "--compute f16", "one of f32, bf16"},
         BadCase{"Device", kGood + "--device tpu", "tpu"}),
     [](const auto& tested) { return tested.param.name; });
 
