@@ -31,25 +31,43 @@ std::int64_t number(const char* name, const std::string& text, std::int64_t lowe
 
 Launch launch_from_environment() {
   struct Launcher {
-    const char *rank, *size, *local_rank;
+    const char *rank, *size, *local_rank, *local_size;
   };
-  constexpr Launcher kLaunchers[] = {{"RANK", "WORLD_SIZE", "LOCAL_RANK"},
-                                     {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"},
-                                     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"}};
+  // srun comes last: mpirun inside a job of Slurm's finds the job's variables as well, which say the same in all of its processes.
+  constexpr Launcher kLaunchers[] = {
+      {"RANK", "WORLD_SIZE", "LOCAL_RANK", nullptr},
+      {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+      {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
+      {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr},
+      {"PMIX_RANK", "WORLD_SIZE", nullptr, nullptr}};
   constexpr std::int64_t kMostRanks = 1 << 16, kHighestPort = 65535;
   Launch launch;
-  for (const auto& [rank_name, size_name, local_name] : kLaunchers) {
-    const auto rank = environment(rank_name), size = environment(size_name);
+  bool may_be_elsewhere = false;  // processes on other machines
+  const char* by = nullptr;
+  for (const auto& [rank_name, size_name, local_name, local_size_name] : kLaunchers) {
+    const auto rank = environment(rank_name);
+    auto size = environment(size_name);
+    if (size_name == std::string_view("WORLD_SIZE") && !rank && environment("PMIX_RANK")) size.reset();  // that one's
     if (!rank && !size) continue;
     if (!rank || !size)
       fail("[distill] ", rank ? rank_name : size_name, " is set, but not ", rank ? size_name : rank_name,
            "; a launcher sets both, and one process alone needs neither");
+    by = rank_name;
     launch.size = number(size_name, *size, 1, kMostRanks);
     launch.rank = number(rank_name, *rank, 0, launch.size - 1);
-    if (const auto local = environment(local_name)) launch.local_rank = number(local_name, *local, 0, launch.size - 1);
+    if (local_name != nullptr)
+      if (const auto local = environment(local_name)) launch.local_rank = number(local_name, *local, 0, launch.size - 1);
+    const auto here = local_size_name != nullptr ? environment(local_size_name) : std::nullopt;
+    const bool by_shell = by == std::string_view("RANK");  // or torchrun, which sets MASTER_ADDR
+    const bool one_node = by == std::string_view("SLURM_PROCID") && environment("SLURM_NNODES") == "1";
+    may_be_elsewhere = !by_shell && !one_node && !(here && number(local_size_name, *here, 1, launch.size) == launch.size);
     break;
   }
-  if (const auto address = environment("MASTER_ADDR")) launch.address = *address;
+  if (const auto address = environment("MASTER_ADDR"))
+    launch.address = *address;
+  else if (launch.size > 1 && may_be_elsewhere)
+    fail("[distill] by ", by, " this is one of ", launch.size, " processes, which may run on several machines, and MASTER_ADDR is not set; set it to the "
+         "machine of the first one (127.0.0.1 if all run on one), and MASTER_PORT to a free port there, for all of them");
   if (const auto port = environment("MASTER_PORT")) launch.port = number("MASTER_PORT", *port, 1, kHighestPort - 1);
   if (environment("TORCHELASTIC_USE_AGENT_STORE") == "True") ++launch.port;
   return launch;

@@ -19,9 +19,10 @@ struct Launch {
   std::int64_t port = 29500;
 };
 
-// From what a launcher sets: torchrun's RANK and WORLD_SIZE, srun's SLURM_PROCID and SLURM_NTASKS, mpirun's
-// OMPI_COMM_WORLD_RANK and _SIZE, in this order; MASTER_ADDR and MASTER_PORT with any of them. None: one process. Throws Error for half
-// a pair and for numbers that make no sense. torchrun --standalone keeps MASTER_PORT for itself: the next port is used then.
+// From what a launcher sets: torchrun's RANK and WORLD_SIZE; mpirun's OMPI_COMM_WORLD_RANK and _SIZE (Open MPI) or PMI_RANK and PMI_SIZE
+// (MPICH, Intel MPI); srun's SLURM_PROCID and SLURM_NTASKS; PMIX_RANK, beside which there is no size, so that WORLD_SIZE must be set; in this
+// order. MASTER_ADDR and MASTER_PORT with any of them. None: one process. Throws Error for half a pair, for numbers that make no sense, and
+// where processes may run on several machines and MASTER_ADDR is not set. torchrun --standalone keeps MASTER_PORT for itself: the next port is used then.
 Launch launch_from_environment();
 
 constexpr std::int64_t kBucket = std::int64_t{1} << 22;  // floats summed in one message: 16 MB
