@@ -27,6 +27,7 @@ struct PruneOptions {
   std::vector<std::int64_t> keep_layers;
   StudentShape shape;  // 0: not asked for
   std::int64_t samples = 128, context = 256, batch = 8;
+  bool resume = false;
 };
 
 Type stored_type(const PruneOptions& options, const ModelConfig& config) {
@@ -117,14 +118,46 @@ std::vector<StudentShape> shapes_for(const PruneOptions& options, const Cutter& 
   return target_shapes(options.target, cutter, whole, asked, stored);
 }
 
+// Does what it is given; if that is stopped, the folder stays where the same command can go on with it.
+template <class Work>
+Checkpoint keeping(const std::optional<WorkFolder>& folder, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& stop) {
+    std::error_code ignored;
+    if (folder && finished_parts(folder->path()) == 0) fs::remove_all(folder->path(), ignored);
+    if (!folder || !fs::exists(folder->path()) || dynamic_cast<const Interrupted*>(&stop) == nullptr) throw;
+    throw Interrupted(cat(stop.what(), "; finished candidates are kept in ", folder->path().string(), ", the same command with --resume goes on"));
+  }
+}
+
 bool cuts_only_tokens(const StudentShape& shape, const ModelConfig& config) {
   const StudentShape full = shape_of(config);
   return std::tie(shape.layers, shape.hidden, shape.ffn, shape.heads) == std::tie(full.layers, full.hidden, full.ffn, full.heads) &&
          kv_heads_of(config, shape) == config.kv_heads;
 }
 
-// The student over the model's tensors, with --data's tokens chosen and importance measured; adds to the result.
-Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfOptions& stored, nlohmann::json& result) {
+fs::path search_folder(const PruneOptions& options) {
+  fs::path folder = options.output.has_filename() ? options.output : options.output.parent_path();
+  return folder += ".pruning";
+}
+
+// Where the search keeps its finished candidates, for a run in which all that decides them is the same.
+WorkFolder open_search_folder(const PruneOptions& options, const Checkpoint& teacher, const SearchText& text, const std::vector<StudentShape>& shapes,
+                              const HfOptions& stored) {
+  const RetrainOptions retrain = retrain_options(options);
+  nlohmann::json run = {{"model", checkpoint_hash(teacher)}, {"data", text.hash()},         {"vocabulary", options.vocabulary},
+                        {"keep-layers", options.keep_layers}, {"rank-layers", options.rank_layers}, {"samples", options.samples},
+                        {"context", retrain.context},         {"batch", retrain.batch},     {"retrain", retrain.tokens},
+                        {"retrain-lr", retrain.rate},         {"seed", retrain.seed},       {"device", retrain.device},
+                        {"dtype", info(*stored.type).name},   {"shapes", nlohmann::json::array()}};
+  for (const StudentShape& shape : shapes) run["shapes"].push_back(shape_json(shape));
+  return {search_folder(options), run, options.resume};
+}
+
+// The student over the model's tensors, with --data's tokens chosen and importance measured; adds to the result. work: set to where
+// finished candidates are kept, if there are several.
+Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfOptions& stored, std::optional<WorkFolder>& work, nlohmann::json& result) {
   const Tokenizer whole(teacher.tokenizer);
   std::optional<SearchText> text;
   if (options.target.searches())
@@ -142,6 +175,7 @@ Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfO
     documents = read_ids(options, Tokenizer(cutter.teacher.tokenizer), text);
   }
   const std::vector<StudentShape> shapes = shapes_for(options, cutter, teacher, asked, stored);
+  if (shapes.size() > 1) work.emplace(open_search_folder(options, teacher, *text, shapes, stored));
   const bool measured = shapes.size() > 1 || !cuts_only_tokens(shapes.front(), teacher.config) || options.vocabulary.empty();
   if (measured) {
     const auto chunks = sample_chunks(documents, options.context, options.samples, options.common.seed);
@@ -153,7 +187,7 @@ Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfO
   StudentShape shape = shapes.front();
   Checkpoint student;
   if (shapes.size() > 1) {
-    Ranking ranking = retrain_and_rank(cutter, shapes, *text, stored, retrain_options(options));
+    Ranking ranking = retrain_and_rank(cutter, shapes, *text, stored, retrain_options(options), &*work);
     shape = ranking.candidates.front().shape;
     student = std::move(ranking.best);
     result["search"] = ranking_json(ranking);
@@ -198,9 +232,12 @@ int run_prune(const PruneOptions& options) {
   OutputFolder output(options.output);
   if (teacher.tokenizer.kind == TokenizerKind::kNone) fail("[prune] ", options.model.string(), " has no tokenizer");
   nlohmann::json result;
-  const Checkpoint student = cut(options, teacher, stored, result);
+  std::optional<WorkFolder> work;
+  const Checkpoint student = keeping(work, [&] { return cut(options, teacher, stored, work, result); });
   write_hf(student, output.folder(), stored);
   output.commit();
+  std::error_code ignored;
+  if (work) fs::remove_all(work->path(), ignored);
 
   const std::uint64_t before = parameter_count(teacher.config), after = parameter_count(student.config);
   result["output"] = options.output.string();
@@ -252,6 +289,8 @@ void add_prune(CLI::App& app) {
   option("--samples", options->samples, "Chunks of text to measure on")->check(CLI::PositiveNumber);
   option("--context", options->context, "Tokens per chunk")->check(CLI::PositiveNumber);
   option("--batch", options->batch, "Chunks at a time")->check(CLI::PositiveNumber);
+  sub->add_flag("--resume", options->resume,
+                "Go on with an interrupted search, if there is one: candidates that were finished are not retrained");
   option("--device", options->device, "cpu, cuda or cuda:N");
   sub->add_option("--dtype", options->dtype, "Type of the weights written: f32, f16 or bf16; as the model's without it");
 }

@@ -104,7 +104,8 @@ class Planner {
     }
     if (const auto* prune = table("prune")) {
       require_teacher("prune");
-      add("prune", "prune", *prune, {plan_.teacher, "-o", out("pruned")}, {"output"}, out("pruned"));
+      add("prune", "prune", *prune, {plan_.teacher, "-o", out("pruned")}, {"output", "resume"}, out("pruned"));
+      plan_.stages.back().resumable = true;
       student = out("pruned");
     }
     if (const auto* distill = table("distill")) {

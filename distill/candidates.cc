@@ -7,6 +7,7 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "distill/candidate_store.h"
 #include "distill/data.h"
 #include "distill/held_out_loss.h"
 #include "distill/trainer.h"
@@ -54,8 +55,8 @@ TrainerOptions trainer_options(const RetrainOptions& options) {
 
 class Search {
  public:
-  Search(const Cutter& cutter, const SearchText& text, const HfOptions& stored, const RetrainOptions& options)
-      : cutter_(cutter), text_(text), stored_(stored), options_(options), device_(parse_device(options.device)) {
+  Search(const Cutter& cutter, const SearchText& text, const HfOptions& stored, const RetrainOptions& options, const WorkFolder* work)
+      : cutter_(cutter), text_(text), stored_(stored), options_(options), store_(work), device_(parse_device(options.device)) {
     attend(cutter.teacher.config.vocab_size);
     whole_tokens_ = school_.texts.heldout_tokens;
     whole_targets_ = targets_of(school_.texts.heldout);
@@ -67,18 +68,20 @@ class Search {
     ranking.tokens = ranking.steps * options_.batch * options_.context;
     ranking.heldout_tokens = whole_targets_;
     note(cat(shapes.size(), " candidates: each learns from ", ranking.tokens, " tokens and is judged on ", ranking.heldout_tokens, " others"));
-    Progress progress("retrain", static_cast<std::uint64_t>(ranking.tokens + 2 * ranking.heldout_tokens) * shapes.size(), "tokens");
-    for (const StudentShape& shape : shapes) {
-      const std::string label = cat("candidate ", ranking.candidates.size() + 1, " of ", shapes.size());
+    const std::size_t finished = take_finished(shapes, ranking);
+    Progress progress("retrain", static_cast<std::uint64_t>(ranking.tokens + 2 * ranking.heldout_tokens) * (shapes.size() - finished), "tokens");
+    for (std::size_t index = finished; index < shapes.size(); ++index) {
+      const StudentShape& shape = shapes[index];
       if (shape.vocabulary != school_.teacher->config().vocab_size) attend_part(shape.vocabulary);
       const Checkpoint student = cutter_.student(shape);
       const auto decoder = load_decoder(student, device_);
       TriedShape candidate{shape, student.parameter_count(), hf_bytes(student, stored_), school_.vocabulary_cost, 0, 0};
-      retrain(*decoder, label, progress, candidate);
-      if (ranking.candidates.empty() || candidate.kl() < ranking.candidates.front().kl())
-        ranking.best = candidate.retrained() ? to_checkpoint(*decoder, student.tokenizer) : student;
-      const auto worse = [&](const TriedShape& other) { return candidate.kl() < other.kl(); };
-      ranking.candidates.insert(std::find_if(ranking.candidates.begin(), ranking.candidates.end(), worse), candidate);
+      retrain(*decoder, cat("candidate ", index + 1, " of ", shapes.size()), progress, candidate);
+      const std::optional<std::size_t> before = best_;
+      const bool best = rank(index, candidate, ranking);
+      if (best) ranking.best = candidate.retrained() ? to_checkpoint(*decoder, student.tokenizer) : student;
+      store_.keep(index, candidate, best && candidate.retrained() ? decoder.get() : nullptr);
+      if (best && before) store_.keep(*before, ranking.candidates.at(1), nullptr);  // its weights are of no use any more
     }
     if (!ranking.candidates.front().retrained())
       warn("[prune] the best candidate was better as it was cut than retrained, and is written so; a lower --retrain-lr or more tokens "
@@ -87,6 +90,36 @@ class Search {
   }
 
  private:
+  // Those at the beginning that an interrupted search has kept; how many.
+  std::size_t take_finished(const std::vector<StudentShape>& shapes, Ranking& ranking) {
+    std::size_t index = 0;
+    for (; index < shapes.size(); ++index) {
+      const auto candidate = store_.find(index, shapes[index]);
+      if (!candidate) break;
+      rank(index, *candidate, ranking);
+    }
+    if (index == 0) return 0;
+    const TriedShape& best = ranking.candidates.front();
+    ranking.best = cutter_.student(best.shape);
+    if (best.retrained()) {
+      const auto decoder = load_decoder(ranking.best, device_);
+      store_.load_weights(*best_, *decoder);
+      ranking.best = to_checkpoint(*decoder, ranking.best.tokenizer);
+    }
+    note(cat(index, " candidates were finished before and are not retrained"));
+    return index;
+  }
+
+  // Puts a candidate where it belongs; whether it is the best now.
+  bool rank(std::size_t index, const TriedShape& candidate, Ranking& ranking) {
+    const auto worse = [&](const TriedShape& other) { return candidate.kl() < other.kl(); };
+    const auto place = std::find_if(ranking.candidates.begin(), ranking.candidates.end(), worse);
+    const bool best = place == ranking.candidates.begin();
+    ranking.candidates.insert(place, candidate);
+    if (best) best_ = index;
+    return best;
+  }
+
   void retrain(Decoder& student, const std::string& label, Progress& progress, TriedShape& candidate) {
     const auto data = shuffled_chunks(school_.texts.training, options_.seed);
     Trainer trainer(student, school_.teacher.get(), *data, trainer_options(options_));
@@ -141,6 +174,8 @@ class Search {
   const SearchText& text_;
   const HfOptions& stored_;
   const RetrainOptions& options_;
+  CandidateStore store_;
+  std::optional<std::size_t> best_;  // number of the best candidate so far
   at::Device device_;
   School school_;
   std::int64_t whole_tokens_ = 0, whole_targets_ = 0;  // of the held-out text, in all the teacher's tokens
@@ -150,9 +185,9 @@ class Search {
 }  // namespace
 
 Ranking retrain_and_rank(const Cutter& cutter, const std::vector<StudentShape>& shapes, const SearchText& text, const HfOptions& stored,
-                         const RetrainOptions& options) {
+                         const RetrainOptions& options, const WorkFolder* work) {
   if (shapes.empty()) fail("[prune] there is no candidate to retrain");
-  return Search(cutter, text, stored, options).run(shapes);
+  return Search(cutter, text, stored, options, work).run(shapes);
 }
 
 }  // namespace attar

@@ -12,6 +12,7 @@
 #include "convert/checkpoint.h"
 #include "distill/prune.h"
 #include "distill/search_text.h"
+#include "quantize/work_folder.h"
 
 namespace attar {
 
@@ -50,8 +51,9 @@ struct Ranking {
 };
 
 // stored: how the best one will be written. Same inputs, seed and number of threads give the same result. Throws Error: too little text,
-// a candidate that cannot be trained; Interrupted.
+// a candidate that cannot be trained; Interrupted. work: keeps finished candidates, made for a run that is given the same of all that
+// decides the result; those it holds already are not retrained. May be null.
 Ranking retrain_and_rank(const Cutter& cutter, const std::vector<StudentShape>& shapes, const SearchText& text, const HfOptions& stored,
-                         const RetrainOptions& options);
+                         const RetrainOptions& options, const WorkFolder* work = nullptr);
 
 }  // namespace attar

@@ -55,9 +55,11 @@ std::vector<Document> keep(std::vector<Document> documents, const std::vector<st
 SearchText::SearchText(const Tokenizer& tokenizer, std::string data, const std::string& heldout, std::int64_t heldout_tokens, std::uint64_t seed)
     : data_(std::move(data)), heldout_(heldout.empty() ? data_ : heldout) {
   const Documents documents(tokenizer, heldout_);
+  hash_ = documents.hash();
   std::size_t most = documents.size();
   if (!heldout.empty()) {
-    if (Documents(tokenizer, data_).hash() == documents.hash())
+    hash_ = cat(Documents(tokenizer, data_).hash(), " ", documents.hash());
+    if (hash_ == cat(documents.hash(), " ", documents.hash()))
       fail("[prune] --heldout ", heldout_, " is the text of --data; candidates are ranked on text that they did not learn from");
   } else {
     most /= static_cast<std::size_t>(kApart);

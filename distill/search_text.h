@@ -19,8 +19,10 @@ class SearchText {
   // In the order of the source; the same ones under any tokenizer.
   std::vector<Document> training(const Tokenizer& tokenizer) const;
   std::vector<Document> heldout(const Tokenizer& tokenizer) const;
+  const std::string& hash() const { return hash_; }  // of both sources
 
  private:
+  std::string hash_;
   std::string data_, heldout_;         // the same if some of data is set apart
   std::vector<std::uint8_t> judged_;   // of heldout's documents: whether it is held out
 };
