@@ -14,8 +14,8 @@ constexpr const char* kEventFile = "events.out.tfevents.attar";
 
 class TrainLog {
  public:
-  // Goes on after `step`: lines of later steps, which an interrupted run wrote after its last checkpoint, are dropped and
-  // the event file is written anew from the lines that stay. step 0: both files start empty.
+  // Goes on after `step`: lines of later steps, which an interrupted run wrote after its last checkpoint, are dropped, the others stay as they
+  // are, and the event file is written anew from them. step -1: both files start empty.
   TrainLog(const std::filesystem::path& folder, std::int64_t step);
 
   // kind: "train" or "eval"; values: an object of numbers. Adds "kind", "step" and "time" (Unix seconds). Throws Error if
@@ -23,7 +23,6 @@ class TrainLog {
   void add(const std::string& kind, std::int64_t step, const nlohmann::json& values);
 
  private:
-  void add_event(const nlohmann::json& line);
   std::filesystem::path folder_;
   std::ofstream lines_, events_;
 };

@@ -7,6 +7,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/threads.h"
 
 namespace attar {
 namespace {
@@ -48,7 +49,12 @@ TrainingRun::TrainingRun(const DistillJob& job, Trainer& trainer, fs::path folde
   if (notes.best_step >= 0 && !fs::exists(best_file_of(notes.best_step)))
     fail("[distill] ", best_file_of(notes.best_step).string(), ", the weights of the best evaluation, is not there any more; remove ",
          folder_.string(), " to start again");
-  if (writes) log_.emplace(folder_, trainer.done());
+  if (notes.threads != 0 && notes.threads != thread_count() && parse_device(job.device).is_cpu())
+    warn(cat("[distill] the training began with --threads ", notes.threads, " and goes on with ", thread_count(),
+             ": it is the same training up to rounding, its bytes may differ from those of one number of threads"));
+  notes_.threads = thread_count();
+  const bool fresh = trainer.done() == 0 && notes.evaluated < 0;
+  if (writes) log_.emplace(folder_, fresh ? -1 : trainer.done());
 }
 
 nlohmann::json TrainingRun::train() {
@@ -57,7 +63,8 @@ nlohmann::json TrainingRun::train() {
   double seconds = 0;
   {
     Progress progress(teacher_ ? "distill" : "train", static_cast<std::uint64_t>((steps - first) * trainer_.step_tokens()), "tokens");
-    if (first == 0 || over()) evaluate();
+    const bool cut_short = job_.eval_every > 0 && first % job_.eval_every == 0 && notes_.evaluated < first;  // in an evaluation
+    if (first == 0 || over() || cut_short) evaluate();
     while (!over()) {
       const auto start = Clock::now();
       const StepReport report = trainer_.step();
@@ -110,15 +117,16 @@ void TrainingRun::after_step(const StepReport& report, double seconds) {
 void TrainingRun::evaluate() {
   if (heldout_.empty()) return;
   evaluation_ = trainer_.evaluate(heldout_);
-  if (log_) log_->add("eval", trainer_.done(), evaluation_values(evaluation_, teacher_));
+  const bool again = trainer_.done() <= notes_.evaluated;  // of a run that is resumed at its end
+  if (log_ && !again) log_->add("eval", trainer_.done(), evaluation_values(evaluation_, teacher_));
   detail(cat("step ", trainer_.done(), ": held-out loss ", fixed(evaluation_.cross_entropy),
              teacher_ ? cat(", KL ", fixed(evaluation_.kl)) : std::string()));
-  if (keeps_best(job_) && trainer_.done() > notes_.evaluated) keep_if_best();
+  notes_.evaluated = trainer_.done();
+  if (keeps_best(job_) && !again) keep_if_best();
 }
 
 void TrainingRun::keep_if_best() {
   const std::int64_t step = trainer_.done(), before = notes_.best_step;
-  notes_.evaluated = step;
   const double value = teacher_ ? evaluation_.kl : evaluation_.cross_entropy;
   if (before >= 0 && !(value < notes_.best)) {
     ++notes_.waited;

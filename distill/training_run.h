@@ -21,8 +21,9 @@ struct RunNotes {
   LossWatch watch;
   double best = 0;                    // held-out KL or loss
   std::int64_t best_step = -1, evaluated = -1, waited = 0;  // steps; evaluations since the best
+  int threads = 0;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunNotes, skipped, spikes, watch, best, best_step, evaluated, waited)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunNotes, skipped, spikes, watch, best, best_step, evaluated, waited, threads)
 
 class TrainingRun {
  public:

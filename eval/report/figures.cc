@@ -199,6 +199,7 @@ std::vector<Plot> training_plots(const TrainingLog& log, const std::string& id) 
     if (training.size() + heldout.size() > 1) plots.push_back(std::move(plot));
   };
   add("kl", "Divergence from the teacher", "KL, nats");
+  add("divergence", "Divergence from the teacher as the loss has it", "divergence, nats");  // a loss other than KL
   add("cross_entropy", "Loss on the next token", "cross-entropy, nats");
   add("learning_rate", "Learning rate", "learning rate");
   return plots;
@@ -206,7 +207,7 @@ std::vector<Plot> training_plots(const TrainingLog& log, const std::string& id) 
 
 Table training_table(const TrainingLog& log) {
   static const std::vector<std::pair<std::string, std::string>> kColumns = {
-      {"kl", "KL"}, {"cross_entropy", "cross-entropy"}, {"perplexity", "perplexity"}, {"same_top", "same top"}, {"learning_rate", "learning rate"}, {"gradient_norm", "gradient norm"}};
+      {"kl", "KL"}, {"divergence", "divergence of the loss"}, {"cross_entropy", "cross-entropy"}, {"perplexity", "perplexity"}, {"same_top", "same top"}, {"learning_rate", "learning rate"}, {"gradient_norm", "gradient norm"}};
   Table table{"", {"step", "text"}, {}};
   for (const auto& [key, name] : kColumns) table.head.push_back(name);
   std::size_t lines = 0;

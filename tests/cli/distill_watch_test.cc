@@ -93,6 +93,32 @@ TEST_F(DistillWatch, KillsLeaveTheSameBestWeights) {
   for (const char* file : {"/model.safetensors", "/best/model.safetensors"}) EXPECT_EQ(bytes(std::string("cut") + file), bytes(std::string("whole") + file)) << file;
 }
 
+std::vector<std::pair<std::string, int>> places(const std::vector<nlohmann::json>& log) {
+  std::vector<std::pair<std::string, int>> all;
+  for (const auto& line : log) all.emplace_back(line["kind"], line["step"]);
+  return all;
+}
+
+// Most of the time it evaluates, so that is where it is stopped; each time this evaluation must be made up for.
+TEST_F(DistillWatch, StoppedInEvaluationsItLogsEveryStepOnceAndEndsInTheSameBytes) {
+  std::string common = "distill --data " + path("other.txt") + " --student " + path("fresh") + " --heldout " + path("held.txt") +
+                       " --batch 1 --context 32 --threads 1 --lr 1e-2 --eval-every 1 --steps 120 --log-every 1 --resume -o ";
+  ASSERT_EQ(run_attar(common + path("whole")).code, 0);
+  for (const std::uintmax_t size : {3000, 9000, 15000})
+    ASSERT_EQ(test::interrupt(common + path("cut"), folder_ / "cut.training/train.jsonl", size, SIGINT), 130);
+  ASSERT_EQ(run_attar(common + path("cut")).code, 0);
+  EXPECT_EQ(places(lines("cut/train.jsonl")), places(lines("whole/train.jsonl")));
+  for (const char* file : {"/model.safetensors", "/best/model.safetensors"}) EXPECT_EQ(bytes(std::string("cut") + file), bytes(std::string("whole") + file)) << file;
+}
+
+TEST_F(DistillWatch, AnotherNumberOfThreadsIsWarnedAbout) {
+  std::string command = worse("--steps 600 --log-every 1 --resume -o " + path("cut"));
+  ASSERT_EQ(test::interrupt(command, folder_ / "cut.training/train.jsonl", 2000, SIGINT), 130);
+  const auto run = run_attar(command.replace(command.find("--threads 1"), 11, "--threads 2"));
+  EXPECT_EQ(run.code, 0) << run.output;
+  EXPECT_HAS(run.output, "the training began with --threads 1 and goes on with 2");
+}
+
 // Documents of one letter, which are soon learnt, and a few others that come as a surprise.
 TEST_F(DistillWatch, AJumpOfTheLossIsReported) {
   std::string text;
