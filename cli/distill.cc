@@ -67,7 +67,8 @@ void add_distill(CLI::App& app) {
       ->required();
   sub->add_option("--data", job.data,
                   "Text to train on: .txt, .jsonl (text, messages or input_ids) or builtin:train (a stream of new stories); "
-                  "repeated as SOURCE:WEIGHT for a mixture")
+                  "repeated as SOURCE:WEIGHT for a mixture. Files may be larger than memory: in it are 24 bytes for each document and the documents of two "
+                  "blocks of 64 chunks, long texts of a .txt in pieces of 1 MiB")
       ->required()
       ->allow_extra_args(false);
   sub->add_option("--heldout", job.heldout, "Text to evaluate on while training");

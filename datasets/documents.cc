@@ -24,6 +24,16 @@ Ids take_ids(const nlohmann::json& list, std::int64_t known, const std::string& 
   return ids;
 }
 
+// Where to cut a text: behind its last end of line, before its last space, or before its last character.
+std::size_t piece_length(std::string_view text) {
+  const std::size_t most = text.size() - 1;
+  if (const std::size_t line = text.rfind('\n', most - 1); line != std::string_view::npos && line > 0) return line + 1;
+  if (const std::size_t space = text.rfind(' ', most); space != std::string_view::npos && space > 0) return space;
+  std::size_t length = most;
+  while ((static_cast<unsigned char>(text[length]) & 0xc0) == 0x80) --length;
+  return length;
+}
+
 bool has_list(const nlohmann::json& object, const char* key) { return object.contains(key) && object[key].is_array(); }
 
 }  // namespace
@@ -60,13 +70,29 @@ Documents::Documents(const Tokenizer& tokenizer, std::string source) : tokenizer
     if (jsonl_)
       find_lines(text);
     else
-      for_each_paragraph(text, [&](std::size_t offset, std::size_t size) { places_.push_back({offset, size}); });
+      for_each_paragraph(text, [&](std::size_t offset, std::size_t size) { add_pieces(text, offset, size); });
     if (places_.empty()) fail(source_, ": holds no text");
     hash.add(file_->bytes());
     bytes_ = text.size();
     file_->release(file_->bytes());
   }
   hash_ = hash.hex();
+}
+
+void Documents::add_pieces(std::string_view text, std::size_t offset, std::size_t size) {
+  while (size > kLongestText) {
+    const std::size_t length = piece_length(text.substr(offset, kLongestText + 1));
+    places_.push_back({offset, length});
+    offset += length, size -= length;
+  }
+  places_.push_back({offset, size});
+}
+
+// Between two texts stands an end of line at least, between two pieces of one nothing.
+Documents::Ends Documents::ends_of(std::size_t index) const {
+  const auto touch = [&](std::size_t a, std::size_t b) { return places_[a].offset + places_[a].size == places_[b].offset; };
+  const bool first = index == 0 || !touch(index - 1, index), last = index + 1 == places_.size() || !touch(index, index + 1);
+  return first && last ? Ends::kBoth : first ? Ends::kFirst : last ? Ends::kLast : Ends::kNone;
 }
 
 // Every line is looked at now: a run of days must not end at a line that could have been seen at its start.
@@ -113,17 +139,17 @@ Document Documents::at(std::size_t index) const {
   if (!file_) return of_text(texts_.at(index));
   const Place& place = places_.at(index);
   const std::string_view text = as_text(file_->bytes()).substr(place.offset, place.size);
-  return jsonl_ ? of_object(parse_object(text, source_, index + 1), index + 1) : of_text(std::string(text));
+  return jsonl_ ? of_object(parse_object(text, source_, index + 1), index + 1) : of_text(std::string(text), ends_of(index));
 }
 
-Document Documents::of_text(const std::string& text) const {
+Document Documents::of_text(const std::string& text, Ends ends) const {
   Document document;
   if (text.empty()) return document;
   const TokenizerData& data = tokenizer_.data();
-  if (data.add_bos) document.ids.push_back(data.bos_id);
+  if (data.add_bos && (ends == Ends::kBoth || ends == Ends::kFirst)) document.ids.push_back(data.bos_id);
   const Ids body = tokenizer_.encode(text, false);
   document.ids.insert(document.ids.end(), body.begin(), body.end());
-  if (data.eos_id >= 0) document.ids.push_back(data.eos_id);
+  if (data.eos_id >= 0 && (ends == Ends::kBoth || ends == Ends::kLast)) document.ids.push_back(data.eos_id);
   return document;
 }
 

@@ -1,5 +1,6 @@
 // A text source as the documents a model meets, any of them at any time: of a file only the places of its documents are
-// held, so it may be larger than memory.
+// held, so it may be larger than memory. A text of a .txt that is longer than kLongestText is met in pieces, each a document of its own: cut at
+// the end of a line, else between words, else between characters, with BOS only before the first piece and EOS only after the last.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,8 @@
 #include "datasets/tokenizer.h"
 
 namespace attar {
+
+constexpr std::size_t kLongestText = std::size_t{1} << 20;  // bytes
 
 struct Document {
   Ids ids;
@@ -35,7 +38,7 @@ class Documents {
   Documents(const Tokenizer& tokenizer, std::string source);
 
   std::size_t size() const { return places_.empty() ? texts_.size() : places_.size(); }
-  // Text: BOS before it if the tokenizer adds one, EOS after it if there is one; nothing at all if it is empty. Messages: as the
+  // Text (see above for long ones): BOS before it if the tokenizer adds one, EOS after it if there is one; nothing at all if it is empty. Messages: as the
   // chat template has them, BOS before if either adds one. May be called from many threads.
   Document at(std::size_t index) const;
   std::uint64_t bytes() const { return bytes_; }
@@ -45,7 +48,10 @@ class Documents {
   struct Place {
     std::uint64_t offset, size;
   };
-  Document of_text(const std::string& text) const;
+  enum class Ends { kBoth, kFirst, kLast, kNone };  // of a text that a piece holds
+  Document of_text(const std::string& text, Ends ends = Ends::kBoth) const;
+  Ends ends_of(std::size_t index) const;
+  void add_pieces(std::string_view text, std::size_t offset, std::size_t size);
   Document of_object(nlohmann::json object, std::size_t number) const;
   Document of_messages(const nlohmann::json& list, std::size_t number) const;
   void find_lines(std::string_view text);

@@ -195,6 +195,23 @@ TEST_F(DistillCommand, MatchedLayersAreLoggedAndResumedToTheSameBytes) {
   for (const auto& tensor : open_checkpoint(folder_ / "whole").tensors) EXPECT_EQ(tensor.name.find("matching"), std::string::npos);
 }
 
+// One text of many megabytes takes no more memory than a short one, but for the file's own pages.
+TEST_F(DistillCommand, MemoryDoesNotGrowWithATextWithoutBlankLines) {
+  constexpr std::size_t kMegabyte = 1'000'000;
+  std::vector<std::size_t> peaks;
+  for (const std::size_t megabytes : {2, 40}) {
+    std::string text;
+    while (text.size() < megabytes * kMegabyte) text += test::tiny_text(2000, text.size());
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    write_text_file(folder_ / "long.txt", text);
+    const auto run = run_attar("distill --data " + path("long.txt") + " --student " + path("fresh") + " --batch 4 --context 32 --threads 1 --steps 2 --warmup 1 -o " + path("out") +
+                               " --json " + path("r.json"));
+    ASSERT_EQ(run.code, 0) << run.output;
+    peaks.push_back(json("r.json")["peak_memory"]);
+  }
+  EXPECT_LT(peaks[1], peaks[0] + 60 * kMegabyte);
+}
+
 struct BadCase {
   const char* name;
   std::string arguments;  // @NAME is a path in the test's folder

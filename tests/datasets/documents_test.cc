@@ -63,6 +63,44 @@ TEST_F(DocumentsOfAFile, AnyOfThemAtAnyTime) {
   EXPECT_EQ(lines.at(0).ids, (Ids{3, 4}));
 }
 
+// A text longer than kLongestText comes in pieces that add up to it; others stay what they were.
+TEST_F(DocumentsOfAFile, LongTextsComeInPieces) {
+  const auto text_of = [&](const Documents& documents, std::size_t from, std::size_t to) {
+    std::string text;
+    for (std::size_t i = from; i < to; ++i) text += tokenizer_.decode(documents.at(i).ids, true);
+    return text;
+  };
+  std::string lines, words, letters;
+  while (lines.size() < 5 * kLongestText / 2) lines += "A line of the one long text, number " + std::to_string(lines.size()) + ".\n";
+  lines.pop_back();
+  while (words.size() <= kLongestText) words += "word ";
+  words.pop_back();
+  letters = "x";
+  while (letters.size() <= kLongestText) letters += "\u00e9";
+  const Documents all = of("long.txt", "Short.\n\n" + lines + "\n\n" + words + "\n\n" + letters + "\n\nLast.\n");
+  ASSERT_EQ(all.size(), 1u + 3 + 2 + 2 + 1);
+  EXPECT_EQ(text_of(all, 0, 1), "Short.");
+  EXPECT_EQ(text_of(all, 1, 4), lines);
+  EXPECT_EQ(text_of(all, 1, 2).back(), '\n');
+  EXPECT_EQ(text_of(all, 4, 6), words);
+  EXPECT_EQ(text_of(all, 5, 6).front(), ' ');
+  EXPECT_EQ(text_of(all, 6, 8), letters);
+  EXPECT_EQ(text_of(all, 8, 9), "Last.");
+  for (std::size_t i = 0; i < all.size(); ++i) EXPECT_LE(text_of(all, i, i + 1).size(), kLongestText) << i;
+  // Only the last piece ends as a text does.
+  const std::int64_t eos = tokenizer_.data().eos_id;
+  ASSERT_GE(eos, 0);
+  for (const std::size_t i : {1, 2, 4, 6}) EXPECT_NE(all.at(i).ids.back(), eos) << i;
+  for (const std::size_t i : {0, 3, 5, 7, 8}) EXPECT_EQ(all.at(i).ids.back(), eos) << i;
+  // At the limit it is whole, with the tokens of a text in one go.
+  const std::string whole = lines.substr(0, kLongestText);
+  const Documents one = of("whole.txt", whole);
+  ASSERT_EQ(one.size(), 1u);
+  const Ids body = tokenizer_.encode(whole, false);
+  const Ids ids = one.at(0).ids;
+  EXPECT_TRUE(std::equal(body.begin(), body.end(), ids.end() - 1 - std::ssize(body)));
+}
+
 TEST_F(DocumentsOfAFile, OnlyTheAssistantIsLearnt) {
   const Documents chat = of("a.jsonl",
                             "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"he\"}, "
