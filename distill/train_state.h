@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "distill/adamw.h"
+#include "distill/process_group.h"
 
 namespace attar {
 
@@ -17,10 +18,11 @@ struct TrainProgress {
   nlohmann::json notes;            // what else the run remembers
 };
 
-// average: of the weights, or undefined.
+// average: of the weights, or undefined. group: null, or all processes make this call, each with its slice of the optimizer's state, and the
+// first one writes; slices go to it parameter by parameter, never all at once.
 void write_train_state(const std::filesystem::path& file, const FlatParameters& parameters, const AdamW& optimizer,
-                       const at::Tensor& average, const TrainProgress& progress);
-// Fills parameters, optimizer and average. Throws Error if the state is damaged or `run` asks for something else (names what).
+                       const at::Tensor& average, const TrainProgress& progress, ProcessGroup* group = nullptr);
+// Fills parameters, optimizer (the slice that it has) and average. Throws Error if the state is damaged or `run` asks for something else (names what).
 TrainProgress read_train_state(const std::filesystem::path& file, FlatParameters& parameters, AdamW& optimizer,
                                const at::Tensor& average, const nlohmann::json& run);
 

@@ -223,17 +223,6 @@ void Trainer::share_slices(const at::Tensor& flat) const {
   }
 }
 
-AdamW Trainer::whole_optimizer() const {
-  AdamW all(const_cast<FlatParameters&>(parameters_), options_.adamw);
-  all.steps = optimizer_.steps;
-  for (const auto& [to, from] : {std::pair(all.m, optimizer_.m), std::pair(all.v, optimizer_.v)}) {
-    at::Tensor place = to.narrow(0, optimizer_.begin(), optimizer_.end() - optimizer_.begin());
-    place.copy_(from);
-    share_slices(to);
-  }
-  return all;
-}
-
 Evaluation Trainer::evaluate(const std::vector<Chunk>& chunks) {
   exchange();
   try {
@@ -284,23 +273,11 @@ Evaluation Trainer::evaluate_weights(const std::vector<Chunk>& all) {
 
 void Trainer::save(const std::filesystem::path& file, const nlohmann::json& run, const nlohmann::json& notes) const {
   const TrainProgress progress{done_, bad_, position_, run, notes};
-  if (group_ == nullptr) return write_train_state(file, parameters_, optimizer_, average_, progress);
-  const AdamW all = whole_optimizer();
-  if (group_->rank() == 0) write_train_state(file, parameters_, all, average_, progress);
+  write_train_state(file, parameters_, optimizer_, average_, progress, group_);
 }
 
 nlohmann::json Trainer::resume(const std::filesystem::path& file, const nlohmann::json& run) {
-  TrainProgress progress;
-  if (group_ == nullptr) {
-    progress = read_train_state(file, parameters_, optimizer_, average_, run);
-  } else {
-    AdamW all(parameters_, options_.adamw);
-    progress = read_train_state(file, parameters_, all, average_, run);
-    const at::NoGradGuard no_grad;
-    optimizer_.steps = all.steps;
-    optimizer_.m.copy_(all.m.narrow(0, optimizer_.begin(), optimizer_.m.numel()));
-    optimizer_.v.copy_(all.v.narrow(0, optimizer_.begin(), optimizer_.v.numel()));
-  }
+  const TrainProgress progress = read_train_state(file, parameters_, optimizer_, average_, run);
   data_.seek(progress.position);
   position_ = progress.position;
   done_ = progress.done;

@@ -106,7 +106,6 @@ class Trainer {
   Evaluation evaluate_weights(const std::vector<Chunk>& chunks);
   void add_up(at::Tensor& values) const;  // over the group
   void share_slices(const at::Tensor& flat) const;
-  AdamW whole_optimizer() const;
   void check_interrupt_here() const;
   void check_interrupt_of_all() const;
 

@@ -67,7 +67,7 @@ TEST_F(DocumentsOfAFile, AnyOfThemAtAnyTime) {
 TEST_F(DocumentsOfAFile, LongTextsComeInPieces) {
   const auto text_of = [&](const Documents& documents, std::size_t from, std::size_t to) {
     std::string text;
-    for (std::size_t i = from; i < to; ++i) text += tokenizer_.decode(documents.at(i).ids, true);
+    for (std::size_t i = from; i < to; ++i) text += tokenizer_.decode(documents.at(i).ids);
     return text;
   };
   std::string lines, words, letters;
