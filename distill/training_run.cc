@@ -135,13 +135,18 @@ void TrainingRun::keep_if_best() {
   }
   notes_.best = value, notes_.best_step = step, notes_.waited = 0;
   trainer_.save_weights(best_file_of(step));
-  if (writes_ && before >= 0 && before != saved_best_) fs::remove(best_file_of(before));
+  if (before >= 0 && before != saved_best_) drop(before);
 }
 
 void TrainingRun::save() {
   trainer_.save(folder_ / kStateFile, identity_, notes_);
-  if (writes_ && saved_best_ >= 0 && saved_best_ != notes_.best_step) fs::remove(best_file_of(saved_best_));
+  if (saved_best_ >= 0 && saved_best_ != notes_.best_step) drop(saved_best_);
   saved_best_ = notes_.best_step;
+}
+
+void TrainingRun::drop(std::int64_t best_step) const {
+  std::error_code ignored;
+  if (writes_) fs::remove(best_file_of(best_step), ignored);
 }
 
 std::optional<fs::path> TrainingRun::best_file() const {

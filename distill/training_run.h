@@ -43,6 +43,7 @@ class TrainingRun {
   void after_step(const StepReport& report, double seconds);
   void evaluate();
   void keep_if_best();
+  void drop(std::int64_t best_step) const;  // its weights
   std::filesystem::path best_file_of(std::int64_t step) const;
   std::string progress_text(const StepReport& report) const;
 

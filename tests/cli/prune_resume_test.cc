@@ -53,7 +53,7 @@ TEST_P(PruneResume, KilledAgainAndAgainItEndsInTheSameBytes) {
 }
 
 TEST_P(PruneResume, OtherThreadsAreWarnedAbout) {
-  ASSERT_EQ(test::interrupt(command("cut"), folder_ / "cut.pruning/candidate-2.part", 0, SIGINT), 130);
+  ASSERT_EQ(test::interrupt(command("cut"), folder_ / "cut.pruning/candidate-3.part", 0, SIGINT), 130);
   std::string other = command("cut", "--resume");
   other.replace(other.find("--threads 1"), 11, "--threads 2");
   const auto rest = run_attar(other);
