@@ -13,9 +13,10 @@ fs::path find_data(const std::string& name) {
   std::error_code ignored;
   const char* chosen = std::getenv("ATTAR_DATA");
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  const std::array<fs::path, 3> places = {chosen != nullptr ? fs::path(chosen) : fs::path(),
-                                          program.parent_path() / "../share/attar",  // installed
-                                          program.parent_path() / "../.."};          // SOURCE/build/PRESET/attar
+  const std::array<fs::path, 4> places = {chosen != nullptr ? fs::path(chosen) : fs::path(),
+                                          program.parent_path() / "../share/attar",     // installed
+                                          program.parent_path() / "../../share/attar",  // libexec/attar/attar-full
+                                          program.parent_path() / "../.."};             // SOURCE/build/PRESET/attar
   std::string looked;
   for (const auto& place : places) {
     if (place.empty()) continue;

@@ -11,6 +11,7 @@
 #include "datasets/corpus.h"
 #include "datasets/documents.h"
 #include "datasets/lines.h"
+#include "model/decoder.h"
 
 namespace attar::cli {
 namespace {
@@ -170,10 +171,12 @@ class Unfinished {
 
 }  // namespace
 
-nlohmann::json write_text_batch(const TextBatch& batch, const Checkpoint& model, Decoder& decoder, const Tokenizer& tokenizer) {
+nlohmann::json write_text_batch(const TextBatch& batch, const Checkpoint& model, const std::string& device) {
   if (fs::path(batch.output).extension() != ".jsonl") fail("generate: --batch writes a .jsonl file, not '", batch.output, "'");
   if (batch.prompt_tokens < 1) fail("generate: --prompt-tokens ", batch.prompt_tokens, ": expected at least 1");
+  const Tokenizer tokenizer(model.tokenizer);
   const Prompts prompts = PromptReader(batch, tokenizer).read();
+  const auto decoder = load_decoder(model, parse_device(device));
   TextBatch set = batch;
   auto& stop_ids = set.options.generate.stop_ids;
   stop_ids.insert(stop_ids.end(), prompts.stop_ids.begin(), prompts.stop_ids.end());
@@ -181,7 +184,7 @@ nlohmann::json write_text_batch(const TextBatch& batch, const Checkpoint& model,
   const std::int64_t samples = set.options.samples;
   Progress progress("generate", static_cast<std::uint64_t>(std::ssize(prompts.ids) * samples), "texts");
   progress.skip(static_cast<std::uint64_t>(unfinished.done()));
-  generate_batch(decoder, tokenizer, prompts.ids, unfinished.done(), set.options, [&](std::int64_t index, const Generated& text) {
+  generate_batch(*decoder, tokenizer, prompts.ids, unfinished.done(), set.options, [&](std::int64_t index, const Generated& text) {
     nlohmann::json line = prompts.lines[static_cast<std::size_t>(index / samples)];
     if (const std::string reason = reason_to_drop(text, set.filter); !reason.empty())
       line = {{"dropped", reason}};

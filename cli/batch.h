@@ -21,6 +21,6 @@ struct TextBatch {
 
 // Writes OUTPUT when all is done, until then OUTPUT.unfinished, from which a run that was ended goes on with resume. Returns how many
 // texts were kept, and how many dropped and why.
-nlohmann::json write_text_batch(const TextBatch& batch, const Checkpoint& model, Decoder& decoder, const Tokenizer& tokenizer);
+nlohmann::json write_text_batch(const TextBatch& batch, const Checkpoint& model, const std::string& device);
 
 }  // namespace attar::cli

@@ -10,10 +10,10 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "cli/command.h"
-#include "cli/kv_cache.h"
+#include "cli/text_model.h"
 #include "eval/report/plot.h"
 #include "kernels_ref/multiply.h"
-#include "model/generate.h"
+#include "runtime/generate.h"
 #include "runtime/roofline.h"
 
 namespace attar::cli {
@@ -21,10 +21,9 @@ namespace {
 
 struct BenchOptions {
   Common common;
-  std::string model, device = "cpu", svg;
+  std::string model, svg;
   std::int64_t prompt = 128, decode = 64;
-  bool floats = false;
-  std::optional<CacheType> cache;
+  ModelRun how;
 };
 
 constexpr double kGiga = 1e9;
@@ -32,16 +31,12 @@ constexpr double kGiga = 1e9;
 int bench_model(const BenchOptions& options) {
   if (!options.svg.empty()) fail("bench: --svg draws the kernels; leave the model out");
   const Checkpoint checkpoint = open_checkpoint(options.model);
-  const at::Device device = parse_device(options.device);
-  const bool kernels = runs_on_kernels(checkpoint, device, options.floats);
-  if (!kernels) refuse_kv_cache(options.cache, "bench");
+  const bool kernels = on_kernels("bench", checkpoint, options.how);
   const auto load_start = std::chrono::steady_clock::now();
-  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache.value_or(CacheType::kF16)}) : nullptr;
-  const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);
+  const OpenModel model = open_model(checkpoint, options.how, kernels);
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - load_start).count();
-  const DecodeRate rate = kernels ? measure_rates(*runner, options.prompt, options.decode)
-                                  : measure_rates(*decoder, options.prompt, options.decode);
-  const std::uint64_t held = kernels ? runner->weight_bytes() : decoder->weight_bytes();
+  const DecodeRate rate = measure_rates(*model.text, options.prompt, options.decode);
+  const std::uint64_t held = kernels ? model.runner->weight_bytes() : sizeof(float) * checkpoint.parameter_count();
   std::cout << std::fixed << std::setprecision(1) << "prompt  " << rate.prompt() << " tokens/s (" << rate.prompt_tokens
             << " tokens)\n"
             << "decode  " << rate.decode() << " tokens/s (" << rate.decode_tokens << " tokens, " << size_text(held)
@@ -58,10 +53,10 @@ int bench_model(const BenchOptions& options) {
                            {"prompt", part(rate.prompt_tokens, rate.prompt_seconds, rate.prompt())},
                            {"decode", part(rate.decode_tokens, rate.decode_seconds, rate.decode())}};
   if (kernels) {
-    const auto weights = static_cast<double>(runner->bytes_per_token());
+    const auto weights = static_cast<double>(model.runner->bytes_per_token());
     // Keys and values at the middle of the decoded part.
     const double context = static_cast<double>(rate.prompt_tokens) + static_cast<double>(rate.decode_tokens) / 2;
-    const double cache = context * static_cast<double>(runner->cache_bytes_per_token());
+    const double cache = context * static_cast<double>(model.runner->cache_bytes_per_token());
     const double bandwidth = measure_read_bandwidth(), used = (weights + cache) * rate.decode();
     std::cout << "memory  " << weights / 1e6 << " MB of weights and " << cache / 1e6 << " MB of keys and values per token: "
               << used / kGiga << " of " << bandwidth / kGiga << " GB/s (" << 100 * used / bandwidth << " %)\n";
@@ -132,7 +127,7 @@ Plot roofline(const std::vector<KernelRate>& rates, double bandwidth, double pea
 }
 
 int bench_kernels(const BenchOptions& options) {
-  refuse_kv_cache(options.cache, "bench");
+  refuse_kv_cache(options.how.cache, "bench");
   const double bandwidth = measure_read_bandwidth(), peak = measure_product_rate();
   std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads; memory is read at " << std::fixed
             << std::setprecision(1) << bandwidth / kGiga << " GB/s, " << peak / kGiga << " GMAC/s from the first cache\n"
@@ -158,17 +153,16 @@ int bench_kernels(const BenchOptions& options) {
 
 }  // namespace
 
-void add_bench(CLI::App& app) {
+void add_bench(CLI::App* sub) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* sub = add_command(app, "bench", "Measure prompt and decode speed, or without a model the kernels", options->common,
-                              [options] { return options->model.empty() ? bench_kernels(*options) : bench_model(*options); });
+  set_action(*sub, options->common, [options] { return options->model.empty() ? bench_kernels(*options) : bench_model(*options); });
   sub->add_option("MODEL", options->model, "Folder or .gguf; none: the kernels of every type");
   sub->add_option("--prompt", options->prompt, "Tokens of the prompt")->check(CLI::PositiveNumber);
   sub->add_option("--decode", options->decode, "Tokens decoded one by one")->check(CLI::PositiveNumber);
-  add_kv_cache(*sub, options->cache);
-  sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
+  add_kv_cache(*sub, options->how.cache);
+  add_float(*sub, options->how.floats);
   sub->add_option("--svg", options->svg, "Without a model: draw the kernels under what memory and processor allow (a roofline)");
-  sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
+  add_device(*sub, options->how.device);
 }
 
 }  // namespace attar::cli

@@ -34,10 +34,9 @@ int run_calibrate(const CalibrateOptions& options) {
 
 }  // namespace
 
-void add_calibrate(CLI::App& app) {
+void add_calibrate(CLI::App* sub) {
   auto options = std::make_shared<CalibrateOptions>();
-  CLI::App* sub = add_command(app, "calibrate", "Measure which columns of each matrix matter: llama.cpp's importance matrix",
-                              options->common, [options] { return run_calibrate(*options); });
+  set_action(*sub, options->common, [options] { return run_calibrate(*options); });
   sub->add_option("model", options->model, "Hugging Face folder or .gguf")->required()->type_name("MODEL");
   sub->add_option("-o,--output", options->output, "The importance matrix to write, a GGUF as llama-imatrix makes it. In memory is half a layer at a time; hidden states, 4 bytes "
                   "for each token and hidden channel, are on the disk that it is written to")

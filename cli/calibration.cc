@@ -33,18 +33,6 @@ Ids take_aside(std::vector<Ids>& documents, const TokenizerData& tokenizer, std:
 
 }  // namespace
 
-void add_calibration_options(CLI::App& sub, Calibration& calibration, const std::string& name, bool required) {
-  sub.add_option(name, calibration.source, "What the model is to meet: .txt, .jsonl (text, messages or input_ids), builtin:calibration, or self: text that the model "
-                 "writes now, which needs no data")
-      ->required(required)
-      ->type_name("SOURCE");
-  sub.add_option("--samples", calibration.samples, "Chunks of calibration text, picked by --seed; 0: all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  sub.add_option("--context", calibration.context, "Tokens in a chunk, at most what the model was made for")
-      ->capture_default_str();
-}
-
 std::vector<Ids> read_calibration(const Calibration& calibration, const Checkpoint& model, const Common& common, Ids* aside) {
   if (calibration.source.empty()) return {};
   if (calibration.context < 2) fail("--context ", calibration.context, ": expected at least 2 tokens");

@@ -9,17 +9,36 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "cli/describe.h"
+#include "cli/hand_over.h"
 #include "convert/checkpoint.h"
-#include "model/decoder.h"
+#include "model/threads.h"
 
 namespace attar::cli {
 namespace {
 
-// Commands in the order of the help.
-constexpr void (*kCommands[])(CLI::App&) = {
-    add_run,     add_init,    add_prune,   add_distill,  add_calibrate, add_quantize, add_eval,  add_compare,
-    add_report,  add_convert, add_inspect, add_tokenize, add_logits,    add_generate, add_bench,
-    add_golden,
+struct Command {
+  const char* name;
+  const char* help;
+  void (*add)(CLI::App*);
+};
+// In the order of the help.
+constexpr Command kCommands[] = {
+    {"run", "Run the whole pipeline from one recipe, on from where it stopped", add_run},
+    {"init", "Make a fresh student: a config, and a tokenizer trained from text", add_init},
+    {"prune", "Cut a smaller student out of a model", add_prune},
+    {"distill", "Train a student to speak like its teacher, or a model on text alone", add_distill},
+    {"calibrate", "Measure which columns of each matrix matter: llama.cpp's importance matrix", add_calibrate},
+    {"quantize", "Make a model small, 2 to 8 bits a weight: a GGUF for llama.cpp or a folder for MLX", add_quantize},
+    {"eval", "Measure perplexity, divergence from a reference and tasks; --gate decides the exit code", add_eval},
+    {"compare", "Put models, or results of them, side by side", add_compare},
+    {"report", "One page, or Markdown, from the results of other commands", add_report},
+    {"convert", "Turn a model into another file format", add_convert},
+    {"inspect", "Show a model's config, tokenizer, tensors, types and size", add_inspect},
+    {"tokenize", "Text to token ids, printed as one JSON array, and back", add_tokenize},
+    {"logits", "Write the logits a model gives for token ids", add_logits},
+    {"generate", "Continue a text", add_generate},
+    {"bench", "Measure prompt and decode speed, or without a model the kernels", add_bench},
+    {"golden", "Golden vectors for a runtime's own tests; other kernels against them", add_golden},
 };
 
 void apply(const Common& common) {
@@ -66,20 +85,17 @@ std::string describe(const CLI::App& app, const std::string& wanted) {
 
 }  // namespace
 
-CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& help, Common& common,
-                      std::function<int()> action) {
-  CLI::App* sub = app.add_subcommand(name, help);
-  sub->add_option("--threads", common.threads, "Threads to use; 0: all cores")->check(CLI::NonNegativeNumber);
-  sub->add_option("--seed", common.seed, "Seed of everything random");
-  sub->add_option("--json", common.json, "Write the result as JSON to this file");
-  sub->add_flag("--quiet", common.quiet, "Only results, warnings and errors");
-  sub->add_flag("--verbose", common.verbose, "Say more");
-  sub->add_flag("--strict", common.strict, "Turn every fallback into an error");
-  sub->final_callback([&common, action = std::move(action)] {
+void set_action(CLI::App& sub, Common& common, std::function<int()> action) {
+  sub.add_option("--threads", common.threads, "Threads to use; 0: all cores")->check(CLI::NonNegativeNumber);
+  sub.add_option("--seed", common.seed, "Seed of everything random");
+  sub.add_option("--json", common.json, "Write the result as JSON to this file");
+  sub.add_flag("--quiet", common.quiet, "Only results, warnings and errors");
+  sub.add_flag("--verbose", common.verbose, "Say more");
+  sub.add_flag("--strict", common.strict, "Turn every fallback into an error");
+  sub.final_callback([&common, action = std::move(action)] {
     apply(common);
     if (const int code = action(); code != kDone) throw CLI::RuntimeError(code);
   });
-  return sub;
 }
 
 std::string command_line(const std::vector<std::string>& arguments) {
@@ -137,7 +153,7 @@ void refuse_overwriting(const std::string& command, const std::vector<std::strin
 }
 
 void add_all_commands(CLI::App& app) {
-  for (const auto add : kCommands) add(app);
+  for (const Command& command : kCommands) command.add(app.add_subcommand(command.name, command.help));
 }
 
 int run_command_line(const std::vector<std::string>& arguments) {
@@ -150,9 +166,13 @@ int run_command_line(const std::vector<std::string>& arguments) {
   const Running as(arguments);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // CLI11 takes them back to front
   try {
-    app.parse(reversed);
-    if (app.get_subcommands().empty()) std::cout << describe(app, wanted);
-    return kDone;
+    try {
+      app.parse(reversed);
+      if (app.get_subcommands().empty()) std::cout << describe(app, wanted);
+      return kDone;
+    } catch (const NeedsTorch&) {
+      hand_over(arguments);
+    }
   } catch (const CLI::RuntimeError& stop) {
     return stop.get_exit_code();
   } catch (const CLI::Success& success) {  // --help, --version

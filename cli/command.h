@@ -1,4 +1,4 @@
-// What all subcommands share. Each command is one file: an options struct, add_<cmd>(app), run_<cmd>(options).
+// What all subcommands share. Each command is one file: an options struct, add_<cmd>(sub), run_<cmd>(options).
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -21,10 +21,8 @@ struct Common {
   bool quiet = false, verbose = false, strict = false;
 };
 
-// Adds a subcommand with the common options and wires its action; the action's return value is the exit code.
-// O is the command's options struct, which holds a `Common common`.
-CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& help, Common& common,
-                      std::function<int()> action);
+// Adds the common options to a subcommand and wires its action; the action's return value is the exit code.
+void set_action(CLI::App& sub, Common& common, std::function<int()> action);
 
 // Arguments as one line of a shell, after the program's name.
 std::string command_line(const std::vector<std::string>& arguments);
@@ -42,23 +40,23 @@ void add_model(nlohmann::json& result, const Common& common, const std::string& 
 // Throws Error if a file to be written is one that is read, or is to be written twice. Empty names are none.
 void refuse_overwriting(const std::string& command, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs);
 
-// One per subcommand; cli/command.cc lists them in the one table.
-void add_init(CLI::App& app);
-void add_inspect(CLI::App& app);
-void add_convert(CLI::App& app);
-void add_tokenize(CLI::App& app);
-void add_logits(CLI::App& app);
-void add_generate(CLI::App& app);
-void add_calibrate(CLI::App& app);
-void add_quantize(CLI::App& app);
-void add_prune(CLI::App& app);
-void add_distill(CLI::App& app);
-void add_eval(CLI::App& app);
-void add_bench(CLI::App& app);
-void add_golden(CLI::App& app);
-void add_report(CLI::App& app);
-void add_compare(CLI::App& app);
-void add_run(CLI::App& app);
+// One per subcommand: adds its options and its action. cli/command.cc lists them in the one table, cli/light.cc those that need LibTorch.
+void add_init(CLI::App* sub);
+void add_inspect(CLI::App* sub);
+void add_convert(CLI::App* sub);
+void add_tokenize(CLI::App* sub);
+void add_logits(CLI::App* sub);
+void add_generate(CLI::App* sub);
+void add_calibrate(CLI::App* sub);
+void add_quantize(CLI::App* sub);
+void add_prune(CLI::App* sub);
+void add_distill(CLI::App* sub);
+void add_eval(CLI::App* sub);
+void add_bench(CLI::App* sub);
+void add_golden(CLI::App* sub);
+void add_report(CLI::App* sub);
+void add_compare(CLI::App* sub);
+void add_run(CLI::App* sub);
 
 // Builds the whole program's parser. Used by main and by the recipe runner, which parses each stage as a command line.
 void add_all_commands(CLI::App& app);

@@ -7,9 +7,8 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/command.h"
+#include "cli/compare.h"
 #include "convert/checkpoint.h"
-#include "eval/evaluate.h"
-#include "eval/metrics.h"
 #include "eval/report/digest.h"
 #include "eval/report/evidence.h"
 
@@ -30,9 +29,7 @@ void measure(Report& report, const std::string& model, const CompareOptions& opt
   measuring.model = model;
   measuring.cloze_items = 0;  // too slow for a look
   if (measuring.reference == model) measuring.reference.clear();
-  nlohmann::json result = to_json(evaluate(measuring));
-  result.update({{"attar", ATTAR_VERSION}, {"command", "eval"}});
-  add_result(report, result, model);
+  add_result(report, measure_model(measuring), model);
 }
 
 Report gather(const CompareOptions& options) {
@@ -136,10 +133,9 @@ int run_compare(const CompareOptions& options) {
 
 }  // namespace
 
-void add_compare(CLI::App& app) {
+void add_compare(CLI::App* sub) {
   auto options = std::make_shared<CompareOptions>();
-  CLI::App* sub = add_command(app, "compare", "Put models, or results of them, side by side", options->common,
-                              [options] { return run_compare(*options); });
+  set_action(*sub, options->common, [options] { return run_compare(*options); });
   EvalOptions& measuring = options->measuring;
   sub->add_option("subjects", options->subjects, "Models to measure, and results of eval, quantize, bench or run (.json)")->required()->type_name("A B...");
   sub->add_option("--data", measuring.data, "Text to measure models on: a file, or builtin:heldout");

@@ -67,10 +67,9 @@ int run_convert(const ConvertOptions& options) {
 
 }  // namespace
 
-void add_convert(CLI::App& app) {
+void add_convert(CLI::App* sub) {
   auto options = std::make_shared<ConvertOptions>();
-  CLI::App* sub = add_command(app, "convert", "Turn a model into another file format", options->common,
-                              [options] { return run_convert(*options); });
+  set_action(*sub, options->common, [options] { return run_convert(*options); });
   sub->add_option("MODEL", options->model, "Folder, .gguf or .safetensors")->required();
   sub->add_option("-o,--output", options->output, "What to write: a .gguf file or a folder")->required();
   sub->add_option("--to", options->to,

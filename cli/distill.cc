@@ -55,12 +55,11 @@ int run_distill(DistillOptions& options) {
 
 }  // namespace
 
-void add_distill(CLI::App& app) {
+void add_distill(CLI::App* sub) {
   auto options = std::make_shared<DistillOptions>();
   DistillJob& job = options->job;
   TrainerOptions& trainer = job.trainer;
-  CLI::App* sub = add_command(app, "distill", "Train a student to speak like its teacher, or a model on text alone",
-                              options->common, [options] { return run_distill(*options); });
+  set_action(*sub, options->common, [options] { return run_distill(*options); });
   sub->add_option("--teacher", job.teacher, "Model to learn from; without one the text is all there is");
   sub->add_option("--student", job.student,
                   "Model to train; a folder with only config.json (and tokenizer) starts from random weights")

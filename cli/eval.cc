@@ -174,10 +174,9 @@ int run_eval(const EvalCommand& command) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
+void add_eval(CLI::App* sub) {
   auto command = std::make_shared<EvalCommand>();
-  CLI::App* sub = add_command(app, "eval", "Measure perplexity, divergence from a reference and tasks; --gate decides the exit code",
-                              command->common, [command] { return run_eval(*command); });
+  set_action(*sub, command->common, [command] { return run_eval(*command); });
   command->app = sub;
   EvalOptions& options = command->options;
   sub->add_option("MODEL", options.model, "Model: Hugging Face folder, .gguf, or builtin:teacher")->required();

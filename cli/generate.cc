@@ -1,6 +1,4 @@
 // Text from a model.
-#include "model/generate.h"
-
 #include <iostream>
 #include <memory>
 
@@ -9,17 +7,17 @@
 #include "base/text.h"
 #include "cli/batch.h"
 #include "cli/command.h"
-#include "cli/kv_cache.h"
+#include "cli/text_model.h"
 
 namespace attar::cli {
 namespace {
 
 struct TextOptions {
   Common common;
-  std::string model, prompt, prompt_file, device = "cpu";
+  std::string model, prompt, prompt_file;
   GenerateOptions generate;
-  bool ids = false, floats = false;
-  std::optional<CacheType> cache;
+  ModelRun how;
+  bool ids = false;
   TextBatch batch;
 };
 
@@ -28,13 +26,11 @@ int run_batch(TextOptions& options) {
   if (options.batch.options.samples > 1 && options.generate.sampling.temperature == 0)
     fail("generate: --samples ", options.batch.options.samples, " at --temperature 0 are the same text so many times; give --temperature, such as 1");
   if (options.batch.output.empty()) fail("generate: --batch needs -o FILE.jsonl to write to");
-  refuse_kv_cache(options.cache, "generate");
+  refuse_kv_cache(options.how.cache, "generate");
   const Checkpoint checkpoint = open_checkpoint(options.model);
-  const Tokenizer tokenizer(checkpoint.tokenizer);
-  const auto decoder = load_decoder(checkpoint, parse_device(options.device));
   options.batch.options.generate = options.generate;
   options.batch.options.generate.seed = options.common.seed;
-  nlohmann::json result = write_text_batch(options.batch, checkpoint, *decoder, tokenizer);
+  nlohmann::json result = write_text_batch(options.batch, checkpoint, options.how.device);
   std::cout << result.at("kept") << " of " << result.at("texts") << " texts kept";
   for (const auto& [reason, count] : result.at("dropped").items()) std::cout << ", " << count << " " << reason;
   std::cout << "\n" << options.batch.output << std::endl;
@@ -46,14 +42,11 @@ int run_batch(TextOptions& options) {
 int run_generate(TextOptions& options) {
   if (!options.batch.prompts.empty()) return run_batch(options);
   if (options.prompt.empty() == options.prompt_file.empty()) fail("generate: give either --prompt or --prompt-file");
-  const std::string text = options.prompt.empty() ? read_text_file(options.prompt_file) : options.prompt;
   const Checkpoint checkpoint = open_checkpoint(options.model);
+  const bool kernels = on_kernels("generate", checkpoint, options.how);
+  const std::string text = options.prompt.empty() ? read_text_file(options.prompt_file) : options.prompt;
   const Tokenizer tokenizer(checkpoint.tokenizer);
-  const at::Device device = parse_device(options.device);
-  const bool kernels = runs_on_kernels(checkpoint, device, options.floats);
-  if (!kernels) refuse_kv_cache(options.cache, "generate");
-  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{.cache = options.cache.value_or(CacheType::kF16)}) : nullptr;
-  const auto decoder = kernels ? nullptr : load_decoder(checkpoint, device);
+  const OpenModel model = open_model(checkpoint, options.how, kernels);
   const Ids prompt = tokenizer.encode(text, true);
   options.generate.seed = options.common.seed;
 
@@ -61,8 +54,7 @@ int run_generate(TextOptions& options) {
   const auto show = [&](std::string_view piece) {
     if (!options.ids) std::cout << piece << std::flush;
   };
-  const Generated result = kernels ? generate(*runner, tokenizer, prompt, options.generate, show)
-                                   : generate(*decoder, tokenizer, prompt, options.generate, show);
+  const Generated result = generate(*model.text, tokenizer, prompt, options.generate, show);
   if (options.ids) std::cout << nlohmann::json(result.ids).dump();
   std::cout << std::endl;
 
@@ -84,10 +76,10 @@ int run_generate(TextOptions& options) {
 
 }  // namespace
 
-void add_generate(CLI::App& app) {
+void add_generate(CLI::App* sub) {
   auto options = std::make_shared<TextOptions>();
   GenerateOptions& g = options->generate;
-  CLI::App* sub = add_command(app, "generate", "Continue a text", options->common, [options] { return run_generate(*options); });
+  set_action(*sub, options->common, [options] { return run_generate(*options); });
   sub->add_option("MODEL", options->model, "Folder or .gguf")->required();
   sub->add_option("--prompt", options->prompt, "Text to continue");
   sub->add_option("--prompt-file", options->prompt_file, "File with the text to continue");
@@ -97,8 +89,8 @@ void add_generate(CLI::App& app) {
   sub->add_option("--top-p", g.sampling.top_p, "Only the likeliest tokens that together reach this probability");
   sub->add_option("--stop", g.stop, "Text that ends the answer; may be repeated")->allow_extra_args(false);
   sub->add_flag("--ids", options->ids, "Print the new token ids as one JSON array instead of text");
-  add_kv_cache(*sub, options->cache);
-  sub->add_flag("--float", options->floats, "Compute a quantized model in float32 instead of through the kernels");
+  add_kv_cache(*sub, options->how.cache);
+  add_float(*sub, options->how.floats);
   TextBatch& batch = options->batch;
   sub->add_option("--batch", batch.prompts,
                   "Write many texts to learn from: lines with \"prompt\" or \"messages\", or texts to be continued from their beginning "
@@ -114,7 +106,7 @@ void add_generate(CLI::App& app) {
       ->capture_default_str();
   sub->add_flag("--keep-unfinished", batch.filter.keep_unfinished, "--batch: keep texts that --max-tokens ended");
   sub->add_flag("--resume", batch.resume, "--batch: go on with a run that was ended");
-  sub->add_option("--device", options->device, "cpu, cuda or cuda:N");
+  add_device(*sub, options->how.device);
 }
 
 }  // namespace attar::cli

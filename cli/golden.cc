@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/hand_over.h"
 #include "cli/ids.h"
 #include "convert/json.h"
 
@@ -75,13 +76,12 @@ vocabulary (a mean divergence of 1e-3 is usual), not its layers.
 std::string hash_of(const fs::path& file) { return content_hash(MappedFile(file).bytes()); }
 
 std::vector<std::int64_t> tokens_of(const GoldenOptions& options, const ModelConfig& config) {
-  std::vector<std::int64_t> ids;
   if (!options.ids.empty()) {
-    const at::Tensor given = read_ids("golden", options.ids);
-    if (given.size(0) != 1) fail("golden: ", options.ids, ": input_ids has ", given.size(0), " rows, expected one");
-    ids.assign(given.data_ptr<std::int64_t>(), given.data_ptr<std::int64_t>() + given.numel());
-    return ids;
+    const std::vector<Ids> rows = read_ids("golden", options.ids);
+    if (rows.size() != 1) fail("golden: ", options.ids, ": input_ids has ", rows.size(), " rows, expected one");
+    return rows.front();
   }
+  std::vector<std::int64_t> ids;
   Random random(options.common.seed);
   for (std::int64_t t = 0; t < std::min(kTokens, config.max_positions); ++t)
     ids.push_back(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(config.vocab_size))));
@@ -200,15 +200,15 @@ int run_golden(const GoldenOptions& options) {
   }
   if (options.output.empty()) fail("golden: -o FOLDER is missing");
   if (!options.library.empty()) fail("golden: --with goes with --check");
+  need_torch();
   return make(options);
 }
 
 }  // namespace
 
-void add_golden(CLI::App& app) {
+void add_golden(CLI::App* sub) {
   auto options = std::make_shared<GoldenOptions>();
-  CLI::App* sub = add_command(app, "golden", "Golden vectors for a runtime's own tests; other kernels against them",
-                              options->common, [options] { return run_golden(*options); });
+  set_action(*sub, options->common, [options] { return run_golden(*options); });
   sub->add_option("MODEL", options->model, "Folder or .gguf");
   sub->add_option("-o,--output", options->output, "Folder to write");
   sub->add_option("--ids", options->ids,

@@ -1,13 +1,15 @@
 // Token ids that a user gives in a file.
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include <string>
+#include <vector>
+
+#include "datasets/tokenizer.h"
 
 namespace attar::cli {
 
-// The tensor input_ids (batch, time) int64 of a safetensors file. Throws Error that begins with the command's name.
-at::Tensor read_ids(const std::string& command, const std::string& path);
+// The rows of the tensor input_ids (batch, time) int64 of a safetensors file, at least one id in each. Throws Error that begins with the
+// command's name.
+std::vector<Ids> read_ids(const std::string& command, const std::string& path);
 
 }  // namespace attar::cli

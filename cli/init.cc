@@ -55,10 +55,9 @@ int run_init(const InitOptions& options) {
 
 }  // namespace
 
-void add_init(CLI::App& app) {
+void add_init(CLI::App* sub) {
   auto options = std::make_shared<InitOptions>();
-  CLI::App* sub = add_command(app, "init", "Make a fresh student: a config, and a tokenizer trained from text", options->common,
-                              [options] { return run_init(*options); });
+  set_action(*sub, options->common, [options] { return run_init(*options); });
   sub->add_option("--config", options->config, "config.json of the student; vocab_size is the tokenizer's size")->required();
   sub->add_option("-o,--output", options->output, "Folder to write")->required();
   auto* data = sub->add_option("--data", options->data, "Text to train the tokenizer on: a file, or builtin:train")->capture_default_str();

@@ -166,10 +166,9 @@ int run_inspect(const InspectOptions& options) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app) {
+void add_inspect(CLI::App* sub) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* sub = add_command(app, "inspect", "Show a model's config, tokenizer, tensors, types and size",
-                              options->common, [options] { return run_inspect(*options); });
+  set_action(*sub, options->common, [options] { return run_inspect(*options); });
   sub->add_option("MODEL", options->model, "Folder, .gguf or .safetensors")->required();
   sub->add_flag("--tensors", options->tensors, "List every tensor");
   sub->add_flag("--hash", options->hash, "Hash config, tokenizer and all weights; reads the whole model");

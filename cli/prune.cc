@@ -258,10 +258,10 @@ int run_prune(const PruneOptions& options) {
 
 }  // namespace
 
-void add_prune(CLI::App& app) {
+void add_prune(CLI::App* sub) {
   auto options = std::make_shared<PruneOptions>();
-  CLI::App* sub = add_command(app, "prune", "Cut a smaller student out of a model", options->common, [options, &app] {
-    check_prune_target(*app.get_subcommand("prune"), options->target);
+  set_action(*sub, options->common, [options, sub] {
+    check_prune_target(*sub, options->target);
     return run_prune(*options);
   });
   sub->add_option("model", options->model, "Model to cut from")->required();

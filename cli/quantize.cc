@@ -1,5 +1,6 @@
+#include "cli/quantize.h"
+
 #include <algorithm>
-#include <functional>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -11,33 +12,12 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "cli/allocation.h"
-#include "cli/calibration.h"
-#include "cli/command.h"
-#include "cli/methods.h"
-#include "distill/tune.h"
+#include "cli/hand_over.h"
 #include "eval/report/numbers.h"
-#include "quantize/awq.h"
-#include "quantize/memory.h"
-#include "quantize/report.h"
-#include "quantize/rotate.h"
-#include "quantize/tensors.h"
-#include "quantize/work_folder.h"
+#include "quantize/round.h"
 
 namespace attar::cli {
 namespace {
-
-struct QuantizeCommand {
-  Common common;
-  std::string model, output, type, method, effort, imatrix;
-  Calibration calibration;
-  Target target;
-  std::string max_memory;
-  std::vector<std::string> overrides;
-  double damping = GptqOptions{}.damping;
-  TuneOptions tune;
-  bool pure = false, no_act_order = false, no_correction = false, resume = false;
-};
 
 // Before hours of work, not after.
 void check_output(const fs::path& output) {
@@ -117,23 +97,6 @@ void print_summary(const QuantizeReport& report, const Checkpoint& written) {
             << std::setprecision(1) << report.seconds << " s\n";
 }
 
-struct Made {
-  Checkpoint model;
-  AwqReport scaling;
-  QuantizeReport report;
-  TuneReport tuned;
-};
-
-// Of every method that was used, in the order of the work.
-std::vector<Gain> all_gains(const Methods& methods, const RotateReport& rotation, const Made& made) {
-  std::vector<Gain> all;
-  if (methods.rotate) all.push_back({"rotate", "weight error of a matrix rounded to nearest", rotation.error_before, rotation.error_after});
-  if (methods.awq) all.push_back({"awq", "output error of a group", made.scaling.mean(&AwqReport::Entry::error_before), made.scaling.mean(&AwqReport::Entry::error_after)});
-  for (Gain& gain : gains(made.report)) all.push_back(std::move(gain));
-  if (methods.tune) all.push_back({"tune", "KL divergence on the calibration text", made.tuned.kl_before, made.tuned.kl_after});
-  return all;
-}
-
 void print_gains(const std::vector<Gain>& gains) {
   for (const Gain& gain : gains)
     std::cout << std::left << std::setw(10) << gain.method << std::right << rounded(gain.before) << " -> " << rounded(gain.after) << "  " << gain.measure << "\n";
@@ -152,55 +115,6 @@ void say_what_was_hard(const QuantizeReport& report) {
   }
 }
 
-// Runs `work`, which keeps what it has finished in folders, if any. They stay if the same command could go on with them.
-void keeping(const std::vector<fs::path>& folders, const std::function<void()>& work) {
-  const auto finished = [&] {
-    return std::any_of(folders.begin(), folders.end(), [](const fs::path& folder) { return finished_parts(folder) > 0; });
-  };
-  const auto remove = [&] {
-    std::error_code ignored;
-    for (const fs::path& folder : folders) fs::remove_all(folder, ignored);
-  };
-  const auto kept = [&](const Error& stop) {
-    return cat(stop.what(), "; what is finished is kept in ", folders.front().string(), ", the same command with --resume goes on");
-  };
-  try {
-    work();
-  } catch (const Interrupted& stop) {
-    if (finished()) throw Interrupted(kept(stop));
-    remove();
-    throw;
-  } catch (const WriteError& stop) {
-    if (finished()) throw WriteError(kept(stop));
-    remove();
-    throw;
-  } catch (const ResumeError&) {
-    throw;
-  } catch (const Error&) {  // the same command would meet it again
-    remove();
-    throw;
-  }
-  remove();
-}
-
-// Tries choices until one is the smallest within --target-kld; each trial keeps its work, and its result, in a folder of its own.
-Made within_divergence(const Choices& choices, double target, double factor, const std::vector<Ids>& aside, const Checkpoint& model,
-                       QuantizeOptions options, const std::function<Made(const QuantizeOptions&)>& make, Chosen& chosen) {
-  const fs::path folder = options.folder;
-  std::vector<Made> made;
-  chosen.aside = static_cast<std::int64_t>(aside.size());
-  chosen.trials = allocate_for_measured(choices.sensitivities, target, factor, [&](const std::vector<Candidate>& types) {
-    assign(choices, types, options.plan);
-    options.folder = folder / cat("trial-", made.size() + 1);
-    made.push_back(make(options));
-    chosen.measured.push_back(divergence_on(aside, model, made.back().model));
-    note(cat("trial ", made.size(), ": ", total(types).bytes, " bytes of matrices, KL divergence ", chosen.measured.back().value, " on text kept aside"));
-    return chosen.measured.back().value;
-  });
-  chosen.types = chosen.trials.all[chosen.trials.best].chosen;
-  return made[chosen.trials.best];
-}
-
 Methods methods_of(const QuantizeCommand& command) {
   const bool text = !command.calibration.source.empty(), allocated = command.target.given();
   const Methods methods = choose_methods(command.method, command.effort, text);
@@ -211,139 +125,53 @@ Methods methods_of(const QuantizeCommand& command) {
   return methods;
 }
 
-Checkpoint rotated(const Checkpoint& model, const QuantizeOptions& options, std::uint64_t seed, RotateReport& report) {
-  Checkpoint result = rotate(model, options.plan, seed, report);
-  const std::string left = cat("rotate: the residual stream of ", model.path.string(), " stays as it is: ", report.left_out);
-  if (!report.left_out.empty() && options.strict) fail(left, "; leave out rotate, or --strict");
-  if (!report.left_out.empty()) warn(left);
-  return result;
-}
-
-// Of the steps that hold whole models, before any of them; quantize() itself is asked by check_memory().
-void check_whole_models(const QuantizeCommand& command, const Methods& methods, const ModelConfig& config, std::uint64_t allowed) {
-  if (allowed == 0) return;
-  std::int64_t length = command.calibration.context;
-  if (config.max_positions > 0) length = std::min(length, config.max_positions);
-  const auto check = [&](bool planned, const char* what, std::uint64_t needed, const char* or_else) {
-    if (planned && needed > allowed)
-      fail("quantize: --max-memory allows ", size_text(allowed), ", ", what, " may take ", size_text(needed), " with ", thread_count(),
-           " threads; allow that much, give fewer --threads or a shorter --context, or ", or_else);
-  };
-  check(command.calibration.source == kSelf, "text written by the model itself", self_text_memory(config, length, thread_count()), "give --calibration FILE");
-  const bool known = !command.target.sensitivities.empty() && fs::exists(command.target.sensitivities);
-  check(command.target.given() && !known, "choosing types", sensitivity_memory(config, length, thread_count()), "measure --sensitivities elsewhere, or give --type");
-  check(command.target.kld > 0, "measuring trials for --target-kld", divergence_memory(config, length, thread_count()), "give --target-size");
-  check(methods.tune, "tuning this model", tune_memory(config, length, command.tune.batch, thread_count()), "leave out tune");
-}
-
-int run_quantize(const QuantizeCommand& command) {
-  fs::path output = command.output;
-  if (output.filename().empty()) output = output.parent_path();  // "folder/" is "folder"
-  check_output(output);
-  QuantizeOptions options;
+QuantizeRun run_of(const QuantizeCommand& command) {
+  QuantizeRun run{.output = command.output};
+  if (run.output.filename().empty()) run.output = run.output.parent_path();  // "folder/" is "folder"
+  check_output(run.output);
   const Target& target = command.target;
   if (command.type.empty() == !target.given())
     fail("quantize: give --type, or --target-size, --target-bpw or --target-kld to have types chosen", target.given() ? ", not both" : "");
-  check_target(target, output);
+  check_target(target, run.output);
+  QuantizeOptions& options = run.options;
   options.plan.preset = &preset_from_name(target.given() ? "q4_0" : command.type);
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
-  const Methods methods = methods_of(command);
-  if (methods.tune) keep_freed_memory();
-  options.method = methods.rounding;
-  options.rotated = methods.rotate;
-  options.scaled = methods.awq;
-  options.fisher = methods.fisher;
-  options.autoround = methods.autoround;
+  run.methods = methods_of(command);
+  options.method = run.methods.rounding;
+  options.rotated = run.methods.rotate;
+  options.scaled = run.methods.awq;
+  options.fisher = run.methods.fisher;
+  options.autoround = run.methods.autoround;
   options.gptq.damping = command.damping;
   options.gptq.act_order = !command.no_act_order;
   options.corrected_target = !command.no_correction;
   options.strict = command.common.strict;
   options.seed = command.common.seed;
-  options.folder = output.string() + (target.kld > 0 ? ".trying" : ".quantizing");
+  options.folder = run.output.string() + (target.kld > 0 ? ".trying" : ".quantizing");
   options.resume = command.resume;
   if (!command.max_memory.empty()) options.max_memory = parse_size("--max-memory", command.max_memory);
+  return run;
+}
 
-  const Checkpoint original = open_checkpoint(command.model);
-  look_at_source(original, options.strict);
-  check_whole_models(command, methods, original.config, options.max_memory);
-  RotateReport rotation;
-  const Checkpoint model = methods.rotate ? rotated(original, options, command.common.seed, rotation) : original;
-  Ids kept;  // by every target, so that sensitivities are of the same text
-  const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common, target.given() ? &kept : nullptr);
-  Choices choices;
-  Chosen chosen;
-  std::vector<Ids> aside;
-  if (target.given()) {
-    if (target.kld > 0 && !chunks.empty())
-      aside = aside_chunks(kept, model.tokenizer, static_cast<std::int64_t>(chunks.front().size()));
-    choices = measure_choices(target, options.plan.overrides, model, output, chunks);
-    if (target.kld == 0) chosen.types = choose(target, choices);
-    assign(choices, target.kld > 0 ? allocate_for_cost(choices.sensitivities, target.kld) : chosen.types, options.plan);
-  }
-  const std::vector<TensorPlan> plan = plan_types(model, options.plan);
-  for (const TensorPlan& tensor : plan) check_home(tensor.got, output, tensor.name);
-  check_runtime(target, plan);
-  options.calibration = chunks;
-  limit_samples(options.calibration, command.calibration);
-  check_memory(model.config, options);
-  if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
-  // What is read once, rounded and written needs no folder. Folders of weights read a matrix several times: codes, scales, offsets.
-  options.when_read = methods.name() == "rtn" && chunks.empty() && is_gguf(output) && target.kld == 0;
-  if (options.when_read) options.folder.clear();
-  const auto make = [&](QuantizeOptions how) {
-    Made made;
-    const Checkpoint scaled = methods.awq ? awq(model, how, made.scaling) : model;
-    if (how.method == Method::kHqq) how.calibration.clear();
-    made.model = quantize(scaled, how, made.report);
-    if (!methods.tune) return made;
-    TuneOptions tuning = command.tune;
-    tuning.seed = command.common.seed;
-    tuning.folder = tune_folder(how.folder), tuning.resume = how.resume;
-    made.model = tune(original, made.model, chunks, tuning, made.tuned);
-    for (TensorReport& tensor : made.report.tensors)
-      look_again(tensor, "tune", weight_error(read_tensor(made.model.at(tensor.plan.name)), read_tensor(scaled.at(tensor.plan.name))));
-    return made;
-  };
-  Made made;
-  std::vector<fs::path> folders;
-  if (!options.folder.empty()) folders = {options.folder};
-  if (methods.awq) folders.push_back(awq_folder(options));
-  if (methods.tune) folders.push_back(tune_folder(options.folder));
-  keeping(folders, [&] {
-    constexpr double kGptqFactor = 0.4;  // of what rounding to nearest diverges; a guess, trials tell
-    made = target.kld > 0 ? within_divergence(choices, target.kld, options.method == Method::kGptq ? kGptqFactor : 1.0, aside, original,
-                                              options, make, chosen)
-                          : make(options);
-    if (target.given()) assign(choices, chosen.types, options.plan);
-    if (is_gguf(output)) {
-      GgufOptions gguf;
-      gguf.file_type = options.plan.preset->file_type;
-      write_gguf(made.model, output, gguf);
-    } else {
-      write_hf(made.model, output);
-    }
-  });
-  settle(made.report);
-  say_what_was_hard(made.report);
-  print_gains(all_gains(methods, rotation, made));
-  print_summary(made.report, open_checkpoint(output));
-  if (target.given()) print_curve(choices, chosen);
-  nlohmann::json json = to_json(made.report);
-  add_model(json, command.common, "model", command.model);
-  add_model(json, command.common, "output", output);
-  json["bytes"] = bytes_of(output);
-  json["peak_memory"] = peak_memory();
-  json["gains"] = to_json(all_gains(methods, rotation, made));
-  json["preset"] = options.plan.preset->name;
-  json["method"] = methods.name();
-  if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
-  if (target.given()) json["allocation"] = curve_json(choices, chosen);
-  if (methods.rotate) json["rotate"] = to_json(rotation);
-  if (methods.awq) json["awq"] = to_json(made.scaling);
-  if (methods.tune) json["tune"] = to_json(made.tuned);
-  write_result(command.common, "quantize", std::move(json));
+// What is read once, rounded and written. Folders of weights read a matrix several times: codes, scales, offsets.
+int round_only(const QuantizeCommand& command, QuantizeRun run) {
+  check_plan(command, run, run.original);
+  if (!command.imatrix.empty()) run.options.importance = read_imatrix(command.imatrix);
+  QuantizeReport report;
+  write_quantized(round_when_read(run.original, run.options, report), run);
+  settle(report);
+  write_result(command.common, "quantize", tell(command, run, report, gains(report)));
   return kDone;
+}
+
+int run_quantize(const QuantizeCommand& command) {
+  QuantizeRun run = run_of(command);
+  const bool rounding = run.methods.name() == "rtn" && command.calibration.source.empty() && !command.target.given() && is_gguf(run.output);
+  if (!rounding) need_torch();
+  run.original = open_checkpoint(command.model);
+  look_at_source(run.original, run.options.strict);
+  return rounding ? round_only(command, std::move(run)) : quantize_with_torch(command, std::move(run));
 }
 
 std::string type_help() {
@@ -356,11 +184,39 @@ std::string type_help() {
 
 }  // namespace
 
-void add_quantize(CLI::App& app) {
+void check_plan(const QuantizeCommand& command, const QuantizeRun& run, const Checkpoint& model) {
+  const std::vector<TensorPlan> plan = plan_types(model, run.options.plan);
+  for (const TensorPlan& tensor : plan) check_home(tensor.got, run.output, tensor.name);
+  check_runtime(command.target, plan);
+}
+
+void write_quantized(const Checkpoint& model, const QuantizeRun& run) {
+  if (!is_gguf(run.output)) return write_hf(model, run.output);
+  GgufOptions gguf;
+  gguf.file_type = run.options.plan.preset->file_type;
+  write_gguf(model, run.output, gguf);
+}
+
+nlohmann::json tell(const QuantizeCommand& command, const QuantizeRun& run, const QuantizeReport& report, const std::vector<Gain>& gains) {
+  say_what_was_hard(report);
+  print_gains(gains);
+  print_summary(report, open_checkpoint(run.output));
+  nlohmann::json json = to_json(report);
+  add_model(json, command.common, "model", command.model);
+  add_model(json, command.common, "output", run.output);
+  json["bytes"] = bytes_of(run.output);
+  json["peak_memory"] = peak_memory();
+  json["gains"] = to_json(gains);
+  json["preset"] = run.options.plan.preset->name;
+  json["method"] = run.methods.name();
+  if (!command.imatrix.empty()) json["imatrix"] = command.imatrix;
+  return json;
+}
+
+void add_quantize(CLI::App* sub) {
   const auto owner = std::make_shared<QuantizeCommand>();
   QuantizeCommand& command = *owner;
-  CLI::App* sub = add_command(app, "quantize", "Make a model small, 2 to 8 bits a weight: a GGUF for llama.cpp or a folder for MLX",
-                              command.common, [owner] { return run_quantize(*owner); });
+  set_action(*sub, command.common, [owner] { return run_quantize(*owner); });
   sub->add_option("model", command.model, "Hugging Face folder or .gguf")->required()->type_name("MODEL");
   sub->add_option("-o,--output", command.output, "The .gguf to write, or the folder, as MLX reads it")
       ->required()

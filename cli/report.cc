@@ -36,10 +36,9 @@ int run_report(const ReportOptions& options) {
 
 }  // namespace
 
-void add_report(CLI::App& app) {
+void add_report(CLI::App* sub) {
   auto options = std::make_shared<ReportOptions>();
-  CLI::App* sub = add_command(app, "report", "One page, or Markdown, from the results of other commands", options->common,
-                              [options] { return run_report(*options); });
+  set_action(*sub, options->common, [options] { return run_report(*options); });
   sub->add_option("results", options->results,
                   "What eval, compare, generate, calibrate, quantize, prune, distill, bench and run wrote with --json, and train.jsonl of a distilled student")
       ->required()

@@ -75,10 +75,9 @@ int run_recipe(const RunOptions options) {
 
 }  // namespace
 
-void add_run(CLI::App& app) {
+void add_run(CLI::App* sub) {
   auto options = std::make_shared<RunOptions>();
-  CLI::App* sub = add_command(app, "run", "Run the whole pipeline from one recipe, on from where it stopped", options->common,
-                              [options] { return run_recipe(*options); });
+  set_action(*sub, options->common, [options] { return run_recipe(*options); });
   sub->add_option("recipe", options->recipe, "Recipe file; without one, the demo on the built-in teacher and corpus");
   sub->add_option("-o,--output", options->output, "Folder of all results, instead of the recipe's");
   sub->add_flag("--dry-run", options->dry_run, "Print the plan and what is already done, and run nothing");

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <iomanip>
-#include <memory>
 #include <sstream>
 
 #include "base/files.h"
 #include "base/text.h"
-#include "model/generate.h"
+#include "cli/text_model.h"
+#include "runtime/generate.h"
 
 namespace attar::cli {
 namespace {
@@ -59,10 +59,9 @@ json describe_model(const Recipe& recipe, const std::string& role, const std::st
   copy("same_top", "/same_top/share");
 
   // As the model will run: quantized ones through the kernels.
-  const bool kernels = runs_on_kernels(checkpoint, at::kCPU, false);
-  const auto runner = kernels ? std::make_unique<Runner>(checkpoint, RunnerOptions{}) : nullptr;
-  const auto decoder = kernels ? nullptr : load_decoder(checkpoint);
-  row["decode_tokens_per_second"] = (kernels ? measure_rates(*runner) : measure_rates(*decoder)).decode();
+  const ModelRun how;
+  const OpenModel model = open_model(checkpoint, how, on_kernels("run", checkpoint, how));
+  row["decode_tokens_per_second"] = measure_rates(*model.text).decode();
   const Tokenizer tokenizer(checkpoint.tokenizer);
   const auto add_sample = [&](double temperature, std::uint64_t own_seed) {
     GenerateOptions options;
@@ -70,7 +69,7 @@ json describe_model(const Recipe& recipe, const std::string& role, const std::st
     options.seed = own_seed;
     options.sampling.temperature = temperature;
     const Ids prompt = tokenizer.encode(recipe.prompt, true);
-    const std::string text = (kernels ? generate(*runner, tokenizer, prompt, options) : generate(*decoder, tokenizer, prompt, options)).text;
+    const std::string text = generate(*model.text, tokenizer, prompt, options).text;
     row["samples"].push_back({{"prompt", recipe.prompt}, {"how", description(options)}, {"text", whole_sentences(text)}});
   };
   add_sample(0, seed);

@@ -67,10 +67,9 @@ int run_tokenize(const TokenizeOptions& options) {
 
 }  // namespace
 
-void add_tokenize(CLI::App& app) {
+void add_tokenize(CLI::App* sub) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* sub = add_command(app, "tokenize", "Text to token ids, printed as one JSON array, and back",
-                              options->common, [options] { return run_tokenize(*options); });
+  set_action(*sub, options->common, [options] { return run_tokenize(*options); });
   sub->add_option("model", options->model, "Model folder, .gguf, tokenizer.json or tokenizer.model")->required();
   sub->add_option("--file", options->file, "The text, or with --decode the JSON array of ids; -: standard input")
       ->required();

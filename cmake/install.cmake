@@ -23,13 +23,14 @@ install(FILES ${CMAKE_BINARY_DIR}/attarConfig.cmake ${CMAKE_BINARY_DIR}/attarCon
         DESTINATION ${package_folder} COMPONENT dev)
 
 if(ATTAR_TORCH)
-  install(TARGETS attar RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS attar RUNTIME DESTINATION bin)
+  install(TARGETS attar-full RUNTIME DESTINATION libexec/attar)  # where attar looks for it: cli/hand_over.cc
   # The manual page and completions come from the program itself.
   foreach(pair man:attar.1 bash:attar.bash zsh:_attar fish:attar.fish)
     string(REPLACE ":" ";" pair ${pair})
     list(GET pair 0 kind)
     list(GET pair 1 file)
-    add_custom_command(OUTPUT ${file} COMMAND attar --print ${kind} > ${file} DEPENDS attar VERBATIM)
+    add_custom_command(OUTPUT ${file} COMMAND attar-full --print ${kind} > ${file} DEPENDS attar-full VERBATIM)
     list(APPEND described ${CMAKE_BINARY_DIR}/${file})
   endforeach()
   add_custom_target(attar_described ALL DEPENDS ${described})

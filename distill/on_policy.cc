@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "model/generate.h"
+#include "model/tensor.h"
 
 namespace attar {
 namespace {
@@ -67,7 +68,7 @@ void write_own_texts(Decoder& student, const OnPolicy& options, std::int64_t ste
         token = chunks[i]->ids[place - 1];
         continue;
       }
-      token = sample(logits[static_cast<std::int64_t>(i)], {1.0}, randoms[i]);
+      token = sample(floats_of(logits[static_cast<std::int64_t>(i)]), {1.0}, randoms[i]);
       chunks[i]->learn[place] = 1;
       ended[i] = std::find(options.end_ids.begin(), options.end_ids.end(), token) != options.end_ids.end();
     }

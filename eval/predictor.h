@@ -6,7 +6,9 @@
 #include <string>
 
 #include "eval/protocol.h"
+#include "model/decoder.h"
 #include "model/generate.h"
+#include "runtime/runner.h"
 
 namespace attar {
 

@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "model/decoder.h"
 
 namespace attar {
 namespace {

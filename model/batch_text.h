@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "datasets/tokenizer.h"
-#include "model/decoder.h"
 #include "model/generate.h"
 
 namespace attar {

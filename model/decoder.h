@@ -9,6 +9,7 @@
 #include <string>
 
 #include "convert/checkpoint.h"
+#include "model/threads.h"
 
 namespace attar {
 
@@ -131,19 +132,5 @@ Checkpoint to_checkpoint(Decoder& decoder, const TokenizerData& tokenizer);
 
 // The device that --device names: "cpu", "cuda", "cuda:1". Throws Error if LibTorch was built without it.
 at::Device parse_device(const std::string& name);
-// Threads for LibTorch and its BLAS; warns loudly if the BLAS is the slow reference one.
-void set_up_torch(int threads);
-
-// LibTorch on one thread while the work around it is spread over all: the sums inside its BLAS depend on how many it has.
-class OneTorchThread {
- public:
-  OneTorchThread();
-  ~OneTorchThread();
-  OneTorchThread(const OneTorchThread&) = delete;
-  OneTorchThread& operator=(const OneTorchThread&) = delete;
-
- private:
-  int before_;
-};
 
 }  // namespace attar

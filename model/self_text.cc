@@ -11,6 +11,7 @@
 #include "base/threads.h"
 #include "model/decoder.h"
 #include "model/generate.h"
+#include "model/tensor.h"
 
 namespace attar {
 namespace {
@@ -30,7 +31,7 @@ void write_rows(Decoder& decoder, std::int64_t bos, const std::vector<std::int64
     for (std::size_t row = 0; row < chunks.size(); ++row) {
       Ids& chunk = chunks[row];
       const bool ended = chunk.back() != bos && std::find(ends.begin(), ends.end(), chunk.back()) != ends.end();
-      chunk.push_back(ended ? bos : sample(logits[static_cast<std::int64_t>(row)], {1.0}, randoms[row]));
+      chunk.push_back(ended ? bos : sample(floats_of(logits[static_cast<std::int64_t>(row)]), {1.0}, randoms[row]));
       last[static_cast<std::int64_t>(row)][0] = chunk.back();
     }
   }

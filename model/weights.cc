@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "base/threads.h"
 #include "model/decoder.h"
+#include "runtime/runner.h"
 
 namespace attar {
 namespace {
@@ -73,10 +74,7 @@ std::shared_ptr<Decoder> load_decoder(const Checkpoint& checkpoint, const at::De
 }
 
 bool runs_on_kernels(const Checkpoint& checkpoint, const at::Device& device, bool floats) {
-  if (floats || !device.is_cpu()) return false;
-  for (const Tensor& tensor : checkpoint.tensors)
-    if (info(tensor.type).quantized && tensor.shape.size() == 2) return true;
-  return false;
+  return !floats && device.is_cpu() && has_packed_matrices(checkpoint);
 }
 
 std::shared_ptr<Decoder> share_weights(Decoder& decoder) {

@@ -12,20 +12,10 @@
 #include <string>
 
 #include "convert/tensor.h"
+#include "quantize/options.h"
 #include "quantize/streams.h"
 
 namespace attar {
-
-struct AutoRoundOptions {
-  int steps = 200;
-  std::int64_t batch = 8;  // chunks in a step
-  double rate = 0.005;     // the paper's: of V, in steps of the grid; falls to nothing along the way
-};
-
-// |h_q - h_fp|^2 over all chunks.
-struct AutoRoundResult {
-  double before = 0, after = 0;
-};
 
 // W: the original's matrices by name, Q: as they are rounded so far, replaced by what is better and left alone if nothing is. The streams
 // have all of Q in place and the original's has left the half. The same bytes at any number of threads.

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "quantize/options.h"
 #include "quantize/packed_row.h"
 
 namespace attar {
@@ -21,12 +22,6 @@ namespace attar {
 // up to date. order: all columns; those of one chunk of 256 are visited in this order, chunks from left to right. A: (rows, rows) float32, symmetric, positive
 // definite; the error is then tr(A E H E^T), each row seeing where the others stand. Undefined: I; rows do not see each
 // other, but the sums' rounding depends on which rows come together. Never makes the error worse.
-struct DescentOptions {
-  int passes = 8;  // at most, over codes, and over scales in between; a row is done when nothing in it moves
-  // A pass that lowers the error by less than this share of what all have lowered it by is the last. Eight passes leave half a percent
-  // less than the four that this allows, for twice the time.
-  double worthwhile = 0.05;
-};
 void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order,
              const DescentOptions& options, const at::Tensor& A = {});
 

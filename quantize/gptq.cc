@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "model/tensor.h"
+#include "quantize/descent.h"
 #include "quantize/rtn.h"
 
 namespace attar {

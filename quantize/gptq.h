@@ -14,17 +14,9 @@
 
 #include "convert/tensor.h"
 #include "quantize/cholesky.h"
-#include "quantize/descent.h"
+#include "quantize/options.h"
 
 namespace attar {
-
-struct GptqOptions {
-  // Added to the diagonal of H, as a share of its mean. The paper's 0.01 trusts little calibration text too much: with
-  // 12 k tokens on a 15 M model, KL divergence on other text was 0.0370 at 0.01, 0.0356 at 0.05, 0.0344 at 0.1.
-  double damping = 0.1;
-  bool act_order = true;       // visit the columns with the largest diagonal first
-  DescentOptions descent;      // after the columns are done
-};
 
 // What the inputs of a matrix say about it. Prepared once, used for every matrix that sees the same inputs.
 struct Curvature {

@@ -10,10 +10,12 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "datasets/corpus.h"
+#include "quantize/autoround.h"
 #include "quantize/hqq.h"
 #include "quantize/memory.h"
 #include "quantize/output_metric.h"
 #include "quantize/report.h"
+#include "quantize/round.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
 #include "quantize/work_folder.h"
@@ -32,23 +34,16 @@ class Pipeline {
  public:
   Pipeline(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report)
       : model_(model), options_(options), report_(report) {
-    for (TensorPlan& entry : plan_types(model, options.plan)) {
-      report_.tensors.push_back({std::move(entry)});
-      TensorReport& tensor = report_.tensors.back();
-      if (!tensor.plan.reason.empty() && options.strict)
-        fail("quantize: ", tensor.plan.name, " cannot be ", info(tensor.plan.asked).name, ": ", tensor.plan.reason,
-             "; give another --type, --override '", tensor.plan.gguf_name, "=", info(tensor.plan.got).name,
-             "', or leave out --strict to take that");
-    }
+    report_.tensors = planned(model, options);
     for (std::size_t i = 0; i < report_.tensors.size(); ++i) index_[report_.tensors[i].plan.name] = i;
   }
 
   Checkpoint run() {
-    check_vectors();
+    check_vectors(model_);
     const bool gptq = options_.method == Method::kGptq, calibrated = !options_.calibration.empty();
     const auto length = calibrated ? static_cast<std::int64_t>(options_.calibration.front().size()) : 0;
     check_memory(model_.config, options_);
-    check_importance();
+    check_importance(options_, report_.tensors);
     if (!options_.folder.empty()) folder_.emplace(options_.folder, run_identity(model_, options_), options_.resume);
     const OneTorchThread one_thread;
     const at::NoGradGuard no_grad;
@@ -57,7 +52,6 @@ class Pipeline {
       streams_.emplace(model_, options_.calibration, StreamsOptions{(gptq && options_.corrected_target) || options_.autoround, options_.autoround, options_.folder});
     }
     if (options_.fisher) measure_outputs();
-    if (options_.when_read) return with_tensors(round_when_read());
     Progress progress(name_of(options_.method), report_.tensors.size(), "tensors");
     for (const Part& part : parts()) {
       if (restore(part)) {
@@ -67,7 +61,7 @@ class Pipeline {
       if (calibrated) ready_streams(part);
       nlohmann::json notes;
       if (!calibrated)
-        for (const std::string& name : part.tensors) round(name, importance_of(entry(name).plan)), progress.advance(1, name);
+        for (const std::string& name : part.tensors) round(name, importance_of(options_, entry(name).plan)), progress.advance(1, name);
       else if (part.layer >= 0)
         calibrate_layer(part.layer, notes, progress);
       else
@@ -83,28 +77,6 @@ class Pipeline {
     for (Tensor& tensor : result.tensors)
       if (const auto found = rounded.find(tensor.name); found != rounded.end()) tensor = found->second;
     return result;
-  }
-
-  std::map<std::string, Tensor> round_when_read() {
-    std::map<std::string, Tensor> rounded;
-    for (TensorReport& tensor : report_.tensors) {
-      std::vector<float> importance = importance_of(tensor.plan);
-      tensor.method = rounding_name(tensor.plan.got, importance);
-      RoundedWhenRead matrix = rtn_when_read(tensor.plan.got, model_.at(tensor.plan.name), std::move(importance));
-      rounded.emplace(tensor.plan.name, std::move(matrix.Q));
-      tensor.loss = std::move(matrix.loss);
-    }
-    return rounded;
-  }
-
-  static const char* rounding_name(Type type, const std::vector<float>& importance) {
-    return !info(type).quantized ? "convert" : importance.empty() ? "rtn" : "rtn+importance";
-  }
-
-  // Biases and norms stay as they are, but must be numbers.
-  void check_vectors() const {
-    for (const Tensor& tensor : model_.tensors)
-      if (tensor.shape.size() < 2) check_finite(read_floats(tensor), tensor.columns(), tensor.name);
   }
 
   // What is finished, and kept, together: a table, or the matrices of a layer.
@@ -216,31 +188,6 @@ class Pipeline {
     tensor.weight_error = result.weight_error;
     tensor.seconds = seconds_since(start);
     return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
-  }
-
-  void check_importance() const {
-    if (!options_.importance) return;
-    for (const auto& [name, entry] : options_.importance->entries)
-      if (std::none_of(report_.tensors.begin(), report_.tensors.end(), [&](const TensorReport& tensor) { return tensor.plan.gguf_name == name; }) &&
-          !(name == "output.weight" && !index_.contains(kHead)))
-        fail("quantize: the importance matrix knows ", name, ", which the model has not; it was made from another model");
-  }
-
-  // From the importance matrix, if there is one: mean squares, by column.
-  std::vector<float> importance_of(const TensorPlan& plan) const {
-    if (!options_.importance) return {};
-    const auto& entries = options_.importance->entries;
-    const auto found = entries.find(plan.gguf_name);
-    if (found == entries.end()) {
-      // Nothing is known of what an embedding is multiplied with; llama-imatrix leaves out the head as well.
-      if (plan.layer >= 0 && info(plan.got).quantized)
-        fail("quantize: the importance matrix has nothing on ", plan.gguf_name, "; it was made from another model");
-      return {};
-    }
-    if (static_cast<std::int64_t>(found->second.sums.size()) != plan.shape.back())
-      fail("quantize: the importance matrix has ", found->second.sums.size(), " columns for ", plan.gguf_name, ", the model ",
-           plan.shape.back(), "; it was made from another model");
-    return found->second.mean();
   }
 
   // Inputs taken from the layers before as they are after quantization.
@@ -423,8 +370,6 @@ Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, Qua
     fail("gptq: needs calibration text; give --calibration FILE or --calibration builtin:calibration");
   if (options.method == Method::kGptq && !info(options.plan.preset->type).quantized && options.plan.overrides.empty())
     fail("gptq: ", options.plan.preset->name, " only converts, there is nothing to choose; use --method rtn");
-  if (options.when_read && (options.method != Method::kRtn || !options.calibration.empty()))
-    fail("quantize: only what is rounded to nearest without calibration can wait until it is read");
   report = {};
   const auto start = Clock::now();
   Checkpoint result = Pipeline(model, options, report).run();

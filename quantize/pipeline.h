@@ -10,9 +10,8 @@
 #include "base/files.h"
 #include "convert/checkpoint.h"
 #include "datasets/tokenizer.h"
-#include "quantize/autoround.h"
-#include "quantize/gptq.h"
 #include "quantize/imatrix.h"
+#include "quantize/options.h"
 #include "quantize/presets.h"
 #include "quantize/rtn.h"
 
@@ -39,7 +38,6 @@ struct QuantizeOptions {
   fs::path folder;
   std::uint64_t max_memory = 0;    // bytes: an Error at once if calibrating may take more; 0: whatever it takes
   bool resume = false;             // go on with what `folder` holds, if there is anything
-  bool when_read = false;          // RTN without calibration: matrices are rounded whenever they are read, nothing is kept. See settle()
 };
 
 struct TensorReport {
@@ -67,7 +65,7 @@ struct QuantizeReport {
 
 nlohmann::json to_json(const QuantizeReport& report);
 
-// Takes in what matrices rounded when read have lost, once they were: until then nothing is known of it.
+// Takes in what matrices rounded when read (round.h) have lost, once they were: until then nothing is known of it.
 void settle(QuantizeReport& report);
 
 // A matrix that was changed once more, by `step`: what it has lost now, and nothing else that was measured before.

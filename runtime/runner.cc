@@ -385,4 +385,9 @@ std::uint64_t Runner::bytes_per_token() const {
   return bytes;
 }
 
+bool has_packed_matrices(const Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+                     [](const Tensor& tensor) { return info(tensor.type).quantized && tensor.shape.size() == 2; });
+}
+
 }  // namespace attar

@@ -4,7 +4,7 @@ include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 
 file(REMOVE_RECURSE ${WORK})
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
-foreach(file bin/attar share/man/man1/attar.1 share/bash-completion/completions/attar share/attar/datasets/teacher/config.json
+foreach(file bin/attar libexec/attar/attar-full share/man/man1/attar.1 share/bash-completion/completions/attar share/attar/datasets/teacher/config.json
         share/attar/recipes/demo.toml)
   if(NOT EXISTS ${WORK}/prefix/${file})
     message(FATAL_ERROR "not installed: ${file}")
@@ -23,5 +23,10 @@ endif()
 run(${CMAKE_COMMAND} -E env --unset=ATTAR_DATA ${WORK}/prefix/bin/attar inspect builtin:teacher)
 if(NOT out MATCHES "llama")
   message(FATAL_ERROR "attar inspect printed: ${out}")
+endif()
+# So does the program with LibTorch, which it hands over to.
+run(${CMAKE_COMMAND} -E env --unset=ATTAR_DATA ${WORK}/prefix/bin/attar generate builtin:teacher --prompt "One morning" --max-tokens 2 --quiet)
+if(NOT out MATCHES "^One morning")
+  message(FATAL_ERROR "attar generate printed: ${out}")
 endif()
 file(REMOVE_RECURSE ${WORK})

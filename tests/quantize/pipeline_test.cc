@@ -1,5 +1,6 @@
 #include "model/tensor.h"
 #include "quantize/pipeline.h"
+#include "quantize/round.h"
 
 #include <gtest/gtest.h>
 
@@ -399,16 +400,14 @@ TEST_F(Pipeline, NamesTheTensorThatIsNotANumber) {
 }
 
 TEST_F(Pipeline, WhatIsRoundedWhenReadIsTheSame) {
-  options.when_read = true;
-  EXPECT_THROW(quantize(model, options, report), Error) << "GPTQ cannot wait";
+  EXPECT_THROW(round_when_read(model, options, report), Error) << "GPTQ cannot wait";
   options.method = Method::kRtn;
-  EXPECT_THROW(quantize(model, options, report), Error) << "nor can what is weighed by text";
+  EXPECT_THROW(round_when_read(model, options, report), Error) << "nor can what is weighed by text";
   options.calibration.clear();
-  const Checkpoint later = quantize(model, options, report);
+  const Checkpoint later = round_when_read(model, options, report);
   EXPECT_EQ(report.tensors.front().weight_error, 0);
   const std::vector<Bytes> bytes = all_bytes(later);
   settle(report);
-  options.when_read = false;
   QuantizeReport at_once;
   EXPECT_EQ(bytes, all_bytes(quantize(model, options, at_once)));
   ASSERT_EQ(report.tensors.size(), at_once.tensors.size());

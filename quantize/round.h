@@ -1,0 +1,30 @@
+// Rounding to nearest without calibration text: what it shares with the pipeline, and whole. Nothing here needs LibTorch.
+#pragma once
+
+#include <vector>
+
+#include "convert/checkpoint.h"
+#include "quantize/pipeline.h"
+
+namespace attar {
+
+// One entry for every matrix, with its plan. options.strict: throws Error for a type that does not fit.
+std::vector<TensorReport> planned(const Checkpoint& model, const QuantizeOptions& options);
+
+// Biases and norms stay as they are, but must be numbers. Throws Error naming the tensor.
+void check_vectors(const Checkpoint& model);
+
+// Throws Error for an importance matrix, if there is one, of a model other than that of these matrices.
+void check_importance(const QuantizeOptions& options, const std::vector<TensorReport>& tensors);
+// From the importance matrix: mean squares, by column of the matrix; empty if there is none, or if it says nothing of an embedding or a
+// head. Throws Error if it should.
+std::vector<float> importance_of(const QuantizeOptions& options, const TensorPlan& plan);
+
+// "convert", "rtn" or "rtn+importance"
+const char* rounding_name(Type type, const std::vector<float>& importance);
+
+// What quantize() makes by Method::kRtn without calibration, but every matrix is rounded whenever it is read, and nothing is kept: settle()
+// knows what that has lost, once it was. Throws Error as quantize() does, for NaN and Inf in a matrix when it is read.
+Checkpoint round_when_read(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report);
+
+}  // namespace attar
