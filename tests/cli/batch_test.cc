@@ -69,7 +69,7 @@ TEST_F(BatchCommand, SameTextsWhateverTheThreadsAndWhoeverIsKilled) {
   // A run that was killed while it wrote its sixth text: the first five are there, and half of a line.
   const std::string program = std::getenv("ATTAR_PROGRAM") != nullptr ? std::getenv("ATTAR_PROGRAM") : "./attar";
   const std::string partial = path("d.jsonl.unfinished");
-  test::run_shell(program + " " + with("d.jsonl", prompts) + " >/dev/null 2>&1 & pid=$!; while [ \"$(wc -l <" + partial +
+  test::run_shell(program + " " + with("d.jsonl", prompts) + " --threads 1 >/dev/null 2>&1 & pid=$!; while kill -0 $pid && [ \"$(wc -l <" + partial +
                   " 2>/dev/null || echo 0)\" -lt 2 ]; do sleep 0.01; done; kill -9 $pid; wait $pid; sed -i '7,$d' " + partial +
                   "; printf '{\"te' >>" + partial);
   const auto refused = run_attar(with("d.jsonl", prompts));
