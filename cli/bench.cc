@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/console.h"
+#include "base/error.h"
 #include "base/files.h"
 #include "base/random.h"
 #include "base/text.h"
@@ -36,7 +37,7 @@ int bench_model(const BenchOptions& options) {
   const OpenModel model = open_model(checkpoint, options.how, kernels);
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - load_start).count();
   const DecodeRate rate = measure_rates(*model.text, options.prompt, options.decode);
-  const std::uint64_t held = kernels ? model.runner->weight_bytes() : sizeof(float) * checkpoint.parameter_count();
+  const std::uint64_t held = model.text->weight_bytes();
   std::cout << std::fixed << std::setprecision(1) << "prompt  " << rate.prompt() << " tokens/s (" << rate.prompt_tokens
             << " tokens)\n"
             << "decode  " << rate.decode() << " tokens/s (" << rate.decode_tokens << " tokens, " << size_text(held)
@@ -128,6 +129,8 @@ Plot roofline(const std::vector<KernelRate>& rates, double bandwidth, double pea
 
 int bench_kernels(const BenchOptions& options) {
   refuse_kv_cache(options.how.cache, "bench");
+  if (options.how.floats || !is_processor(options.how.device))
+    fail("bench: --float and --device are for a model; without one the kernels are measured, on the processor: leave them out");
   const double bandwidth = measure_read_bandwidth(), peak = measure_product_rate();
   std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads; memory is read at " << std::fixed
             << std::setprecision(1) << bandwidth / kGiga << " GB/s, " << peak / kGiga << " GMAC/s from the first cache\n"

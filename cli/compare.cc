@@ -20,6 +20,7 @@ struct CompareOptions {
   std::vector<std::string> subjects;
   EvalOptions measuring;
   bool markdown = false, mixed = false;
+  const CLI::App* app = nullptr;  // knows which options were given
 };
 
 bool is_result(const std::string& subject) { return fs::path(subject).extension() == ".json"; }
@@ -44,8 +45,8 @@ Report gather(const CompareOptions& options) {
   }
   if (!models.empty() && options.measuring.data.empty())
     fail("compare: ", models.front(), " is a model, which has to be measured first; give --data TEXT");
-  for (const auto& [name, given] : {std::pair{"--data", &options.measuring.data}, {"--reference", &options.measuring.reference}})
-    if (models.empty() && !given->empty()) fail("compare: ", name, " is for models, and only results were given; leave it out");
+  for (const char* name : {"--data", "--reference", "--context", "--chunks", "--device"})
+    if (models.empty() && options.app->count(name) > 0) fail("compare: ", name, " is for models, and only results were given; leave it out");
   for (const std::string& subject : options.subjects)
     if (is_result(subject)) add_file(report, subject);
   for (const std::string& model : models) measure(report, model, options);
@@ -136,6 +137,7 @@ int run_compare(const CompareOptions& options) {
 void add_compare(CLI::App* sub) {
   auto options = std::make_shared<CompareOptions>();
   set_action(*sub, options->common, [options] { return run_compare(*options); });
+  options->app = sub;
   EvalOptions& measuring = options->measuring;
   sub->add_option("subjects", options->subjects, "Models to measure, and results of eval, quantize, bench or run (.json)")->required()->type_name("A B...");
   sub->add_option("--data", measuring.data, "Text to measure models on: a file, or builtin:heldout");

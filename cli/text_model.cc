@@ -24,8 +24,10 @@ void refuse_kv_cache(const std::optional<CacheType>& cache, const std::string& c
   if (cache) fail(command, ": --kv-cache is for quantized models that run through the kernels, not for float ones, --float or --batch; leave it out");
 }
 
+bool is_processor(const std::string& device) { return device == "cpu" || device == "cpu:0"; }
+
 bool on_kernels(const std::string& command, const Checkpoint& checkpoint, const ModelRun& how) {
-  if (how.device == "cpu" && !how.floats && has_packed_matrices(checkpoint)) return true;
+  if (is_processor(how.device) && !how.floats && has_packed_matrices(checkpoint)) return true;
   refuse_kv_cache(how.cache, command);
   need_torch();
   return false;

@@ -19,6 +19,7 @@ struct ModelRun {
 void add_kv_cache(CLI::App& sub, std::optional<CacheType>& cache);
 void add_float(CLI::App& sub, bool& floats);
 void add_device(CLI::App& sub, std::string& device);
+bool is_processor(const std::string& device);  // "cpu", or as LibTorch also takes it, "cpu:0"
 
 // Where no runner keeps keys and values. Throws Error.
 void refuse_kv_cache(const std::optional<CacheType>& cache, const std::string& command);

@@ -15,6 +15,7 @@ class DecoderText final : public TextModel {
   explicit DecoderText(std::shared_ptr<Decoder> decoder) : decoder_(*decoder), owned_(std::move(decoder)) {}
 
   const ModelConfig& config() const override { return decoder_.config(); }
+  std::uint64_t weight_bytes() const override { return decoder_.weight_bytes(); }
   void clear() override { cache_ = {}; }
 
   std::vector<float> feed(std::span<const std::int64_t> ids, bool all) override {

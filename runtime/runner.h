@@ -41,7 +41,7 @@ class Runner final : public TextModel {
   std::int64_t length() const;
 
   const ModelConfig& config() const override;
-  std::uint64_t weight_bytes() const;  // held in memory
+  std::uint64_t weight_bytes() const override;
   std::uint64_t bytes_per_token() const;  // of weights, read to decode one token
   std::uint64_t cache_bytes_per_token() const;  // of keys and values in all layers
 

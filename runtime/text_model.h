@@ -14,6 +14,7 @@ class TextModel {
  public:
   virtual ~TextModel() = default;
   virtual const ModelConfig& config() const = 0;
+  virtual std::uint64_t weight_bytes() const = 0;  // held in memory
   virtual void clear() = 0;  // an empty context
   // Continues the context by ids: the logits of the last one (vocab,), or with `all` of each (ids, vocab). Throws Error for ids outside
   // the vocabulary, Interrupted at Ctrl-C.

@@ -1,5 +1,6 @@
 // Two programs as one tool: which commands start without LibTorch, and what the others are handed over with.
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "base/files.h"
 #include "convert/safetensors.h"
@@ -30,6 +31,9 @@ class Start : public testing::Test {
   test::RunResult run(const std::string& arguments, const std::string& before = "") {
     return test::run_shell("cd " + folder_.path().string() + " && " + before + " " + program().string() + " " + arguments + " 2>&1");
   }
+  test::RunResult run_full(const std::string& arguments) {
+    return test::run_shell("cd " + folder_.path().string() + " && " + full_program().string() + " " + arguments + " 2>&1");
+  }
   // Whether the dynamic loader is asked for LibTorch, by this program or what it becomes.
   bool loads_torch(const std::string& arguments) {
     const test::RunResult result = run(arguments, "LD_DEBUG=libs");
@@ -43,9 +47,10 @@ class Start : public testing::Test {
 TEST_F(Start, WhatNeedsNoLibTorchDoesNotLoadIt) {
   for (const char* arguments :
        {"--help", "--version", "", "inspect floats", "inspect --help", "tokenize packed.gguf --file text.txt", "convert floats -o copy.gguf",
-        "generate packed.gguf --prompt Once --max-tokens 2", "logits packed.gguf --ids ids.safetensors -o logits.safetensors",
+        "generate packed.gguf --prompt Once --max-tokens 2", "generate packed.gguf --prompt Once --max-tokens 2 --device cpu:0 --kv-cache q8_0",
+        "logits packed.gguf --ids ids.safetensors -o logits.safetensors",
         "bench packed.gguf --prompt 4 --decode 2 --json bench.json", "report bench.json -o page.html",
-        "quantize floats -o q4.gguf --type q4_0", "quantize floats -o q5.gguf --type q5_0 --method rtn"})
+        "quantize floats -o q4.gguf --type q4_0 --json q4.json", "quantize floats -o q5.gguf --type q5_0 --method rtn --json q5.json", "compare q4.json q5.json"})
     EXPECT_FALSE(loads_torch(arguments)) << arguments;
 }
 
@@ -60,15 +65,48 @@ TEST_F(Start, WhatNeedsLibTorchIsHandedOver) {
 
 TEST_F(Start, BothWaysGiveTheSame) {
   for (const char* arguments : {"--help", "--version", "quantize --help", "distill --help", "inspect packed.gguf --tensors", "bogus", "distil",
-                                "inspect --bogus x", "distill --bogus x", "generate packed.gguf --prompt Once --max-tokens 9 --ids"}) {
-    const test::RunResult light = run(arguments);
-    const test::RunResult full = test::run_shell("cd " + folder_.path().string() + " && " + full_program().string() + " " + arguments + " 2>&1");
+                                "inspect --bogus x", "distill --bogus x", "generate packed.gguf --prompt Once --max-tokens 9 --ids", "generate packed.gguf --prompt Once --device tpu",
+                                "logits packed.gguf --ids ids.safetensors -o logits.safetensors --device tpu", "bench packed.gguf --device tpu", "bench --device cuda",
+                                "bench --float"}) {
+    const test::RunResult light = run(arguments), full = run_full(arguments);
     EXPECT_EQ(light.output, full.output) << arguments;
     EXPECT_EQ(light.code, full.code) << arguments;
   }
-  ASSERT_EQ(run("quantize floats -o light.gguf --type q4_k_m --quiet").code, 0);
-  ASSERT_EQ(test::run_shell("cd " + folder_.path().string() + " && " + full_program().string() + " quantize floats -o full.gguf --type q4_k_m --quiet").code, 0);
-  EXPECT_EQ(read_text_file(folder_ / "light.gguf"), read_text_file(folder_ / "full.gguf"));
+}
+
+TEST_F(Start, BothWaysQuantizeTheSameAndSayTheSame) {
+  const std::string arguments = "quantize floats -o made.gguf --type q4_k_m --json made.json";
+  const auto result = [&] {
+    nlohmann::json json = nlohmann::json::parse(read_text_file(folder_ / "made.json"));
+    json.erase("peak_memory");
+    for (nlohmann::json* timed : {&json, &json["sums"]}) timed->erase("seconds");
+    for (nlohmann::json& tensor : json["tensors"]) tensor.erase("seconds");
+    return json;
+  };
+  ASSERT_EQ(run(arguments).code, 0);
+  const nlohmann::json light = result();
+  ASSERT_EQ(run_full(arguments).code, 0);
+  EXPECT_EQ(light, result()) << "the hash of what was written too";
+  EXPECT_EQ(light["command_line"], "attar " + arguments);
+}
+
+TEST_F(Start, ResultsSayWhatWasTypedWhoeverRanIt) {
+  for (const char* model : {"packed.gguf", "floats"}) {
+    const std::string arguments = std::string("generate ") + model + " --prompt 'It is' --max-tokens 1 --json text.json";
+    ASSERT_EQ(run(arguments).code, 0);
+    EXPECT_EQ(nlohmann::json::parse(read_text_file(folder_ / "text.json"))["command_line"], "attar " + arguments);
+  }
+}
+
+TEST_F(Start, ADeviceThatIsNoneIsNamed) {
+  for (const char* arguments : {"generate packed.gguf --prompt Once --device tpu", "bench packed.gguf --device tpu", "generate floats --prompt Once --device tpu"}) {
+    const test::RunResult refused = run(arguments);
+    EXPECT_EQ(refused.code, 2) << arguments;
+    EXPECT_HAS(refused.output, "--device tpu");
+  }
+  EXPECT_HAS(run("bench --device cuda").output, "on the processor");
+  const test::RunResult processor = run("generate packed.gguf --prompt Once --max-tokens 9 --ids --device cpu:0");
+  EXPECT_EQ(processor.output, run("generate packed.gguf --prompt Once --max-tokens 9 --ids").output);
 }
 
 TEST_F(Start, HandsOverArgumentsStandardInputEnvironmentAndExitCode) {
