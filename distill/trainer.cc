@@ -139,7 +139,7 @@ void Trainer::add_up(at::Tensor& values) const {
   if (group_ != nullptr) group_->sum(values);
 }
 
-// Several processes stop together, after a step: one alone would leave the others waiting in the middle of theirs.
+// Several processes stop together, before a step, when the one before is in the log: one alone would leave the others waiting in the middle of theirs.
 void Trainer::check_interrupt_here() const {
   if (group_ == nullptr) check_interrupt();
 }
@@ -157,6 +157,7 @@ void Trainer::check_interrupt_of_all() const {
 }
 
 StepReport Trainer::step() {
+  check_interrupt_of_all();
   parameters_.gradients().zero_();
   const std::vector<Chunk> share = own_share();
   at::Tensor count = at::full({1}, static_cast<double>(targets_of(share)), at::kDouble);
@@ -193,7 +194,6 @@ StepReport Trainer::step() {
   }
   position_ = data_.position();
   ++done_;
-  check_interrupt_of_all();
   return report;
 }
 

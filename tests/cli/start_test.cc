@@ -47,7 +47,7 @@ class Start : public testing::Test {
 TEST_F(Start, WhatNeedsNoLibTorchDoesNotLoadIt) {
   for (const char* arguments :
        {"--help", "--version", "", "inspect floats", "inspect --help", "tokenize packed.gguf --file text.txt", "convert floats -o copy.gguf",
-        "generate packed.gguf --prompt Once --max-tokens 2", "generate packed.gguf --prompt Once --max-tokens 2 --device cpu:0 --kv-cache q8_0",
+        "generate packed.gguf --prompt Once --max-tokens 2", "generate packed.gguf --prompt Once --max-tokens 2 --device cpu:0",
         "logits packed.gguf --ids ids.safetensors -o logits.safetensors",
         "bench packed.gguf --prompt 4 --decode 2 --json bench.json", "report bench.json -o page.html",
         "quantize floats -o q4.gguf --type q4_0 --json q4.json", "quantize floats -o q5.gguf --type q5_0 --method rtn --json q5.json", "compare q4.json q5.json"})
