@@ -89,10 +89,8 @@ void Documents::add_pieces(std::string_view text, std::size_t offset, std::size_
 }
 
 // Between two texts stands an end of line at least, between two pieces of one nothing.
-Documents::Ends Documents::ends_of(std::size_t index) const {
-  const auto touch = [&](std::size_t a, std::size_t b) { return places_[a].offset + places_[a].size == places_[b].offset; };
-  const bool first = index == 0 || !touch(index - 1, index), last = index + 1 == places_.size() || !touch(index, index + 1);
-  return first && last ? Ends::kBoth : first ? Ends::kFirst : last ? Ends::kLast : Ends::kNone;
+bool Documents::goes_on(std::size_t index) const {
+  return index + 1 < places_.size() && places_[index].offset + places_[index].size == places_[index + 1].offset;
 }
 
 // Every line is looked at now: a run of days must not end at a line that could have been seen at its start.
@@ -139,17 +137,17 @@ Document Documents::at(std::size_t index) const {
   if (!file_) return of_text(texts_.at(index));
   const Place& place = places_.at(index);
   const std::string_view text = as_text(file_->bytes()).substr(place.offset, place.size);
-  return jsonl_ ? of_object(parse_object(text, source_, index + 1), index + 1) : of_text(std::string(text), ends_of(index));
+  return jsonl_ ? of_object(parse_object(text, source_, index + 1), index + 1) : of_text(std::string(text), index == 0 || !goes_on(index - 1), !goes_on(index));
 }
 
-Document Documents::of_text(const std::string& text, Ends ends) const {
+Document Documents::of_text(const std::string& text, bool begins, bool ends) const {
   Document document;
   if (text.empty()) return document;
   const TokenizerData& data = tokenizer_.data();
-  if (data.add_bos && (ends == Ends::kBoth || ends == Ends::kFirst)) document.ids.push_back(data.bos_id);
+  if (data.add_bos && begins) document.ids.push_back(data.bos_id);
   const Ids body = tokenizer_.encode(text, false);
   document.ids.insert(document.ids.end(), body.begin(), body.end());
-  if (data.eos_id >= 0 && (ends == Ends::kBoth || ends == Ends::kLast)) document.ids.push_back(data.eos_id);
+  if (data.eos_id >= 0 && ends) document.ids.push_back(data.eos_id);
   return document;
 }
 

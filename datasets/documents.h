@@ -48,9 +48,9 @@ class Documents {
   struct Place {
     std::uint64_t offset, size;
   };
-  enum class Ends { kBoth, kFirst, kLast, kNone };  // of a text that a piece holds
-  Document of_text(const std::string& text, Ends ends = Ends::kBoth) const;
-  Ends ends_of(std::size_t index) const;
+  // begins, ends: whether a piece of a text is its first, its last.
+  Document of_text(const std::string& text, bool begins = true, bool ends = true) const;
+  bool goes_on(std::size_t index) const;  // in the next piece
   void add_pieces(std::string_view text, std::size_t offset, std::size_t size);
   Document of_object(nlohmann::json object, std::size_t number) const;
   Document of_messages(const nlohmann::json& list, std::size_t number) const;

@@ -1,11 +1,11 @@
 #include "distill/candidate_store.h"
 
-#include <cstring>
 #include <map>
 
 #include "base/console.h"
 #include "base/error.h"
 #include "base/threads.h"
+#include "quantize/tensors.h"
 
 namespace attar {
 namespace {
@@ -45,8 +45,7 @@ void CandidateStore::load_weights(std::size_t index, Decoder& decoder) const {
     const auto found = by_name.find(name);
     if (found == by_name.end() || found->second->shape != Shape(parameter.sizes().begin(), parameter.sizes().end()))
       throw ResumeError(cat("cannot resume: ", folder_->path().string(), " lacks weights of the best candidate; remove the folder to start again"));
-    std::vector<float> values = read_floats(*found->second);
-    parameter.copy_(at::from_blob(values.data(), parameter.sizes(), at::kFloat));
+    parameter.copy_(read_tensor(*found->second));
   }
 }
 
@@ -56,9 +55,7 @@ void CandidateStore::keep(std::size_t index, const TriedShape& candidate, Decode
   if (decoder != nullptr) {
     for (const std::string& name : decoder->parameter_names()) {
       const at::Tensor values = decoder->parameter(name).detach().to(at::kCPU, at::kFloat).contiguous();
-      Bytes bytes(values.nbytes());
-      std::memcpy(bytes.data(), values.data_ptr<float>(), bytes.size());
-      tensors[name] = {Type::kF32, values.sizes().vec(), std::move(bytes)};
+      tensors[name] = kept_floats(values.sizes().vec(), {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
     }
   }
   folder_->store(part_of(index), tensors,

@@ -44,10 +44,8 @@ void TuneState::save(const nlohmann::json& notes) {
   const auto start = Clock::now();
   for (const std::string& name : names_) {
     std::map<std::string, QuantizedTensor> state;
-    for (const auto& [meaning, values] : of_(name)) {
-      const auto* bytes = static_cast<const std::byte*>(values.data_ptr());
-      state.emplace(meaning, QuantizedTensor{Type::kF32, {1, values.numel()}, Bytes(bytes, bytes + values.nbytes())});
-    }
+    for (const auto& [meaning, values] : of_(name))
+      state.emplace(meaning, kept_floats({1, values.numel()}, {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())}));
     folder_.store(part_of(second_, name), state, nlohmann::json::object());
   }
   nlohmann::json reached = notes;

@@ -10,9 +10,9 @@ namespace {
 
 constexpr std::pair<const char*, Samples::Link> kLinks[] = {{"mean", Samples::Link::kMean}, {"exp", Samples::Link::kExp}, {"root", Samples::Link::kRoot}};
 
-nlohmann::json number(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
-
 }  // namespace
+
+nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
 nlohmann::json to_json(const Samples& samples) {
   const auto link = std::find_if(std::begin(kLinks), std::end(kLinks), [&](const auto& one) { return one.second == samples.link; });
@@ -35,7 +35,7 @@ Samples read_samples(const JsonReader& json) {
 
 nlohmann::json interval_json(const Samples& samples, const Resampling& resampling) {
   const auto [low, high] = interval(samples, kOneSided, resampling);
-  return {{"n", samples.size()}, {"low", number(low)}, {"high", number(high)}};
+  return {{"n", samples.size()}, {"low", number_or_null(low)}, {"high", number_or_null(high)}};
 }
 
 Difference difference(const Samples& model, const Samples& other, const Resampling& resampling) {
@@ -53,8 +53,8 @@ Difference difference(const Samples& model, const Samples& other, const Resampli
 }
 
 nlohmann::json to_json(const Difference& d, const char* other) {
-  nlohmann::json json{{"n", d.n},           {other, number(d.other)}, {"difference", number(d.value)},       {"low", number(d.low)},
-                      {"high", number(d.high)}, {"p", number(d.p)},       {"detectable", number(d.detectable)}};
+  nlohmann::json json{{"n", d.n},           {other, number_or_null(d.other)}, {"difference", number_or_null(d.value)},       {"low", number_or_null(d.low)},
+                      {"high", number_or_null(d.high)}, {"p", number_or_null(d.p)},       {"detectable", number_or_null(d.detectable)}};
   if (d.answers) json["lost"] = d.answers->lost, json["won"] = d.answers->won;
   return json;
 }

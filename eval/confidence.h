@@ -11,6 +11,7 @@ namespace attar {
 
 inline constexpr double kConfidence = 0.95, kOneSided = 0.975, kAlpha = 0.05;  // of intervals, each of their sides, and what is detectable
 
+nlohmann::json number_or_null(double value);  // null: not finite
 nlohmann::json to_json(const Samples& samples);
 Samples read_samples(const JsonReader& json);  // throws Error naming what is damaged
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "eval/confidence.h"
 
 namespace attar {
 namespace {
@@ -354,7 +355,7 @@ nlohmann::json to_json(const GateVerdict& verdict) {
     nlohmann::json entry{{"metric", check.metric}, {"outcome", word(check.outcome)}, {"rule", check.rule},
                          {"units", check.units}, {check.key, check.limit}};
     const auto add = [&](const char* key, double value) {
-      entry[key] = std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
+      entry[key] = number_or_null(value);
     };
     add("value", check.value), add("other", check.other), add("judged", check.judged), add("bound", check.bound);
     add("low", check.low), add("high", check.high), add("detectable", check.detectable);

@@ -121,7 +121,6 @@ std::vector<Metric> make_table() {
   return table;
 }
 
-nlohmann::json number(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
 // One standard error of a sampled figure, as statistics.h has it.
 double standard_error(const Samples& samples) {
@@ -144,10 +143,10 @@ nlohmann::json task_json(const TaskResult& task, const EvalResult& result) {
                       {"shots", task.shots}, {"context", task.context}, {"bos", task.bos}};
   for (const std::string& metric : task.metrics) {
     const std::string name = cat(kTasks, task.name, ".", metric);
-    json[metric] = number(result.samples.at(name).value());
-    json[metric + std::string(kStderr)] = number(standard_error(result.samples.at(name)));
+    json[metric] = number_or_null(result.samples.at(name).value());
+    json[metric + std::string(kStderr)] = number_or_null(standard_error(result.samples.at(name)));
     if (const auto found = result.reference_samples.find(name); found != result.reference_samples.end())
-      json["reference"][metric] = number(found->second.value());
+      json["reference"][metric] = number_or_null(found->second.value());
   }
   return json;
 }
@@ -199,7 +198,7 @@ nlohmann::json to_json(const EvalResult& result, const Resampling& resampling) {
   for (const Metric& metric : all_metrics()) {
     if (!measured(metric, result)) continue;
     const auto dot = metric.name.find('.');
-    json[metric.name.substr(0, dot)][metric.name.substr(dot + 1)] = number(metric.read(result));
+    json[metric.name.substr(0, dot)][metric.name.substr(dot + 1)] = number_or_null(metric.read(result));
   }
   if (result.cloze) json["cloze"]["items"] = result.cloze->items, json["cloze"]["hash"] = result.cloze->hash;
   for (const TaskResult& task : result.tasks) json["tasks"][task.name] = task_json(task, result);

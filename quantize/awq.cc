@@ -118,10 +118,6 @@ void fold(Checkpoint& model, const std::string& layer, const std::vector<std::st
   bias = edit_rows(bias, [divide](std::int64_t, std::span<float> values) { divide(0, values, 1); });
 }
 
-}  // namespace
-
-namespace {
-
 class Scaler {
  public:
   Scaler(const Checkpoint& model, const QuantizeOptions& options, AwqReport& report)
@@ -174,17 +170,18 @@ class Scaler {
       if (group.W.empty()) continue;
       group.H = streams_.input_sums(together.front()).XtX;
       Scaling scaling = search_scaling(group);
-      take(layer, {{together, scaling.exponent, scaling.error_before, scaling.error}, std::move(scaling.s)});
+      Folded folded{{together, scaling.exponent, scaling.error_before, scaling.error}, std::move(scaling.s)};
+      take(layer, folded);
+      if (work_) fresh_.push_back(std::move(folded));
     }
     streams_.leave();
   }
 
   Feeder feeder(const std::vector<std::string>& together) const { return feeder_of(plan_.at(together.front()).role, model_.config); }
 
-  void take(std::int64_t layer, Folded folded) {
+  void take(std::int64_t layer, const Folded& folded) {
     fold(result_, cat("model.layers.", layer, "."), folded.entry.names, feeder(folded.entry.names), std::make_shared<std::vector<float>>(folded.s));
     report_.groups.push_back(folded.entry);
-    if (work_) fresh_.push_back(std::move(folded));
   }
 
   static std::string part_of(std::int64_t layer) { return cat("scales-", layer); }
@@ -193,8 +190,7 @@ class Scaler {
     std::map<std::string, QuantizedTensor> scales;
     nlohmann::json groups = nlohmann::json::array();
     for (const auto& [entry, s] : fresh_) {
-      const auto bytes = std::as_bytes(std::span(s));
-      scales.emplace(entry.names.front(), QuantizedTensor{Type::kF32, {1, std::ssize(s)}, Bytes(bytes.begin(), bytes.end())});
+      scales.emplace(entry.names.front(), kept_floats({1, std::ssize(s)}, s));
       groups.push_back({{"names", entry.names}, {"exponent", entry.exponent}, {"before", entry.error_before}, {"after", entry.error_after}});
     }
     fresh_.clear();
@@ -210,7 +206,6 @@ class Scaler {
       const std::vector<std::string> names = group.at("names");
       take(layer, {{names, group.at("exponent"), group.at("before"), group.at("after")}, std::move(scales.at(names.front()))});
     }
-    fresh_.clear();
     sealed = part->notes.at("hidden");
     return true;
   }

@@ -39,18 +39,18 @@ std::uint64_t with_rows(const ModelConfig& c, std::int64_t length, int threads, 
   return static_cast<std::uint64_t>(kProgram + peak + threads * chunk);
 }
 
-double weights_of(const ModelConfig& c) {
-  const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), heads = static_cast<double>(c.heads * c.head_dim),
-               kv = static_cast<double>(c.kv_heads * c.head_dim), table = h * static_cast<double>(c.vocab_size);
-  return static_cast<double>(c.layers) * h * (2 * heads + 2 * kv + 3 * f) + (c.tied_embeddings ? 1 : 2) * table;
-}
-
 // Of a thread that runs `tokens` tokens through a layer.
 double pass_of(const ModelConfig& c, double tokens) {
   return std::max(6 * tokens * static_cast<double>(c.intermediate_size + c.hidden_size), 4 * static_cast<double>(c.heads) * 256 * tokens);
 }
 
 }  // namespace
+
+double weights_of(const ModelConfig& c) {
+  const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), heads = static_cast<double>(c.heads * c.head_dim),
+               kv = static_cast<double>(c.kv_heads * c.head_dim), table = h * static_cast<double>(c.vocab_size);
+  return static_cast<double>(c.layers) * h * (2 * heads + 2 * kv + 3 * f) + (c.tied_embeddings ? 1 : 2) * table;
+}
 
 std::uint64_t self_text_memory(const ModelConfig& c, std::int64_t length, int threads) {
   constexpr double kRows = 8, kLogits = 6;  // texts of a thread; its logits, their softmax and order

@@ -7,6 +7,9 @@
 
 namespace attar {
 
+// Weights of the matrices.
+double weights_of(const ModelConfig& config);
+
 // Bytes at the peak, an upper estimate, for GPTQ with a corrected target, which takes the most. length: tokens of a chunk. Neither the
 // number of layers nor that of chunks plays a part: finished layers and hidden states are on disk.
 std::uint64_t calibrated_memory(const ModelConfig& config, std::int64_t length, int threads);

@@ -11,6 +11,7 @@
 #include "quantize/cholesky.h"
 #include "quantize/decoder_pool.h"
 #include "quantize/tensors.h"
+#include "quantize/work_folder.h"
 
 namespace attar {
 namespace {
@@ -89,12 +90,8 @@ class Fisher {
     next_ = layer - 1;
   }
   std::string hash_of(std::int64_t slot) const {
-    ContentHash hash;
-    for (std::size_t i = 0; i < ids_.size(); ++i) {
-      const at::Tensor hidden = load(slot, i);
-      hash.add({static_cast<const std::byte*>(hidden.data_ptr()), bytes()});
-    }
-    return hash.hex();
+    const std::uint64_t size = ids_.size() * bytes();
+    return content_hash(file_, static_cast<std::uint64_t>(slot) * size, size);
   }
 
   void for_each_chunk(const Weights& weights, const std::function<void(Decoder&, std::size_t)>& work) {

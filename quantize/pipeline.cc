@@ -106,10 +106,7 @@ class Pipeline {
     const auto keep = [&](std::int64_t layer, std::map<std::string, at::Tensor> metrics, const nlohmann::json& reached) {
       if (!folder_) return metrics_.merge(metrics);
       std::map<std::string, QuantizedTensor> kept;
-      for (const auto& [name, A] : metrics) {
-        const auto* bytes = static_cast<const std::byte*>(A.data_ptr());
-        kept.emplace(name, QuantizedTensor{Type::kF32, A.sizes().vec(), Bytes(bytes, bytes + A.nbytes())});
-      }
+      for (const auto& [name, A] : metrics) kept.emplace(name, kept_floats(A.sizes().vec(), {A.data_ptr<float>(), static_cast<std::size_t>(A.numel())}));
       folder_->store(metric_part(layer), kept, reached);
     };
     keep(-1, {{kRowGradients, measure_output_metrics(model_, options_.calibration, options_.seed, options_.folder, keep, before)}}, {});

@@ -12,6 +12,7 @@
 #include "base/threads.h"
 #include "model/tensor.h"
 #include "quantize/tensors.h"
+#include "quantize/work_folder.h"
 
 namespace attar {
 namespace {
@@ -126,14 +127,7 @@ void Streams::start(const Tensor& embedding) {
 
 std::string Streams::seal() {
   input_->sync();
-  ContentHash hash;
-  for (std::size_t i = 0; i < chunks_.size(); ++i)
-    for (const Stream stream : {kQuantized, kOriginal}) {
-      if (stream == kOriginal && !options_.with_original) continue;
-      const at::Tensor hidden = load(*input_, stream, i);
-      hash.add({static_cast<const std::byte*>(hidden.data_ptr()), chunk_bytes()});
-    }
-  return hash.hex();
+  return content_hash(*input_, 0, hidden_bytes());
 }
 
 void Streams::resume(std::int64_t index, const std::string& hash) {
@@ -142,9 +136,7 @@ void Streams::resume(std::int64_t index, const std::string& hash) {
   };
   if (!fs::exists(hidden_file(index))) damaged("missing");
   input_ = std::make_shared<ScratchFile>(ScratchFile::open(hidden_file(index)));
-  const std::uint64_t expected = chunk_bytes() * chunks_.size() * (options_.with_original ? 2 : 1);
-  if (input_->size() != expected || seal() != hash)
-    damaged("damaged");
+  if (input_->size() != hidden_bytes() || seal() != hash) damaged("damaged");
 }
 
 void Streams::enter(std::int64_t layer, Half half) {

@@ -95,6 +95,7 @@ class Streams {
   at::Tensor load(const ScratchFile& file, Stream stream, std::size_t chunk) const;  // (1, length, hidden)
   void save(ScratchFile& file, Stream stream, std::size_t chunk, const at::Tensor& hidden) const;
   std::uint64_t chunk_bytes() const { return static_cast<std::uint64_t>(length_ * model_.config.hidden_size) * sizeof(float); }
+  std::uint64_t hidden_bytes() const { return chunk_bytes() * chunks_.size() * (options_.with_original ? 2 : 1); }  // of all streams
   ScratchFile unnamed() const;
   fs::path hidden_file(std::int64_t layer) const { return options_.folder / cat("hidden-", layer); }
 

@@ -2,7 +2,9 @@
 // other in the JSON's order.
 #include "quantize/work_folder.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/checked.h"
@@ -97,6 +99,23 @@ std::optional<WorkFolder::Part> WorkFolder::find(const std::string& name) const 
   }
   mapped->release(mapped->bytes());
   return part;
+}
+
+QuantizedTensor kept_floats(Shape shape, std::span<const float> values) {
+  const auto bytes = std::as_bytes(values);
+  return {Type::kF32, std::move(shape), Bytes(bytes.begin(), bytes.end())};
+}
+
+std::string content_hash(const ScratchFile& file, std::uint64_t begin, std::uint64_t size) {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  ContentHash hash;
+  Bytes piece;
+  for (std::uint64_t done = 0; done < size; done += piece.size()) {
+    piece.resize(std::min(kPiece, size - done));
+    file.read(begin + done, piece);
+    hash.add(piece);
+  }
+  return hash.hex();
 }
 
 int finished_parts(const fs::path& folder) {

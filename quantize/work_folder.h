@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,12 @@ class WorkFolder {
   fs::path file(const std::string& part) const { return path_ / (part + ".part"); }
   fs::path path_;
 };
+
+// float32 values as a part keeps them.
+QuantizedTensor kept_floats(Shape shape, std::span<const float> values);
+
+// Of bytes [begin, begin + size): by what a scratch file is known again. Throws Error if it is shorter.
+std::string content_hash(const ScratchFile& file, std::uint64_t begin, std::uint64_t size);
 
 // How many parts are finished in the folder; 0 also if there is none.
 int finished_parts(const fs::path& folder);

@@ -11,6 +11,7 @@ namespace attar {
 namespace {
 
 using test::json;
+using test::report_of;
 
 // A result of eval whose answers to one task are these.
 json answered(const std::string& model, const std::vector<double>& right) {
@@ -20,13 +21,6 @@ json answered(const std::string& model, const std::vector<double>& right) {
   eval["tasks"]["quiz"] = {{"hash", "q"}, {"acc", share}, {"acc_stderr", 0.1}};
   eval["samples"]["tasks.quiz.acc"] = {{"link", "mean"}, {"sums", right}, {"weights", 1}};
   return eval;
-}
-
-Report report_of(const std::vector<json>& results) {
-  Report report;
-  for (std::size_t i = 0; i < results.size(); ++i) add_result(report, results[i], cat("file", i, ".json"));
-  finish(report);
-  return report;
 }
 
 TEST(Evidence, TheFirstModelsAnswersAreMetOneByOne) {

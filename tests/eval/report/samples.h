@@ -3,6 +3,10 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
+
+#include "base/text.h"
+#include "eval/report/results.h"
 
 namespace attar::test {
 
@@ -68,6 +72,14 @@ inline std::string train_log() {
     if (step % 5 == 0) text += json{{"kind", "eval"}, {"step", step}, {"kl", 1.1 / step}, {"cross_entropy", 2.1 / step}, {"same_top", 0.5}}.dump() + "\n";
   }
   return text;
+}
+
+// Read as if they were files file0.json, file1.json, ...
+inline Report report_of(const std::vector<json>& results) {
+  Report report;
+  for (std::size_t i = 0; i < results.size(); ++i) add_result(report, results[i], cat("file", i, ".json"));
+  finish(report);
+  return report;
 }
 
 }  // namespace attar::test
