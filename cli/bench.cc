@@ -36,6 +36,7 @@ int bench_model(const BenchOptions& options) {
   const auto load_start = std::chrono::steady_clock::now();
   const OpenModel model = open_model(checkpoint, options.how, kernels);
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - load_start).count();
+  const double before = kernels ? measure_read_bandwidth() : 0.0;
   const DecodeRate rate = measure_rates(*model.text, options.prompt, options.decode);
   const std::uint64_t held = model.text->weight_bytes();
   std::cout << std::fixed << std::setprecision(1) << "prompt  " << rate.prompt() << " tokens/s (" << rate.prompt_tokens
@@ -53,14 +54,16 @@ int bench_model(const BenchOptions& options) {
                            {"decode_tokens_per_second", rate.decode()},
                            {"prompt", part(rate.prompt_tokens, rate.prompt_seconds, rate.prompt())},
                            {"decode", part(rate.decode_tokens, rate.decode_seconds, rate.decode())}};
+  result["decode"]["median_token_seconds"] = rate.token_seconds;
   if (kernels) {
     const auto weights = static_cast<double>(model.runner->bytes_per_token());
     // Keys and values at the middle of the decoded part.
     const double context = static_cast<double>(rate.prompt_tokens) + static_cast<double>(rate.decode_tokens) / 2;
     const double cache = context * static_cast<double>(model.runner->cache_bytes_per_token());
-    const double bandwidth = measure_read_bandwidth(), used = (weights + cache) * rate.decode();
+    // Before and after: what memory gives changes with what else the machine does.
+    const double bandwidth = (before + measure_read_bandwidth()) / 2, used = (weights + cache) / rate.token_seconds;
     std::cout << "memory  " << weights / 1e6 << " MB of weights and " << cache / 1e6 << " MB of keys and values per token: "
-              << used / kGiga << " of " << bandwidth / kGiga << " GB/s (" << 100 * used / bandwidth << " %)\n";
+              << used / kGiga << " of " << bandwidth / kGiga << " GB/s (" << 100 * used / bandwidth << " %; medians)\n";
     result["variant"] = kernel_variant();
     result["bytes_per_token"] = {{"weights", weights}, {"cache", cache}};
     result["read_bandwidth"] = bandwidth;
@@ -71,25 +74,11 @@ int bench_model(const BenchOptions& options) {
   return kDone;
 }
 
-// Seconds that one product takes, the best of several.
-double seconds_of_product(const Matrix& W, std::size_t tokens, Random& random) {
-  std::vector<float> values(tokens * W.columns), y(tokens * W.rows);
-  for (float& value : values) value = static_cast<float>(random.uniform() - 0.5);
-  Activations x;
-  x.round(default_rounding(W.type), values, tokens);
-  double best = 1e9;
-  for (int pass = 0; pass < 5; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
-    multiply(W, x, y);
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
-
 // Of one type: how its products do with one token, which reads every weight once, and with many.
 struct KernelRate {
   std::string type;
   double bytes_per_weight = 0, one = 0, many = 0;  // multiplications per second
+  double bandwidth = 0;                            // bytes per second, read beside the products of one token
 };
 constexpr std::size_t kTokens = 64;
 
@@ -101,9 +90,18 @@ KernelRate measure_kernel(const TypeInfo& type, Random& random) {
   for (std::size_t i = 0; i < bytes.size(); ++i)  // small scales, no NaN among them
     bytes[i] = i < kPattern ? static_cast<std::byte>(random.below(60)) : bytes[i - kPattern];
   const Matrix W{type.type, bytes, rows, kColumns};
-  const auto weights = static_cast<double>(rows * kColumns);
-  return {type.name, static_cast<double>(bytes.size()) / weights, weights / seconds_of_product(W, 1, random),
-          weights * kTokens / seconds_of_product(W, kTokens, random)};
+  std::vector<float> x(kTokens * kColumns), y(kTokens * rows);
+  for (float& value : x) value = static_cast<float>(random.uniform() - 0.5);
+  Activations one, many;
+  one.round(default_rounding(type.type), Span<const float>(x).first(kColumns), 1);
+  many.round(default_rounding(type.type), x, kTokens);
+  std::vector<double> read, once;  // in turn, so that both meet the same state of the machine
+  for (int pass = 0; pass < 9; ++pass) {
+    read.push_back(seconds_of([&] { read_once(bytes); }));
+    once.push_back(seconds_of([&] { multiply(W, one, Span<float>(y).first(rows)); }));
+  }
+  const auto weights = static_cast<double>(rows * kColumns), size = static_cast<double>(bytes.size());
+  return {type.name, size / weights, weights / median(once), weights * kTokens / median_seconds([&] { multiply(W, many, y); }), size / median(read)};
 }
 
 Plot roofline(const std::vector<KernelRate>& rates, double bandwidth, double peak) {
@@ -131,10 +129,10 @@ int bench_kernels(const BenchOptions& options) {
   refuse_kv_cache(options.how.cache, "bench");
   if (options.how.floats || !is_processor(options.how.device))
     fail("bench: --float and --device are for a model; without one the kernels are measured, on the processor: leave them out");
-  const double bandwidth = measure_read_bandwidth(), peak = measure_product_rate();
-  std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads; memory is read at " << std::fixed
-            << std::setprecision(1) << bandwidth / kGiga << " GB/s, " << peak / kGiga << " GMAC/s from the first cache\n"
-            << "type      GB/s   of memory   " << kTokens << " tokens, GMAC/s   of the peak\n";
+  const double peak = measure_product_rate();
+  std::cout << "kernels " << kernel_variant() << ", " << thread_count() << " threads; " << std::fixed << std::setprecision(1) << peak / kGiga
+            << " GMAC/s from the first cache; medians\n"
+            << "type      GB/s   memory, GB/s   share   " << kTokens << " tokens, GMAC/s   of the peak\n";
   Random random(0);
   std::vector<KernelRate> rates;
   nlohmann::json table = nlohmann::json::array();
@@ -143,11 +141,15 @@ int bench_kernels(const BenchOptions& options) {
     check_interrupt();
     const KernelRate& rate = rates.emplace_back(measure_kernel(type, random));
     const double bytes = rate.one * rate.bytes_per_weight;
-    std::cout << std::left << std::setw(8) << type.name << std::right << std::setw(6) << bytes / kGiga << std::setw(10)
-              << 100 * bytes / bandwidth << " %" << std::setw(14) << rate.many / kGiga << std::setw(18) << 100 * rate.many / peak << " %" << std::endl;
-    table.push_back({{"type", type.name}, {"bytes_per_second", bytes}, {"bandwidth_share", bytes / bandwidth},
+    std::cout << std::left << std::setw(8) << type.name << std::right << std::setw(6) << bytes / kGiga << std::setw(14)
+              << rate.bandwidth / kGiga << std::setw(8) << 100 * bytes / rate.bandwidth << " %" << std::setw(20) << rate.many / kGiga
+              << std::setw(14) << 100 * rate.many / peak << " %" << std::endl;
+    table.push_back({{"type", type.name}, {"bytes_per_second", bytes}, {"read_bandwidth", rate.bandwidth}, {"bandwidth_share", bytes / rate.bandwidth},
                      {"multiplications_per_second", rate.many}, {"peak_share", rate.many / peak}});
   }
+  std::vector<double> bandwidths;
+  for (const KernelRate& rate : rates) bandwidths.push_back(rate.bandwidth);
+  const double bandwidth = median(std::move(bandwidths));
   if (!options.svg.empty()) write_text_file(options.svg, svg_file(roofline(rates, bandwidth, peak)));
   write_result(options.common, "bench",
                {{"threads", thread_count()}, {"variant", kernel_variant()}, {"read_bandwidth", bandwidth}, {"product_peak", peak}, {"kernels", std::move(table)}});

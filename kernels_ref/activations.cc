@@ -3,15 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "base/half.h"
 #include "kernels_ref/blocks.h"
+#include "kernels_ref/spread.h"
 
 namespace attar {
 namespace {
 
 // Over the bit patterns, which order like the magnitudes; NaN is above all. One loop without branches.
-float largest_magnitude(const float* x, std::size_t n) {
+inline float largest_magnitude(const float* x, std::size_t n) {
   std::uint32_t most = 0;
   for (std::size_t i = 0; i < n; ++i) most = std::max(most, bits_as<std::uint32_t>(x[i]) & 0x7fffffffu);
   if (most >= 0x7f800000u)
@@ -21,7 +23,7 @@ float largest_magnitude(const float* x, std::size_t n) {
 }
 
 // q = x / d to nearest; none is beyond 127, as d is the largest magnitude / 127. d may be 0.
-void round_to_bytes(const float* x, std::size_t n, float d, std::int8_t* q) {
+inline void round_to_bytes(const float* x, std::size_t n, float d, std::int8_t* q) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
   const float inverse = d != 0 ? 1.0f / d : 0.0f;
   for (std::size_t i = 0; i < n; ++i) q[i] = static_cast<std::int8_t>(static_cast<int>((x[i] * inverse + kRound) - kRound));
@@ -35,15 +37,21 @@ void sum_by_16(const std::int8_t* q, std::size_t n, std::int16_t* sums) {
   }
 }
 
-std::size_t values_per_scale(Rounding rounding, std::size_t width) {
-  return rounding == Rounding::kQ8_0 ? 32 : rounding == Rounding::kQ8_K ? 256 : width;
-}
-
 // 0 where its inverse would not be finite.
-float scale_for(Rounding rounding, const float* x, std::size_t n) {
+inline float scale_for(Rounding rounding, const float* x, std::size_t n) {
   const float most = largest_magnitude(x, n), d = most / 127.0f;
   if (rounding == Rounding::kQ8_0 && d > 65504.0f) fail("[activations] ", most, " overflows the f16 scale of q8_0");
   return most < 0x1p-100f ? 0.0f : d;
+}
+
+// x in parts of `step` values that share a scale. step: a number, or a constant that loops are unrolled for.
+template <class Step>
+void round_parts(Rounding rounding, Span<const float> x, Step step, std::int8_t* q, float* d) {
+  for (std::size_t i = 0; i < x.size(); i += step) {
+    const float scale = scale_for(rounding, x.data() + i, step);
+    round_to_bytes(x.data() + i, step, scale, q + i);
+    std::fill_n(d + i / 32, step / 32, rounding == Rounding::kQ8_0 ? round_to_f16(scale) : scale);
+  }
 }
 
 }  // namespace
@@ -83,13 +91,19 @@ void Activations::round(Rounding rounding, Span<const float> x, std::size_t toke
   const std::size_t block = rounding == Rounding::kQ8_K ? 256 : 32;
   if (width % block != 0) fail("[activations] ", width, " values do not divide into blocks of ", block);
   resize(rounding, tokens, width);
-  const std::size_t step = values_per_scale(rounding, width);
-  for (std::size_t i = 0; i < x.size(); i += step) {
-    const float d = scale_for(rounding, x.data() + i, step);
-    round_to_bytes(x.data() + i, step, d, q_.data() + i);
-    std::fill_n(d_.begin() + static_cast<std::ptrdiff_t>(i / 32), step / 32, rounding == Rounding::kQ8_0 ? round_to_f16(d) : d);
-  }
-  sum_by_16(q_.data(), x.size(), sums_.data());
+  constexpr std::size_t kTokens = 8;  // of a task
+  spread((tokens + kTokens - 1) / kTokens, 4 * x.size(), [&](std::size_t task) {
+    const std::size_t first = task * kTokens * width, n = std::min(kTokens * width, x.size() - first);
+    const Span<const float> part = x.subspan(first, n);
+    std::int8_t* const q = q_.data() + first;
+    float* const d = d_.data() + first / 32;
+    switch (rounding) {
+      case Rounding::kQ8_0: round_parts(rounding, part, std::integral_constant<std::size_t, 32>{}, q, d); break;
+      case Rounding::kQ8_K: round_parts(rounding, part, std::integral_constant<std::size_t, 256>{}, q, d); break;
+      default: round_parts(rounding, part, width, q, d);
+    }
+    sum_by_16(q, n, sums_.data() + first / 16);
+  });
 }
 
 void Activations::unpack(Rounding rounding, ByteView bytes, std::size_t width) {

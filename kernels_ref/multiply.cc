@@ -27,21 +27,36 @@ void multiply_floats(const Matrix& W, const Activations& x, Span<float> Y) {
   });
 }
 
-// Some rows of a product: enough to prepare the activations once for each, few enough for the threads to end together.
+// Rows of a product that a thread takes at once.
 struct Rows {
   const Product* product;
   std::size_t first, count;
 };
 
-void multiply_rows(Span<const Product> products) {
-  std::vector<Rows> parts;
-  std::size_t operations = 0;
+// Long pieces first, as each begins with a wait for memory; then shorter ones, so that the threads end together.
+std::vector<Rows> in_pieces(Span<const Product> products) {
+  constexpr std::size_t kLeast = std::size_t{1} << 16;
+  const auto threads = static_cast<std::size_t>(thread_count());
+  std::size_t left = 0;  // bytes
+  for (const Product& p : products) left += p.W.bytes.size();
+  std::vector<Rows> pieces;
   for (const Product& p : products) {
-    const std::size_t share = p.W.rows / (4 * static_cast<std::size_t>(thread_count()));
-    const std::size_t step = std::max<std::size_t>(32, std::min(share, (std::size_t{1} << 20) / p.W.columns));
-    for (std::size_t first = 0; first < p.W.rows; first += step) parts.push_back({&p, first, std::min(step, p.W.rows - first)});
-    operations += p.W.rows * p.W.columns;
+    const std::size_t stride = p.W.bytes.size() / p.W.rows;
+    for (std::size_t first = 0; first < p.W.rows;) {
+      // A round of pieces, one for each thread, takes SHARE_ of what is left.
+      const std::size_t bytes = std::max(kLeast, threads == 1 ? left : left * 3 / (4 * threads));
+      const std::size_t count = std::min(p.W.rows - first, (bytes / stride + 3) / 4 * 4);
+      pieces.push_back({&p, first, count});
+      first += count, left -= count * stride;
+    }
   }
+  return pieces;
+}
+
+void multiply_rows(Span<const Product> products) {
+  const std::vector<Rows> parts = in_pieces(products);
+  std::size_t operations = 0;
+  for (const Product& p : products) operations += p.W.rows * p.W.columns;
   const Variant& variant = active_variant();
   spread(parts.size(), operations, [&](std::size_t i) {
     const auto& [W, x, Y] = *parts[i].product;

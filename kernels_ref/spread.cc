@@ -7,7 +7,7 @@
 namespace attar {
 
 void spread(std::size_t count, std::size_t operations, const std::function<void(std::size_t)>& work) {
-  constexpr std::size_t kWorthThreads = std::size_t{1} << 15;
+  constexpr std::size_t kWorthThreads = std::size_t{1} << 17;
   if (operations < kWorthThreads || count < 2 || thread_count() < 2) {
     for (std::size_t i = 0; i < count; ++i) work(i);
     return;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "runtime/roofline.h"
 
 namespace attar {
 namespace {
@@ -172,9 +173,13 @@ DecodeRate measure_rates(TextModel& model, std::int64_t prompt_tokens, std::int6
   auto start = Clock::now();
   model.feed(prompt);
   rate.prompt_seconds = seconds_since(start);
-  start = Clock::now();
-  for (std::size_t i = 0; i < rest.size(); ++i) model.feed(rest.subspan(i, 1));
-  rate.decode_seconds = seconds_since(start);
+  std::vector<double> seconds;
+  for (std::size_t i = 0; i < rest.size(); ++i) {
+    start = Clock::now();
+    model.feed(rest.subspan(i, 1));
+    rate.decode_seconds += seconds.emplace_back(seconds_since(start));
+  }
+  rate.token_seconds = median(seconds);
   return rate;
 }
 

@@ -50,6 +50,7 @@ Generated generate(TextModel& model, const Tokenizer& tokenizer, const Ids& prom
 struct DecodeRate {
   std::int64_t prompt_tokens = 0, decode_tokens = 0;
   double prompt_seconds = 0.0, decode_seconds = 0.0;
+  double token_seconds = 0.0;  // the median of the tokens decoded, which other work on the machine moves less than the mean
   double prompt() const { return static_cast<double>(prompt_tokens) / prompt_seconds; }
   double decode() const { return static_cast<double>(decode_tokens) / decode_seconds; }
 };
