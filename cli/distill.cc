@@ -21,9 +21,11 @@ void print_summary(const nlohmann::json& result) {
   if (result.contains("heldout")) {
     const auto& heldout = result.at("heldout");
     std::cout << "held-out: perplexity " << heldout.at("perplexity").get<double>();
-    if (heldout.contains("kl"))
-      std::cout << ", KL to the teacher " << heldout.at("kl").get<double>() << ", same top "
-                << 100 * heldout.at("same_top").get<double>() << " %";
+    if (heldout.contains("kl")) {
+      std::cout << ", KL to the teacher " << heldout.at("kl").get<double>();
+      if (heldout.contains("kl_uncertainty")) std::cout << " ± " << heldout.at("kl_uncertainty").get<double>();
+      std::cout << ", same top " << 100 * heldout.at("same_top").get<double>() << " %";
+    }
     std::cout << "\n";
   }
   if (result.contains("best")) {

@@ -55,6 +55,8 @@ json describe_model(const Recipe& recipe, const std::string& role, const std::st
     if (figures.contains(place)) row[to] = figures[place];
   };
   copy("perplexity", "/perplexity/value");
+  copy("bits_per_byte", "/bits_per_byte/value");
+  row["vocabulary"] = checkpoint.tokenizer.tokens.size();
   copy("kl_divergence", "/kl_divergence/mean");
   copy("same_top", "/same_top/share");
 
@@ -97,12 +99,19 @@ json summarise(const Recipe& recipe, std::uint64_t seed) {
 }
 
 std::string summary_table(const json& summary) {
-  const std::vector<std::string> head = {"", "parameters", "bytes", "bits/weight", "perplexity", "mean KL", "same top", "decode tok/s"};
+  std::vector<std::string> head = {"", "parameters", "bytes", "bits/weight", "perplexity", "mean KL", "same top", "decode tok/s"};
+  // A perplexity is one per token: of another vocabulary it says nothing beside the teacher's.
+  const auto& models = summary["models"];
+  const bool bits = std::any_of(models.begin(), models.end(), [&](const json& row) { return row["vocabulary"] != models[0]["vocabulary"]; });
+  const std::ptrdiff_t place = 5;
+  if (bits) head.insert(head.begin() + place, "bits/byte");
   std::vector<std::vector<std::string>> rows = {head};
-  for (const auto& row : summary["models"])
+  for (const auto& row : models) {
     rows.push_back({row["role"], number(row, "parameters", 2, 1e-6, " M"), size_text(row["bytes"].get<std::uint64_t>()),
                     number(row, "bits_per_weight", 2), number(row, "perplexity", 4), number(row, "kl_divergence", 4),
                     number(row, "same_top", 1, 100, " %"), number(row, "decode_tokens_per_second", 0)});
+    if (bits) rows.back().insert(rows.back().begin() + place, number(row, "bits_per_byte", 4));
+  }
   std::ostringstream text;
   for (const auto& row : rows) {
     for (std::size_t column = 0; column < head.size(); ++column) {

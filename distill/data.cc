@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 #include <numeric>
 #include <span>
 
@@ -18,6 +19,16 @@ namespace {
 constexpr std::string_view kStoryStream = "builtin:train";
 
 std::uint64_t mix(std::uint64_t seed, std::uint64_t index) { return Random(seed ^ Random(index).next()).next(); }
+
+std::int64_t padding_of(const Tokenizer& tokenizer) {
+  const TokenizerData& data = tokenizer.data();
+  return std::max<std::int64_t>(0, data.eos_id >= 0 ? data.eos_id : data.bos_id);
+}
+
+std::vector<Chunk> chunks_of(const std::vector<Document>& documents, const ChunkOptions& options, std::int64_t padding, SkipCounts& skips) {
+  return options.packing == PackMode::kJoined ? join_documents(documents, options.length, skips)
+                                              : pack_documents(documents, options.length, padding, skips);
+}
 
 [[noreturn]] void fail_position(const nlohmann::json& position) {
   fail("[training data] ", position.dump(), " is not a place in this data; the training state belongs to another run");
@@ -150,8 +161,7 @@ class BlockChunks : public ChunkSource {
  public:
   BlockChunks(std::string name, std::unique_ptr<BlockMaker> maker, const Tokenizer& tokenizer, const ChunkOptions& options)
       : name_(std::move(name)), maker_(std::move(maker)), options_(options) {
-    const TokenizerData& data = tokenizer.data();
-    padding_ = std::max<std::int64_t>(0, data.eos_id >= 0 ? data.eos_id : data.bos_id);
+    padding_ = padding_of(tokenizer);
     load(0);
     index_ = 0;
     skips = now_.skips;
@@ -210,13 +220,9 @@ class BlockChunks : public ChunkSource {
     const std::size_t fresh = maker_->fresh(block, documents.size());
     result.all_met = fresh == 0;
     SkipCounts again;  // already counted
-    const auto cut = [&](const std::vector<Document>& part, SkipCounts& counts) {
-      return options_.packing == PackMode::kJoined ? join_documents(part, options_.length, counts)
-                                                   : pack_documents(part, options_.length, padding_, counts);
-    };
-    result.chunks = cut(documents, again);
+    result.chunks = chunks_of(documents, options_, padding_, again);
     documents.resize(fresh);
-    if (again.skipped() + again.cut > 0) cut(documents, result.skips);
+    if (again.skipped() + again.cut > 0) chunks_of(documents, options_, padding_, result.skips);
     if (options_.packing == PackMode::kDocuments)  // not the longest first
       Random(mix(~options_.seed, block)).shuffle(result.chunks);
     return result;
@@ -274,20 +280,22 @@ std::unique_ptr<ChunkSource> shuffled_chunks(std::vector<Chunk> chunks, std::uin
 
 std::vector<Chunk> held_out_chunks(const std::string& source, const Tokenizer& tokenizer, std::int64_t count,
                                    const ChunkOptions& options) {
-  const Documents texts(tokenizer, source);
-  std::vector<Document> documents(texts.size());
-  parallel_for(std::ssize(documents), [&](std::int64_t i) {
-    documents[static_cast<std::size_t>(i)] = texts.at(static_cast<std::size_t>(i));
-  });
-  SkipCounts skips;
-  const std::int64_t padding = std::max<std::int64_t>(0, tokenizer.data().eos_id);
-  std::vector<Chunk> chunks = options.packing == PackMode::kJoined ? join_documents(documents, options.length, skips)
-                                                                   : pack_documents(documents, options.length, padding, skips);
+  CorpusBlocks blocks(Documents(tokenizer, source), options.length, options.seed);
+  const std::int64_t padding = padding_of(tokenizer);
+  std::vector<Chunk> chunks;
+  for (std::uint64_t block = 0; count == 0 || std::ssize(chunks) < count; ++block) {
+    std::vector<Document> documents = blocks.make(block);
+    documents.resize(blocks.fresh(block, documents.size()));
+    if (documents.empty()) break;  // all of the text was there
+    SkipCounts skips;
+    std::vector<Chunk> part = chunks_of(documents, options, padding, skips);
+    Random(mix(~options.seed, block)).shuffle(part);
+    std::move(part.begin(), part.end(), std::back_inserter(chunks));
+  }
   const std::size_t wanted = count == 0 ? std::max<std::size_t>(1, chunks.size()) : static_cast<std::size_t>(count);
   if (chunks.size() < wanted)
     fail("[held-out data] ", source, " gives ", chunks.size(), " chunks of ", options.length, " tokens, ", wanted,
          " are needed; use more text, a smaller --context or a smaller --eval-chunks");
-  Random(options.seed).shuffle(chunks);
   chunks.resize(wanted);
   return chunks;
 }

@@ -48,7 +48,8 @@ std::unique_ptr<ChunkSource> open_mixture(const std::vector<std::string>& source
 // For tests and for data that is tokens already: the given chunks, reordered in every epoch.
 std::unique_ptr<ChunkSource> shuffled_chunks(std::vector<Chunk> chunks, std::uint64_t seed);
 
-// Chunks of a text to evaluate on, the same ones for a seed: `count` of them (0: all). Throws Error if there are fewer.
+// Chunks of a text to evaluate on, the same ones for a seed: `count` of them (0: all), of documents in an order of the seed. What is held
+// are these chunks and a block of documents, so the text may be larger than memory. Throws Error if there are fewer.
 std::vector<Chunk> held_out_chunks(const std::string& source, const Tokenizer& tokenizer, std::int64_t count,
                                    const ChunkOptions& options);
 

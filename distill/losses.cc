@@ -108,12 +108,18 @@ AgreementSums& AgreementSums::operator+=(const AgreementSums& other) {
   cross_entropy += other.cross_entropy;
   kl += other.kl;
   same_top += other.same_top;
+  kl_squares += other.kl_squares;
   return *this;
 }
 
 LossSums zero_sums(const at::TensorOptions& on) {
   const auto zero = [&] { return at::zeros({}, on.dtype(at::kDouble)); };
   return {zero(), zero(), zero(), zero(), zero()};
+}
+
+AgreementSums zero_agreement(const at::TensorOptions& on) {
+  const auto zero = [&] { return at::zeros({}, on.dtype(at::kDouble)); };
+  return {zero(), zero(), zero(), zero()};
 }
 
 LossSums distillation_loss(const at::Tensor& student, const TeacherRows& teacher, const at::Tensor& targets,
@@ -131,18 +137,20 @@ LossSums distillation_loss(const at::Tensor& student, const TeacherRows& teacher
 AgreementSums agreement(const at::Tensor& student, const TeacherRows& teacher, const at::Tensor& targets) {
   check_shapes(student, teacher, targets);
   const at::NoGradGuard no_grad;
-  const LossSums zero = zero_sums(at::device(student.device()));
-  AgreementSums sums{zero.total, zero.cross_entropy, zero.divergence};
+  AgreementSums sums = zero_agreement(at::device(student.device()));
   for_blocks(student, [&](std::int64_t row, std::int64_t count) {
     const at::Tensor z = student.narrow(0, row, count), y = targets.narrow(0, row, count);
     const TeacherRows rows = teacher.narrow(row, count);
-    const LossSums block = block_loss(z, rows, y, {}, {});
-    sums.cross_entropy += block.cross_entropy;
+    const at::Tensor masked = y.eq(kIgnoredTarget);
+    at::Tensor log_q = at::log_softmax(z, -1);
+    sums.cross_entropy -= log_q.gather(1, y.clamp_min(0).unsqueeze(1)).squeeze(1).masked_fill(masked, 0).sum(at::kDouble);
     if (!teacher.defined()) return;
-    sums.kl += block.divergence;
+    const at::Tensor kl = measure(rows, log_q, {}, {}).masked_fill(masked, 0);
+    sums.kl += kl.sum(at::kDouble);
+    sums.kl_squares += kl.square().sum(at::kDouble);
     // A cache keeps the likeliest token first.
     const at::Tensor top = rows.ids.defined() ? rows.ids.select(1, 0) : rows.logits.narrow(1, 0, std::min(rows.logits.size(1), z.size(1))).argmax(-1);
-    sums.same_top += z.argmax(-1).eq(top).logical_and(y.ne(kIgnoredTarget)).sum().to(at::kDouble);
+    sums.same_top += z.argmax(-1).eq(top).logical_and(masked.logical_not()).sum().to(at::kDouble);
   });
   return sums;
 }

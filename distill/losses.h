@@ -56,8 +56,10 @@ LossSums distillation_loss(const at::Tensor& student, const TeacherRows& teacher
 // How near the student is, without a gradient: sums over valid rows, at T = 1.
 struct AgreementSums {
   at::Tensor cross_entropy, kl, same_top;  // same_top: rows where both find the same token likeliest
+  at::Tensor kl_squares;                   // of each row's KL, for the error of its mean
   AgreementSums& operator+=(const AgreementSums& other);
 };
+AgreementSums zero_agreement(const at::TensorOptions& on);  // on: for the device
 AgreementSums agreement(const at::Tensor& student, const TeacherRows& teacher, const at::Tensor& targets);
 
 }  // namespace attar

@@ -242,8 +242,7 @@ Evaluation Trainer::evaluate_weights(const std::vector<Chunk>& all) {
   for (auto i = static_cast<std::size_t>(rank); i < all.size(); i += static_cast<std::size_t>(size))
     chunks.push_back(all[i]);
   const at::Device device = student_.device();
-  LossSums zero = zero_sums(at::device(device));
-  AgreementSums sums{zero.cross_entropy, zero.divergence, zero.total};
+  AgreementSums sums = zero_agreement(at::device(device));
   Evaluation result;
   const auto group = static_cast<std::size_t>(options_.micro_batch);
   const OutputHead head = output_head(student_);
@@ -262,13 +261,14 @@ Evaluation Trainer::evaluate_weights(const std::vector<Chunk>& all) {
     }
     result.tokens += targets_of(part);
   }
-  at::Tensor totals =
-      at::stack({sums.cross_entropy, sums.kl, sums.same_top, at::full_like(sums.kl, static_cast<double>(result.tokens))}).cpu();
+  const at::Tensor tokens = at::full_like(sums.kl, static_cast<double>(result.tokens));
+  at::Tensor totals = at::stack({sums.cross_entropy, sums.kl, sums.same_top, sums.kl_squares, tokens}).cpu();
   add_up(totals);
   const auto* total = totals.data_ptr<double>();
-  const double count = total[3];
+  const double count = total[4];
   if (count == 0) fail("[distill] nothing is held out to evaluate on");
-  return {total[0] / count, total[1] / count, total[2] / count, static_cast<std::int64_t>(count)};
+  const double kl = total[1] / count, variance = std::max(total[3] / count - kl * kl, 0.0);
+  return {total[0] / count, kl, total[2] / count, std::sqrt(variance / (count - 1)), static_cast<std::int64_t>(count)};
 }
 
 void Trainer::save(const std::filesystem::path& file, const nlohmann::json& run, const nlohmann::json& notes) const {

@@ -59,6 +59,7 @@ struct StepReport {
 
 struct Evaluation {
   double cross_entropy = 0, kl = 0, same_top = 0;  // nats, nats, share; kl and same_top 0 without a teacher
+  double kl_uncertainty = 0;                       // one standard error of kl, over the tokens, nats
   std::int64_t tokens = 0;
 };
 

@@ -29,6 +29,7 @@ nlohmann::json evaluation_values(const Evaluation& evaluation, bool teacher) {
                            {"perplexity", std::exp(evaluation.cross_entropy)}};
   if (teacher) {
     values["kl"] = evaluation.kl;
+    if (evaluation.tokens > 1) values["kl_uncertainty"] = evaluation.kl_uncertainty;
     values["same_top"] = evaluation.same_top;
   }
   return values;

@@ -219,7 +219,11 @@ Table training_table(const TrainingLog& log) {
     std::vector<Cell> row = {exact(line.step), line.kind == "eval" ? "held-out" : "training"};
     for (const auto& [key, name] : kColumns) {
       const auto at = line.values.find(key);
-      row.push_back(at != line.values.end() ? Cell(Figure{at->second, {}}, key == "same_top" ? Unit::kShare : Unit::kPlain) : Cell());
+      const auto error = line.values.find(key + "_uncertainty");
+      Figure figure;
+      if (at != line.values.end()) figure.value = at->second;
+      if (error != line.values.end()) figure.uncertainty = error->second;
+      row.push_back(at != line.values.end() ? Cell(figure, key == "same_top" ? Unit::kShare : Unit::kPlain) : Cell());
     }
     table.rows.push_back(std::move(row));
   }

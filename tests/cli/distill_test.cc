@@ -205,7 +205,7 @@ TEST_F(DistillCommand, MemoryDoesNotGrowWithATextWithoutBlankLines) {
     std::replace(text.begin(), text.end(), '\n', ' ');
     write_text_file(folder_ / "long.txt", text);
     const auto run = run_attar("distill --data " + path("long.txt") + " --student " + path("fresh") + " --batch 4 --context 32 --threads 1 --steps 2 --warmup 1 -o " + path("out") +
-                               " --json " + path("r.json"));
+                               " --heldout " + path("long.txt") + " --eval-chunks 4 --json " + path("r.json"));
     ASSERT_EQ(run.code, 0) << run.output;
     peaks.push_back(json("r.json")["peak_memory"]);
   }

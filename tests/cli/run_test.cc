@@ -1,7 +1,9 @@
 // attar run: planning, skipping, resuming, errors. The pipeline itself runs on the built-in teacher with a few steps.
 #include <gtest/gtest.h>
 
+#include <iomanip>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/files.h"
 #include "tests/support.h"
@@ -57,6 +59,7 @@ TEST_F(RunTest, MakesAStudentAndKeepsWhatIsDone) {
   const std::string file = recipe(kSmall), command = "run " + file + " -o " + output() + " --json " + (folder_ / "result.json").string();
   const auto first = run_attar(command);
   ASSERT_EQ(first.code, 0) << first.output;
+  EXPECT_EQ(first.output.find("bits/byte"), std::string::npos) << "all perplexities are of the same tokens";
   EXPECT_NE(first.output.find("written for llama.cpp: " + output() + "/student.gguf"), std::string::npos) << first.output;
   const json result = json::parse(read_text_file(folder_ / "result.json"));
   ASSERT_EQ(result["models"].size(), 3u);
@@ -100,6 +103,24 @@ TEST_F(RunTest, MakesAStudentAndKeepsWhatIsDone) {
   // What a stage says of itself belongs to it: the report needs it.
   fs::remove(output() + "/prune.json");
   EXPECT_NE(run_attar("run " + file + " -o " + output() + " --dry-run").output.find("to do  prune"), std::string::npos);
+}
+
+// The student's perplexity is one per token of its own, of which the text has more.
+TEST_F(RunTest, ACutVocabularyIsComparedByBytes) {
+  const std::string stages = "[prune]\ndata = \"builtin:calibration\"\nsamples = 4\ncontext = 64\nvocabulary = 600\n"
+                             "[eval]\ndata = \"builtin:heldout\"\ncontext = 64\nchunks = 4\n";
+  const auto run = run_attar("run " + recipe("[run]\nteacher = \"builtin:teacher\"\n" + stages) + " -o " + output());
+  ASSERT_EQ(run.code, 0) << run.output;
+  EXPECT_NE(run.output.find("bits/byte"), std::string::npos) << run.output;
+  const json models = json::parse(read_text_file(output() + "/summary.json"))["models"];
+  ASSERT_EQ(models.size(), 2u);
+  EXPECT_EQ(models[0]["vocabulary"], 1024);
+  EXPECT_EQ(models[1]["vocabulary"], 600);
+  const json eval = json::parse(read_text_file(output() + "/eval-student.json"));
+  EXPECT_EQ(models[1]["bits_per_byte"], eval["bits_per_byte"]["value"]);
+  std::ostringstream digits;
+  digits << std::fixed << std::setprecision(4) << eval["bits_per_byte"]["value"].get<double>();
+  EXPECT_NE(run.output.find(digits.str()), std::string::npos) << run.output;
 }
 
 TEST_F(RunTest, DryRunWritesNothing) {

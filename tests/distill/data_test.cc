@@ -158,6 +158,26 @@ TEST_F(Corpus, SkipsAreCountedOnce) {
   EXPECT_EQ(data->skips.cut, 1);
 }
 
+// Of a text the first blocks in the seed's order are read, and no document twice.
+TEST_F(Corpus, HeldOutChunksAreDifferentOnesOfTheWholeText) {
+  for (const PackMode mode : {PackMode::kJoined, PackMode::kDocuments}) {
+    const auto held_out = [&](std::int64_t count, std::uint64_t seed) { return held_out_chunks(lines('a', 1000), *tokenizer_, count, {20, seed, mode}); };
+    const auto all = held_out(0, 3);
+    EXPECT_EQ(all.size(), 1000u);
+    std::set<Ids> seen;
+    for (const Chunk& chunk : all) seen.insert(chunk.ids);
+    EXPECT_EQ(seen.size(), 1000u);
+    const auto some = held_out(500, 3);  // more than a block
+    EXPECT_EQ(std::vector<Chunk>(all.begin(), all.begin() + 500), some);
+    const auto first = std::minmax_element(some.begin(), some.end(), [](const Chunk& a, const Chunk& b) { return a.ids < b.ids; });
+    EXPECT_EQ(first.first->ids[0], '0');   // from all over the text
+    EXPECT_EQ(first.second->ids[0], '9');
+    EXPECT_NE(held_out(500, 4), some);
+  }
+  EXPECT_HAS(test::error_of([&] { held_out_chunks(lines('a', 1000), *tokenizer_, 1001, {20, 3, PackMode::kJoined}); }),
+             "gives 1000 chunks of 20 tokens, 1001 are needed");
+}
+
 TEST_F(Corpus, BadSourcesAreRefused) {
   const std::string empty = write("e.jsonl", "{\"text\": \"\"}\n{\"input_ids\": [5]}\n");
   EXPECT_HAS(error_of({empty}), "e.jsonl has nothing to learn in chunks of 20 tokens: 1 empty documents, 1 of one token, 0 with nothing");

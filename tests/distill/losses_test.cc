@@ -230,5 +230,21 @@ TEST(Agreement, CountsTheSameTopToken) {
   EXPECT_NEAR(all.kl.item<double>(), by_hand(z, v, {0, 1, 2}, {}).divergence, 1e-12);
 }
 
+TEST(Agreement, SumsTheSquaresOfEachRowsDivergence) {
+  const at::Tensor z = random({4, 9}, 40), v = random({4, 9}, 41);
+  const std::vector<std::int64_t> y = {1, 2, kIgnoredTarget, 4};
+  double squares = 0, cross_entropy = 0;
+  for (std::size_t row = 0; row < y.size(); ++row) {
+    std::vector<std::int64_t> alone(y.size(), kIgnoredTarget);
+    alone[row] = y[row];
+    squares += std::pow(by_hand(z, v, alone, {}).divergence, 2);
+    cross_entropy += by_hand(z, v, alone, {}).cross_entropy;
+  }
+  const AgreementSums sums = agreement(z, {v}, tensor_of(y));
+  EXPECT_NEAR(sums.kl_squares.item<double>(), squares, 1e-12);
+  EXPECT_NEAR(sums.cross_entropy.item<double>(), cross_entropy, 1e-12);
+  EXPECT_EQ(agreement(z, {}, tensor_of(y)).kl_squares.item<double>(), 0.0);  // nobody to differ from
+}
+
 }  // namespace
 }  // namespace attar

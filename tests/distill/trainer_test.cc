@@ -71,6 +71,34 @@ TEST(Trainer, StudentApproachesItsTeacher) {
   EXPECT_EQ(same.evaluate(heldout).same_top, 1.0);
 }
 
+TEST(Trainer, AnEvaluationKnowsTheErrorOfItsDivergence) {
+  const auto teacher = test::tiny_decoder(1), student = test::tiny_decoder(2);
+  for (const auto& name : teacher->parameter_names()) {
+    const at::NoGradGuard no_grad;
+    if (teacher->parameter(name).dim() >= 2) teacher->parameter(name).mul_(8.0);
+  }
+  const auto data = tiny_data();
+  Trainer trainer(*student, teacher.get(), *data, tiny_options(1));
+  const auto chunks = test::tiny_chunks(20, kContext + 1, 99);
+  std::vector<double> each;  // a token is a chunk with all other targets masked
+  for (const Chunk& chunk : chunks)
+    for (std::size_t place = 1; place < chunk.ids.size(); ++place) {
+      Chunk one = chunk;
+      one.learn.assign(chunk.ids.size(), 0);
+      one.learn[place] = 1;
+      each.push_back(trainer.evaluate({one}).kl);
+    }
+  double mean = 0, squares = 0;
+  for (const double kl : each) mean += kl / static_cast<double>(each.size());
+  for (const double kl : each) squares += (kl - mean) * (kl - mean);
+  const auto n = static_cast<double>(each.size());
+  const Evaluation all = trainer.evaluate(chunks);
+  EXPECT_EQ(all.tokens, std::ssize(each));
+  EXPECT_NEAR(all.kl, mean, 1e-6);
+  EXPECT_NEAR(all.kl_uncertainty, std::sqrt(squares / n / (n - 1)), 1e-6);
+  EXPECT_GT(all.kl_uncertainty, 1e-3);
+}
+
 TEST(Trainer, MicroBatchesGiveTheGradientOfTheWholeBatch) {
   const auto teacher = test::tiny_decoder(1);
   std::vector<at::Tensor> gradients;

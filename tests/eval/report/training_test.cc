@@ -27,5 +27,17 @@ TEST(Training, TheDivergenceOfAnotherLossIsDrawnToo) {
   EXPECT_EQ(training_table(report.training[0]).head[3], "divergence of the loss");
 }
 
+TEST(Training, ADivergenceStandsWithItsError) {
+  test::TempFolder folder;
+  write_text_file(folder / "train.jsonl", "{\"kind\": \"eval\", \"step\": 0, \"kl\": 0.5, \"kl_uncertainty\": 0.01}\n"
+                                          "{\"kind\": \"eval\", \"step\": 9, \"kl\": 0.25}\n");
+  const Table table = training_table(read_results({(folder / "train.jsonl").string()}).training.at(0));
+  ASSERT_EQ(table.rows.size(), 2u);
+  ASSERT_EQ(table.head, (std::vector<std::string>{"step", "text", "KL"}));
+  ASSERT_TRUE(table.rows[0][2].value && table.rows[1][2].value);
+  EXPECT_EQ(table.rows[0][2].value->uncertainty, 0.01);
+  EXPECT_EQ(table.rows[1][2].value->uncertainty, std::nullopt);
+}
+
 }  // namespace
 }  // namespace attar
