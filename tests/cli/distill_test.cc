@@ -212,6 +212,24 @@ TEST_F(DistillCommand, MemoryDoesNotGrowWithATextWithoutBlankLines) {
   EXPECT_LT(peaks[1], peaks[0] + 60 * kMegabyte);
 }
 
+// 2048 tokens of 32000 logits are 262 MB, for the student, its gradient and the teacher each; none of them exists whole, live or from a cache.
+TEST_F(DistillCommand, MemoryDoesNotGrowWithTheLogitsOfABatch) {
+  auto config = test::tiny_config();
+  config["vocab_size"] = 32000;  // padding
+  for (const char* model : {"teacher", "student"}) test::write_tiny_folder(folder_ / model, 3, config);
+  for (const std::string& cache : {std::string(), " --cache " + path("cache")}) {
+    std::vector<std::size_t> peaks;
+    for (const char* batch : {"1", "32"}) {
+      const auto run = run_attar("distill --teacher " + path("teacher") + " --student " + path("student") + " --data " + path("train.txt") + " --context 64 --threads 1 --steps 1 --batch " + batch +
+                                 " -o " + path("out") + " --json " + path("r.json") + cache);
+      ASSERT_EQ(run.code, 0) << run.output;
+      peaks.push_back(json("r.json")["peak_memory"]);
+    }
+    constexpr std::size_t kWhole = 2048ull * 32000 * sizeof(float);
+    EXPECT_LT(peaks[1], peaks[0] + kWhole / 2) << cache;
+  }
+}
+
 struct BadCase {
   const char* name;
   std::string arguments;  // @NAME is a path in the test's folder

@@ -141,6 +141,24 @@ TEST_F(PruneCommand, ATargetInBytesIsKept) {
   }
 }
 
+// The nearest that the refusal names can be had, and is all that its target leaves.
+TEST_F(PruneCommand, ATargetThatIsTooSmallNamesTheNearest) {
+  for (const std::string option : {"--target-params ", "--target-size "}) {
+    const auto refused = prune(option + "10 --retrain 0");
+    ASSERT_EQ(refused.code, 2) << refused.output;
+    const std::string before = "the smallest has ";
+    const std::size_t place = refused.output.find(before);
+    ASSERT_NE(place, std::string::npos) << refused.output;
+    const std::uint64_t nearest = std::stoull(refused.output.substr(place + before.size()));
+    EXPECT_EQ(prune(option + std::to_string(nearest - 1) + " --retrain 0").code, 2);
+    const auto run = prune(option + std::to_string(nearest) + " --retrain 0");
+    ASSERT_EQ(run.code, 0) << run.output;
+    const std::uint64_t size = option == "--target-size " ? folder_bytes(folder_ / "student") : open_checkpoint(folder_ / "student").parameter_count();
+    EXPECT_LE(size, nearest) << option;
+    fs::remove_all(folder_ / "student");
+  }
+}
+
 TEST_F(PruneCommand, RefusesWhatCannotBeDone) {
   const auto refused = [&](const std::string& arguments, const std::string& expected) {
     const auto run = prune(arguments);
