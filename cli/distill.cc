@@ -121,7 +121,8 @@ void add_distill(CLI::App* sub) {
   sub->add_flag("--resume", job.resume, "Go on with an interrupted run, if there is one");
   option("--device", job.device, "cpu, cuda or cuda:N");
   option("--compute", job.compute,
-         "f32, or bf16: activations and matrix products in bfloat16; weights, gradients' sums, moments, norms, softmax and losses stay f32");
+         "f32, or bf16: activations and matrix products in bfloat16; weights, gradients' sums, moments, norms, softmax and losses stay f32. On a CPU it is faster only "
+         "where that has instructions for it (AVX512-BF16)");
   sub->add_flag("--tf32", job.tf32, "CUDA: faster, less exact matrix products");
   option("--dtype", job.dtype, "Type of the weights written: f32, f16 or bf16");
 }
