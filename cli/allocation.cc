@@ -10,6 +10,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "convert/mlx.h"
 #include "eval/measure.h"
 #include "eval/protocol.h"
 #include "quantize/sensitivity_file.h"
@@ -20,46 +21,26 @@ namespace {
 constexpr std::size_t kSensitivityChunks = 8;
 constexpr int kCurvePoints = 10;
 
-// What a .gguf takes beside its matrices: tokenizer, names, norms and padding.
-std::uint64_t bytes_beside_matrices(const Checkpoint& model, const fs::path& output) {
-  GgufOptions plain;
-  plain.type = Type::kF16;
-  std::uint64_t rest = gguf_bytes(model, output, plain);
-  for (const Tensor& tensor : model.tensors)
-    if (tensor.shape.size() >= 2) rest = rest - 2 * element_count(tensor.shape) + 31;
-  return rest;
+// What the output takes with these types, to the byte; no matrix is read.
+std::uint64_t output_bytes(Checkpoint model, const fs::path& output, const std::vector<Sensitivity>& matrices, const std::vector<Candidate>& types) {
+  std::map<std::string, Type> type_of;
+  for (std::size_t i = 0; i < types.size(); ++i) type_of[matrices[i].name] = types[i].type;
+  for (Tensor& tensor : model.tensors)
+    if (const auto found = type_of.find(tensor.name); found != type_of.end()) tensor = {tensor.name, found->second, tensor.shape, {}};
+  return is_gguf(output) ? gguf_bytes(model, output) : hf_bytes(model);
 }
 
-// The curve with the choice on it, ascending in bytes.
-struct CurvePoint {
-  Total total;
-  bool chosen = false;
-};
-std::vector<CurvePoint> curve_points(const Choices& choices, const Chosen& chosen) {
-  std::vector<CurvePoint> points{{total(chosen.types), true}};
-  for (const Total& one : cost_curve(choices.sensitivities, kCurvePoints))
-    if (one.bytes != points.front().total.bytes) points.push_back({one});
-  std::sort(points.begin(), points.end(), [](const CurvePoint& a, const CurvePoint& b) { return a.total.bytes < b.total.bytes; });
-  return points;
+std::uint64_t matrix_bytes(Type type, const Tensor& tensor, const fs::path& output) {
+  const Type stored = is_gguf(output) ? type : type_in_folder({tensor.name, type, tensor.shape, {}});
+  return row_bytes(stored, static_cast<std::uint64_t>(tensor.columns())) * static_cast<std::uint64_t>(tensor.rows());
 }
 
 double bits(const Choices& choices, std::uint64_t bytes) { return 8.0 * static_cast<double>(bytes) / static_cast<double>(choices.weights); }
 
-Choices measured(const Target& target, const Checkpoint& model, const fs::path& output, const std::vector<Ids>& chunks) {
-  if (chunks.empty()) fail("quantize: choosing types needs text; give --calibration FILE, or --calibration builtin:calibration");
-  Choices choices;
-  for (const Tensor& tensor : model.tensors)
-    if (tensor.shape.size() >= 2) choices.weights += element_count(tensor.shape);
-  if (is_gguf(output)) choices.other_bytes = bytes_beside_matrices(model, output);
-  if (!target.size.empty())
-    if (const std::uint64_t size = parse_size("--target-size", target.size); choices.other_bytes >= size)
-      fail("--target-size ", size, ": tokenizer, names and norms alone take ", choices.other_bytes, " bytes");
+std::vector<Sensitivity> measured(const Target& target, const Checkpoint& model, const fs::path& output, const std::vector<Ids>& chunks) {
   const std::vector<Ids> few(chunks.begin(), chunks.begin() + static_cast<std::ptrdiff_t>(std::min(kSensitivityChunks, chunks.size())));
   const std::vector<Type> allowed = allowed_types(target, output);
-  if (target.sensitivities.empty()) {
-    choices.sensitivities = measure_sensitivities(model, few, allowed);
-    return choices;
-  }
+  if (target.sensitivities.empty()) return measure_sensitivities(model, few, allowed);
   const nlohmann::json key = sensitivity_key(model, few);
   if (!fs::exists(target.sensitivities)) {
     std::vector<Type> types = usual_types(output);  // so that the file serves other --types too
@@ -67,21 +48,37 @@ Choices measured(const Target& target, const Checkpoint& model, const fs::path& 
       if (std::find(types.begin(), types.end(), type) == types.end()) types.push_back(type);
     write_sensitivities(measure_sensitivities(model, few, types), key, target.sensitivities);
   }
-  choices.sensitivities = read_sensitivities(target.sensitivities, key, model, allowed);
-  return choices;
+  return read_sensitivities(target.sensitivities, key, model, allowed);
 }
 
-// Overrides leave nothing to choose, but take their bytes.
-void settle(const std::vector<TypeOverride>& overrides, const Checkpoint& model, std::vector<Sensitivity>& sensitivities) {
+// Overrides leave nothing to choose, but take their bytes; a folder stores plain groups as MLX does.
+void settle(const std::vector<TypeOverride>& overrides, const Checkpoint& model, const fs::path& output, std::vector<Sensitivity>& sensitivities) {
   for (Sensitivity& entry : sensitivities) {
     const Tensor& tensor = model.at(entry.name);
-    const std::optional<Type> type = overridden(overrides, entry.name, tensor.shape);
-    if (!type) continue;
-    Candidate only{*type, row_bytes(*type, static_cast<std::uint64_t>(tensor.columns())) * static_cast<std::uint64_t>(tensor.rows()), 0};
-    for (const Candidate& known : entry.candidates)
-      if (known.type == *type) only = known;
-    entry.candidates = {only};
+    if (const std::optional<Type> type = overridden(overrides, entry.name, tensor.shape)) {
+      Candidate only{*type};
+      for (const Candidate& known : entry.candidates)
+        if (known.type == *type) only = known;
+      entry.candidates = {only};
+    }
+    for (Candidate& one : entry.candidates) one.bytes = matrix_bytes(one.type, tensor, output);
+    std::stable_sort(entry.candidates.begin(), entry.candidates.end(), [](const Candidate& a, const Candidate& b) { return a.bytes < b.bytes; });
   }
+}
+
+std::vector<Candidate> smallest_types(const Choices& choices) {
+  std::vector<Candidate> types;
+  for (const Sensitivity& entry : choices.sensitivities) types.push_back(entry.candidates.front());
+  return types;
+}
+
+void check_reach(const Target& target, const Choices& choices) {
+  const std::vector<Candidate> smallest = smallest_types(choices);
+  if (const double least = bits(choices, total(smallest).bytes); target.bpw > 0 && least > target.bpw)
+    fail("--target-bpw ", target.bpw, ": the types allowed need at least ", std::ceil(100 * least) / 100, "; give that, or smaller --types");
+  if (target.size.empty()) return;
+  if (const std::uint64_t least = choices.output_bytes(smallest); least > parse_size("--target-size", target.size))
+    fail("--target-size ", target.size, ": the types allowed need at least ", least, " bytes with tokenizer, names and norms; give that, or smaller --types");
 }
 
 // What measuring says of expected costs: 1 without measurement.
@@ -95,20 +92,36 @@ double correction(const Chosen& chosen) {
 
 Choices measure_choices(const Target& target, const std::vector<TypeOverride>& overrides, const Checkpoint& model, const fs::path& output,
                         const std::vector<Ids>& chunks) {
-  Choices choices = measured(target, model, output, chunks);
-  settle(overrides, model, choices.sensitivities);
+  if (chunks.empty()) fail("quantize: choosing types needs text; give --calibration FILE, or --calibration builtin:calibration");
+  Choices choices;
+  for (const Tensor& tensor : model.tensors)
+    if (tensor.shape.size() >= 2) choices.weights += element_count(tensor.shape);
+  choices.sensitivities = sensitivities_from(model, allowed_types(target, output), [](const Tensor&, Type) { return 0.0; });
+  settle(overrides, model, output, choices.sensitivities);
+  choices.output_bytes = [model, output, matrices = choices.sensitivities](const std::vector<Candidate>& types) {
+    return output_bytes(model, output, matrices, types);
+  };
+  check_reach(target, choices);  // before anything is measured
+  choices.sensitivities = measured(target, model, output, chunks);
+  settle(overrides, model, output, choices.sensitivities);
   return choices;
 }
 
 std::vector<Candidate> choose(const Target& target, const Choices& choices) {
-  const std::uint64_t budget = target.bpw > 0 ? static_cast<std::uint64_t>(target.bpw / 8 * static_cast<double>(choices.weights))
-                                              : parse_size("--target-size", target.size) - choices.other_bytes;
-  const std::uint64_t smallest = bounds_of(choices.sensitivities).smallest;
-  if (smallest > budget && target.bpw > 0)
-    fail("--target-bpw ", target.bpw, ": the types allowed need at least ", std::ceil(100 * bits(choices, smallest)) / 100, "; give that, or smaller --types");
-  if (smallest > budget)
-    fail("--target-size ", target.size, ": the types allowed need at least ", smallest + choices.other_bytes, " bytes; give that, or smaller --types");
-  return allocate(choices.sensitivities, budget);
+  if (target.bpw > 0)
+    return allocate(choices.sensitivities, static_cast<std::uint64_t>(target.bpw / 8 * static_cast<double>(choices.weights)));
+  // What comes beside the matrices hangs on their types too: headers, padding, settings in config.json.
+  const std::uint64_t size = parse_size("--target-size", target.size);
+  std::vector<Candidate> chosen = smallest_types(choices);
+  const std::uint64_t smallest = total(chosen).bytes;
+  std::uint64_t budget = size - (choices.output_bytes(chosen) - smallest);
+  while (budget >= smallest) {
+    std::vector<Candidate> tried = allocate(choices.sensitivities, budget);
+    const std::uint64_t bytes = choices.output_bytes(tried);
+    if (bytes <= size) return tried;
+    budget -= std::min(budget, bytes - size);
+  }
+  return chosen;
 }
 
 void assign(const Choices& choices, const std::vector<Candidate>& chosen, PlanOptions& plan) {
@@ -144,31 +157,21 @@ Estimate divergence_on(const std::vector<Ids>& aside, const Checkpoint& original
   return mean(measure(*model, reference.get(), sequences, "kept aside").kl);
 }
 
-void print_curve(const Choices& choices, const Chosen& chosen) {
-  std::cout << std::fixed;
-  for (std::size_t i = 0; i < chosen.trials.all.size(); ++i) {
-    const Trial& trial = chosen.trials.all[i];
-    std::cout << "trial " << i + 1 << ": " << total(trial.chosen).bytes + choices.other_bytes << " bytes, KL divergence expected "
-              << std::setprecision(5) << trial.expected << " of rounding to nearest, measured " << chosen.measured[i].value << " +- "
-              << chosen.measured[i].uncertainty << " on " << chosen.aside << " chunks kept aside\n";
-  }
-  std::cout << std::setw(13) << "bytes" << std::setw(13) << "bits/weight" << std::setw(13) << "expected KL"
-            << (chosen.trials.all.empty() ? "  (of rounding to nearest; GPTQ lowers it)" : "  (scaled to what was measured)") << "\n";
-  for (const CurvePoint& point : curve_points(choices, chosen))
-    std::cout << std::setw(13) << point.total.bytes + choices.other_bytes << std::setw(13) << std::setprecision(2)
-              << bits(choices, point.total.bytes) << std::setw(13) << std::setprecision(5) << point.total.cost * correction(chosen)
-              << (point.chosen ? "  chosen" : "") << "\n";
-}
-
 nlohmann::json curve_json(const Choices& choices, const Chosen& chosen) {
   nlohmann::json curve = nlohmann::json::array(), trials = nlohmann::json::array();
-  for (const CurvePoint& point : curve_points(choices, chosen))
-    curve.push_back({{"bytes", point.total.bytes + choices.other_bytes},
-                     {"bits_per_weight", bits(choices, point.total.bytes)},
-                     {"expected_kl", point.total.cost * correction(chosen)},
-                     {"chosen", point.chosen}});
+  const auto add_point = [&](const std::vector<Candidate>& types, bool is_chosen) {
+    const Total sum = total(types);
+    curve.push_back({{"bytes", choices.output_bytes(types)},
+                     {"bits_per_weight", bits(choices, sum.bytes)},
+                     {"expected_kl", sum.cost * correction(chosen)},
+                     {"chosen", is_chosen}});
+  };
+  add_point(chosen.types, true);
+  for (const std::vector<Candidate>& types : cost_curve(choices.sensitivities, kCurvePoints))
+    if (total(types).bytes != total(chosen.types).bytes) add_point(types, false);
+  std::sort(curve.begin(), curve.end(), [](const auto& a, const auto& b) { return a["bits_per_weight"] < b["bits_per_weight"]; });
   for (std::size_t i = 0; i < chosen.trials.all.size(); ++i)
-    trials.push_back({{"bytes", total(chosen.trials.all[i].chosen).bytes + choices.other_bytes},
+    trials.push_back({{"bytes", choices.output_bytes(chosen.trials.all[i].chosen)},
                       {"expected_kl", chosen.trials.all[i].expected},
                       {"measured_kl", chosen.measured[i].value},
                       {"uncertainty", chosen.measured[i].uncertainty},
@@ -176,6 +179,25 @@ nlohmann::json curve_json(const Choices& choices, const Chosen& chosen) {
   nlohmann::json json = {{"curve", std::move(curve)}};
   if (!trials.empty()) json.update({{"trials", std::move(trials)}, {"chunks_kept_aside", chosen.aside}});
   return json;
+}
+
+void print_curve(const nlohmann::json& allocation) {
+  const auto number = [](const nlohmann::json& of, const char* key) { return of[key].get<double>(); };
+  const auto bytes = [](const nlohmann::json& of) { return of["bytes"].get<std::uint64_t>(); };
+  std::cout << std::fixed;
+  const bool tried = allocation.contains("trials");
+  if (tried)
+    for (std::size_t i = 0; i < allocation["trials"].size(); ++i) {
+      const nlohmann::json& trial = allocation["trials"][i];
+      std::cout << "trial " << i + 1 << ": " << bytes(trial) << " bytes, KL divergence expected " << std::setprecision(5)
+                << number(trial, "expected_kl") << " of rounding to nearest, measured " << number(trial, "measured_kl") << " +- "
+                << number(trial, "uncertainty") << " on " << allocation["chunks_kept_aside"] << " chunks kept aside\n";
+    }
+  std::cout << std::setw(13) << "bytes" << std::setw(13) << "bits/weight" << std::setw(13) << "expected KL"
+            << (tried ? "  (scaled to what was measured)" : "  (of rounding to nearest; GPTQ lowers it)") << "\n";
+  for (const nlohmann::json& point : allocation["curve"])
+    std::cout << std::setw(13) << bytes(point) << std::setw(13) << std::setprecision(2) << number(point, "bits_per_weight") << std::setw(13)
+              << std::setprecision(5) << number(point, "expected_kl") << (point["chosen"] == true ? "  chosen" : "") << "\n";
 }
 
 }  // namespace attar::cli

@@ -65,7 +65,7 @@ void print_summary(const QuantizeReport& report, const Checkpoint& written) {
     of_type.bytes += tensor.bytes();
   }
   for (const TensorReport& tensor : report.tensors) {
-    TypeTotals& of_type = totals[info(tensor.plan.got).name];
+    TypeTotals& of_type = totals[info(written.at(tensor.plan.name).type).name];  // a folder stores int types as affine ones
     const auto weights = static_cast<double>(element_count(tensor.plan.shape));
     of_type.reported += weights, of_type.weight_error += weights * tensor.weight_error;
     if (tensor.output_error >= 0) of_type.with_output += weights, of_type.output_error += weights * tensor.output_error;

@@ -165,8 +165,7 @@ int quantize_with_torch(const QuantizeCommand& command, QuantizeRun run) {
     write_quantized(made.model, run);
   });
   nlohmann::json json = tell(command, run, made.report, all_gains(methods, rotation, made));
-  if (target.given()) print_curve(choices, chosen);
-  if (target.given()) json["allocation"] = curve_json(choices, chosen);
+  if (target.given()) print_curve(json["allocation"] = curve_json(choices, chosen));
   if (methods.rotate) json["rotate"] = to_json(rotation);
   if (methods.awq) json["awq"] = to_json(made.scaling);
   if (methods.tune) json["tune"] = to_json(made.tuned);

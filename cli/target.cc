@@ -38,7 +38,7 @@ std::vector<Type> allowed_types(const Target& target, const fs::path& output) {
 
 void add_target_options(CLI::App& sub, Target& target) {
   sub.add_option("--target-size", target.size,
-                 "In place of --type: a file of at most this size (9300000, 9.3MB, 1.5GB), each matrix in the type that its "
+                 "In place of --type: a .gguf, or a folder of files, of at most this size (9300000, 9.3MB, 1.5GB), each matrix in the type that its "
                  "measured sensitivity asks for; needs --calibration")
       ->type_name("SIZE");
   sub.add_option("--target-bpw", target.bpw, "The same for so many bits per weight, all matrices together")
@@ -66,10 +66,7 @@ void check_target(const Target& target, const fs::path& output) {
   if (!target.given() && !target.types.empty()) fail("--types is what a target chooses from; give --target-size, --target-bpw or --target-kld");
   if (!target.given() && !target.sensitivities.empty())
     fail("--sensitivities is for a target; give --target-size, --target-bpw or --target-kld");
-  if (!target.size.empty()) {
-    parse_size("--target-size", target.size);
-    if (!is_gguf(output)) fail("--target-size is for a .gguf; for a folder give --target-bpw");
-  }
+  if (!target.size.empty()) parse_size("--target-size", target.size);
   if (!target.runtime.empty()) {
     const Runtime& runtime = runtime_from_name(target.runtime);
     if (runtime.gguf != is_gguf(output))

@@ -189,6 +189,11 @@ std::vector<Tensor> to_mlx(const std::vector<Tensor>& tensors) {
   return result;
 }
 
+Type type_in_folder(const Tensor& tensor) {
+  const auto format = group_format(tensor.type);
+  return format ? *group_type({true, format->bits, static_cast<int>(group_in_file(tensor))}) : tensor.type;
+}
+
 nlohmann::json mlx_quantization(const std::vector<Tensor>& tensors) {
   using Settings = std::pair<std::int64_t, std::int64_t>;  // group, bits
   const auto settings_of = [](const Tensor& tensor) { return Settings{group_in_file(tensor), group_format(tensor.type)->bits}; };

@@ -19,6 +19,9 @@ std::vector<Tensor> from_mlx(std::vector<Tensor> tensors, const nlohmann::json& 
 // a scale for the whole row is repeated for each 128 (64, 32) weights. Throws Error for a bias past f16's largest number.
 std::vector<Tensor> to_mlx(const std::vector<Tensor>& tensors);
 
+// The type that `tensor` has once it is read back from a folder: an affine one in place of any plain groups, else its own.
+Type type_in_folder(const Tensor& tensor);
+
 // What config.json says of them: "group_size" and "bits" that most weights have, and an entry for every matrix that differs.
 nlohmann::json mlx_quantization(const std::vector<Tensor>& tensors);
 

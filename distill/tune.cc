@@ -279,10 +279,8 @@ std::uint64_t tune_memory(const ModelConfig& c, std::int64_t length, std::int64_
   constexpr double kProgram = 500e6;  // libraries, tokenizer, pages of the models' files
   constexpr double kHeld = 5.5;       // both models, the gradient, what is trained, and its packed bytes: floats a weight
   constexpr double kLogits = 5;       // logits and what their gradient needs
-  const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), v = static_cast<double>(c.vocab_size),
-               heads = static_cast<double>(c.heads * c.head_dim);
-  const double layers = static_cast<double>(c.layers), tokens = static_cast<double>(length), table = h * v, weights = weights_of(c);
-  const double layer = tokens * (8 * (f + h) + 4 * heads) + 4 * static_cast<double>(c.heads) * tokens * tokens;
+  const double v = static_cast<double>(c.vocab_size), table = static_cast<double>(c.hidden_size) * v, weights = weights_of(c);
+  const double layers = static_cast<double>(c.layers), tokens = static_cast<double>(length), layer = training_pass(c, tokens);
   const double logits = std::min(tokens, static_cast<double>(logit_rows(at::kCPU, c.vocab_size))) * v;
   const double worker = weights + table + layers * layer + kLogits * logits;  // the table once more: its gradient on the way in
   const double workers = static_cast<double>(std::min<std::int64_t>(threads, batch));

@@ -170,14 +170,15 @@ Total total(const std::vector<Candidate>& chosen) {
   return sum;
 }
 
-std::vector<Total> cost_curve(const std::vector<Sensitivity>& sensitivities, int points) {
+std::vector<std::vector<Candidate>> cost_curve(const std::vector<Sensitivity>& sensitivities, int points) {
   const std::uint64_t smallest = bounds_of(sensitivities).smallest;
-  const Total best = total(least_cost(sensitivities));
-  std::vector<Total> curve;
+  const std::vector<Candidate> best = least_cost(sensitivities);
+  const std::uint64_t range = total(best).bytes - smallest;
+  std::vector<std::vector<Candidate>> curve;
   for (int i = 0; i < points; ++i) {
-    const std::uint64_t step = (best.bytes - smallest) * static_cast<std::uint64_t>(i) / static_cast<std::uint64_t>(points - 1);
-    const Total one = i == points - 1 ? best : total(allocate(sensitivities, smallest + step));
-    if (curve.empty() || one.cost < curve.back().cost) curve.push_back(one);
+    const std::uint64_t step = range * static_cast<std::uint64_t>(i) / static_cast<std::uint64_t>(points - 1);
+    std::vector<Candidate> one = i == points - 1 ? best : allocate(sensitivities, smallest + step);
+    if (curve.empty() || total(one).cost < total(curve.back()).cost) curve.push_back(std::move(one));
   }
   return curve;
 }

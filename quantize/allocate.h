@@ -51,8 +51,8 @@ struct Bounds {
   std::uint64_t smallest = 0, largest = 0;
 };
 Bounds bounds_of(const std::vector<Sensitivity>& sensitivities);
-// What can be had, from the smallest types to the largest that help, in `points` even steps of bytes.
-std::vector<Total> cost_curve(const std::vector<Sensitivity>& sensitivities, int points);
+// What can be had, from the smallest types to the largest that help, in `points` even steps of bytes; each costs less than the one before.
+std::vector<std::vector<Candidate>> cost_curve(const std::vector<Sensitivity>& sensitivities, int points);
 
 // A choice that was tried: what it was expected to cost, and what it did.
 struct Trial {

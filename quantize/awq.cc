@@ -18,6 +18,7 @@
 #include "model/tensor.h"
 #include "quantize/fold.h"
 #include "quantize/report.h"
+#include "quantize/shared_inputs.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
 #include "quantize/work_folder.h"
@@ -155,12 +156,7 @@ class Scaler {
 
   void scale(std::int64_t layer, Half half) {
     streams_.enter(layer, half);
-    const std::vector<std::string> names = streams_.linear_weights();
-    for (auto begin = names.begin(); begin != names.end();) {
-      const int input = input_of(plan_.at(*begin).role);
-      const auto end = std::find_if(begin, names.end(), [&](const std::string& name) { return input_of(plan_.at(name).role) != input; });
-      const std::vector<std::string> together(begin, end);
-      begin = end;
+    for (const auto& together : sharing_inputs(streams_.linear_weights(), [&](const std::string& name) { return plan_.at(name).role; })) {
       ScaledGroup group{{}, {}, {}, static_cast<double>(options_.calibration.size() * options_.calibration.front().size()), feeder(together).scale_of};
       for (const std::string& name : together) {
         if (!info(plan_.at(name).got).quantized) continue;

@@ -52,6 +52,11 @@ double weights_of(const ModelConfig& c) {
   return static_cast<double>(c.layers) * h * (2 * heads + 2 * kv + 3 * f) + (c.tied_embeddings ? 1 : 2) * table;
 }
 
+double training_pass(const ModelConfig& c, double tokens) {
+  const double heads = static_cast<double>(c.heads);
+  return tokens * (8 * static_cast<double>(c.intermediate_size + c.hidden_size) + 4 * heads * static_cast<double>(c.head_dim)) + 4 * heads * tokens * tokens;
+}
+
 std::uint64_t self_text_memory(const ModelConfig& c, std::int64_t length, int threads) {
   constexpr double kRows = 8, kLogits = 6;  // texts of a thread; its logits, their softmax and order
   const double cache = 2 * static_cast<double>(c.layers * c.kv_heads * c.head_dim * length), v = static_cast<double>(c.vocab_size);
@@ -94,12 +99,11 @@ std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threa
 
 std::uint64_t autoround_memory(const ModelConfig& c, std::int64_t length, int threads) {
   const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size),
-               heads = static_cast<double>(c.heads * c.head_dim), tokens = static_cast<double>(length);
+               heads = static_cast<double>(c.heads * c.head_dim);
   // Of the larger half: all that the quantized stream runs on, where weights started, how far they moved, what they are, codes and
   // gradients; and the training pass of a chunk.
   const double weights = std::max(3 * h * f, h * (2 * heads + 2 * static_cast<double>(c.kv_heads * c.head_dim)));
-  const double chunk = tokens * (8 * (f + h) + 4 * heads) + 4 * static_cast<double>(c.heads) * tokens * tokens;
-  return static_cast<std::uint64_t>(kFloat * (weights * (5.5 + threads) + threads * chunk));
+  return static_cast<std::uint64_t>(kFloat * (weights * (5.5 + threads) + threads * training_pass(c, static_cast<double>(length))));
 }
 
 void check_memory(const ModelConfig& config, const QuantizeOptions& options) {

@@ -9,6 +9,8 @@ namespace attar {
 
 // Weights of the matrices.
 double weights_of(const ModelConfig& config);
+// Floats of a thread that trains one layer on a chunk of so many tokens.
+double training_pass(const ModelConfig& config, double tokens);
 
 // Bytes at the peak, an upper estimate, for GPTQ with a corrected target, which takes the most. length: tokens of a chunk. Neither the
 // number of layers nor that of chunks plays a part: finished layers and hidden states are on disk.

@@ -16,6 +16,7 @@
 #include "quantize/output_metric.h"
 #include "quantize/report.h"
 #include "quantize/round.h"
+#include "quantize/shared_inputs.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
 #include "quantize/work_folder.h"
@@ -193,15 +194,8 @@ class Pipeline {
     for (const Half half : {Half::kAttention, Half::kMlp}) {
       streams_->enter(layer, half);
       const std::vector<std::string> names = streams_->linear_weights();
-      for (auto begin = names.begin(); begin != names.end();) {
-        const int input = input_of(entry(*begin).plan.role);
-        const auto end = std::find_if(begin, names.end(), [&](const std::string& name) {
-          return input_of(entry(name).plan.role) != input;
-        });
-        const std::vector<std::string> together(begin, end);
+      for (const auto& together : sharing_inputs(names, [&](const std::string& name) { return entry(name).plan.role; }))
         options_.method == Method::kGptq ? solve(together, progress) : weigh(together, progress);
-        begin = end;
-      }
       if (options_.autoround) learn(names, notes);
       const double error = streams_->leave();
       if (half != Half::kMlp || options_.method != Method::kGptq || !options_.corrected_target) continue;

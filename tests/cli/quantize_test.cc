@@ -1,42 +1,17 @@
 #include <sys/wait.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <regex>
 
-#include "base/files.h"
 #include "base/text.h"
-#include "tests/cli/random_model.h"
-#include "tests/support.h"
+#include "tests/cli/quantize_command.h"
 
 namespace attar {
 namespace {
 
-class QuantizeCommand : public testing::Test {
- protected:
-  void SetUp() override { write_hf(test::random_model(), model_); }
-
-  test::RunResult run(const std::string& options) { return run_on(model_, output_, options); }
-  test::RunResult run_on(const fs::path& model, const fs::path& output, const std::string& options) {
-    return test::run_attar("quantize " + model.string() + " -o " + output.string() + " " + options);
-  }
-  void expect_refused(const std::string& options, const std::string& message) {
-    const test::RunResult result = run(options);
-    EXPECT_EQ(result.code, 2) << result.output;
-    EXPECT_NE(result.output.find(message), std::string::npos) << result.output;
-    expect_nothing_written();
-  }
-  void expect_nothing_written() {
-    for (const auto& entry : fs::directory_iterator(folder_.path()))
-      EXPECT_EQ(entry.path().filename().string().find("out"), std::string::npos) << entry.path();
-  }
-
-  test::TempFolder folder_;
-  fs::path model_ = folder_ / "model", output_ = folder_ / "out.gguf";
-};
+using test::QuantizeCommand;
 
 TEST_F(QuantizeCommand, WritesAGgufWithTheTypesItSays) {
   const test::RunResult result = run("--type q4_0 --json " + (folder_ / "r.json").string());
@@ -101,116 +76,6 @@ TEST_F(QuantizeCommand, SameBytesAtAnyNumberOfThreads) {
       EXPECT_TRUE(once == read_text_file(output_)) << threads << " threads";
     }
   }
-}
-
-TEST_F(QuantizeCommand, TargetSizeIsKeptAndUsed) {
-  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --json " + (folder_ / "r.json").string();
-  for (const std::uint64_t target : {85'000u, 100'000u}) {
-    const test::RunResult result = run("--target-size " + std::to_string(target) + text);
-    ASSERT_EQ(result.code, 0) << result.output;
-    EXPECT_LE(fs::file_size(output_), target);
-    EXPECT_GE(fs::file_size(output_), target - 4000) << "bytes left unused";
-    const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
-    for (const auto& tensor : json["tensors"]) EXPECT_EQ(tensor["type"], tensor["type_asked"]) << tensor.dump();
-  }
-  const test::RunResult result = run("--target-bpw 5 --types q4_0,q8_0" + text);
-  ASSERT_EQ(result.code, 0) << result.output;
-  std::uint64_t bytes = 0, weights = 0;
-  for (const Tensor& tensor : open_checkpoint(output_).tensors) {
-    if (tensor.shape.size() < 2) continue;
-    EXPECT_TRUE(tensor.type == Type::kQ4_0 || tensor.type == Type::kQ8_0) << tensor.name;
-    bytes += tensor.bytes();
-    weights += element_count(tensor.shape);
-  }
-  EXPECT_LE(8.0 * static_cast<double>(bytes), 5.0 * static_cast<double>(weights));
-  EXPECT_GE(8.0 * static_cast<double>(bytes), 4.8 * static_cast<double>(weights));
-}
-
-TEST_F(QuantizeCommand, WhatIsOverriddenCountsForTheTarget) {
-  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --override lm_head=f16 --target-size ";
-  expect_refused(text + "80000", "need at least");
-  const test::RunResult result = run(text + "100000");
-  ASSERT_EQ(result.code, 0) << result.output;
-  EXPECT_EQ(open_checkpoint(output_).at("lm_head.weight").type, Type::kF16);
-  EXPECT_LE(fs::file_size(output_), 100'000u);
-  EXPECT_GE(fs::file_size(output_), 96'000u) << "bytes left unused";
-}
-
-TEST_F(QuantizeCommand, TargetsThatCannotBeAreRefused) {
-  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
-  expect_refused("--target-bpw 1.5" + text, "--target-bpw 1.5: the types allowed need at least");
-  const std::string refused = run("--target-size 60000" + text).output;  // says a size that is enough
-  std::smatch found;
-  ASSERT_TRUE(std::regex_search(refused, found, std::regex("need at least (\\d+) bytes"))) << refused;
-  EXPECT_EQ(run("--target-size " + found[1].str() + text).code, 0);
-  fs::remove(output_);
-  expect_refused("--target-size 3000" + text, "alone take");
-  expect_refused("--target-size 9Mb" + text, "expected bytes, such as");
-  expect_refused("--target-size 9MB", "needs text; give --calibration");
-  expect_refused("--target-size 9MB --type q4_0" + text, "not both");
-  expect_refused("--target-bpw 5 --types q4_0,q9_0" + text, "unknown type");
-  expect_refused("--target-bpw 5 --types q4_k" + text, "none of the types given fits");
-  expect_refused("", "give --type, or --target-size");
-}
-
-TEST_F(QuantizeCommand, TargetDivergenceIsMeasuredOnTextKeptAside) {
-  const std::string sensitivities = (folder_ / "s.json").string(), report = (folder_ / "r.json").string();
-  const std::string text = " --calibration builtin:calibration --samples 16 --context 64 --json " + report + " --sensitivities " + sensitivities;
-  test::RunResult result = run("--target-kld 0.01" + text);
-  ASSERT_EQ(result.code, 0) << result.output;
-  EXPECT_NE(result.output.find("  chosen"), std::string::npos) << result.output;
-  auto allocation = nlohmann::json::parse(read_text_file(report))["allocation"];
-  EXPECT_GE(allocation["chunks_kept_aside"], 100);
-  EXPECT_LE(allocation["chunks_kept_aside"], 128);
-  const auto chosen = [](const nlohmann::json& list) {
-    const auto found = std::find_if(list.begin(), list.end(), [](const auto& one) { return one["chosen"] == true; });
-    EXPECT_NE(found, list.end());
-    return *found;
-  };
-  const auto trial = chosen(allocation["trials"]), point = chosen(allocation["curve"]);
-  EXPECT_LE(trial["measured_kl"], 0.01);
-  EXPECT_GT(trial["uncertainty"], 0.0);
-  EXPECT_EQ(trial["bytes"], point["bytes"]);
-  EXPECT_GE(allocation["curve"].size(), 8u);
-  EXPECT_LE(fs::file_size(output_), point["bytes"].get<std::uint64_t>());
-  EXPECT_GE(fs::file_size(output_) + 4000, point["bytes"].get<std::uint64_t>());
-  // attar eval, on other text, agrees with what was measured.
-  const auto evaluated = test::run_attar("eval " + output_.string() + " --reference " + model_.string() +
-                                         " --data builtin:heldout --context 64 --chunks 64 --cloze-items 0 --json " + report);
-  ASSERT_EQ(evaluated.code, 0) << evaluated.output;
-  EXPECT_NEAR(nlohmann::json::parse(read_text_file(report))["kl_divergence"]["mean"].get<double>(), trial["measured_kl"].get<double>(),
-              0.3 * trial["measured_kl"].get<double>());
-  // A second run reads the sensitivities, and gives the same bytes at another number of threads.
-  const std::string once = read_text_file(output_);
-  result = run("--target-kld 0.01 --threads 1" + text);
-  ASSERT_EQ(result.code, 0) << result.output;
-  EXPECT_EQ(result.output.find("sensitivity"), std::string::npos) << result.output;
-  EXPECT_EQ(once, read_text_file(output_));
-  ASSERT_EQ(run("--target-kld 0.04" + text).code, 0);
-  EXPECT_LT(read_text_file(output_).size(), once.size());
-  fs::remove(output_);
-  expect_refused("--target-kld 1e-9" + text, "is out of reach: the best of the types allowed measure");
-  expect_refused("--target-kld 0.01 --seed 1" + text, "is of other calibration text, or the same in the order of another --seed");
-  expect_refused("--target-kld 0.01 --context 32 --calibration builtin:calibration --sensitivities " + sensitivities, "chunks of another --context");
-  expect_refused("--target-kld 0.01 --types f16" + text, "has no figure for model.embed_tokens.weight in f16");
-  EXPECT_FALSE(fs::exists(output_.string() + ".trying"));
-}
-
-TEST_F(QuantizeCommand, RuntimesAllowWhatTheyRunFast) {
-  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
-  const test::RunResult result = run("--target-bpw 6 --runtime kleidiai" + text);
-  ASSERT_EQ(result.code, 0) << result.output;
-  for (const Tensor& tensor : open_checkpoint(output_).tensors)
-    EXPECT_TRUE(tensor.shape.size() < 2 || tensor.type == Type::kQ4_0 || tensor.type == Type::kQ8_0) << tensor.name;
-  EXPECT_EQ(run("--type q4_0 --pure --runtime hexagon").code, 0);
-  fs::remove(output_);
-  expect_refused("--type q5_0 --runtime kleidiai", "which kleidiai is not fast with; it is with q4_0,q8_0");
-  expect_refused("--type q4_0 --override ffn_up=q4_1 --runtime llama.cpp-arm", "mlp.up_proj.weight is to be q4_1");
-  expect_refused("--type q4_0 --runtime kleidi", "did you mean 'kleidiai'");
-  expect_refused("--type q4_0 --runtime mlx", "--runtime mlx takes a folder");
-  expect_refused("--target-bpw 6 --runtime kleidiai --types q4_0" + text, "excludes");
-  expect_refused("--type q4_0 --types q4_0", "--types is what a target chooses from");
-  expect_refused("--type q4_0 --sensitivities s.json", "--sensitivities is for a target");
 }
 
 TEST_F(QuantizeCommand, TextThatSaysLittleIsWarnedOf) {

@@ -93,6 +93,25 @@ TEST_F(Resume, ATrialOfATargetDivergenceGoesOn) {
   EXPECT_FALSE(fs::exists(trying));
 }
 
+TEST_F(Resume, AFolderOfATargetSizeGoesOn) {
+  const auto command = [&](const std::string& name, const std::string& options) {
+    return "quantize builtin:teacher -o " + (folder_ / name).string() + " --target-size 1.4MB --runtime mlx --method gptq --calibration " +
+           "builtin:calibration --samples 96 --context 256 --sensitivities " + (folder_ / "s.json").string() + " " + options;
+  };
+  const fs::path kept = folder_ / "out.quantizing";
+  ASSERT_EQ(test::interrupt(command("out", ""), kept / "layer-0.part", 0, SIGKILL), 128 + SIGKILL) << "it was over before";
+  EXPECT_FALSE(fs::exists(folder_ / "out"));
+  const test::RunResult other = test::run_attar(command("out", "--resume --damp 0.2"));
+  EXPECT_EQ(other.code, 2);
+  EXPECT_HAS(other.output, "is of another run: --damp was 0.1, now it is 0.2");
+  const test::RunResult rest = test::run_attar(command("out", "--resume --threads 1")), whole = test::run_attar(command("whole", ""));
+  ASSERT_EQ(rest.code, 0) << rest.output;
+  ASSERT_EQ(whole.code, 0) << whole.output;
+  for (const char* file : {"model.safetensors", "config.json"})
+    EXPECT_EQ(read_text_file(folder_ / "out" / file), read_text_file(folder_ / "whole" / file)) << file;
+  EXPECT_FALSE(fs::exists(kept));
+}
+
 // What goes before and after the layers: awq's scales, fisher's gradients, tune's steps.
 TEST_F(Resume, EveryMethodGoesOn) {
   struct Stop {

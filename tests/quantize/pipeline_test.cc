@@ -1,4 +1,3 @@
-#include "model/tensor.h"
 #include "quantize/pipeline.h"
 #include "quantize/round.h"
 
@@ -11,77 +10,22 @@
 
 #include "base/console.h"
 #include "base/error.h"
-#include "base/random.h"
 #include "base/threads.h"
 #include "quantize/memory.h"
 #include "quantize/output_metric.h"
 #include "quantize/rtn.h"
 #include "quantize/streams.h"
-#include "tests/model/models.h"
+#include "tests/quantize/small_model.h"
 #include "tests/quantize/support.h"
 #include "tests/support.h"
 
 namespace attar {
 namespace {
 
-ModelConfig small_config(Family family) {
-  ModelConfig config = test::tiny_config(family, 4, 2, 16);
-  config.hidden_size = 64;
-  config.intermediate_size = 96;
-  return config;
-}
-
-std::vector<Ids> chunks_of(const ModelConfig& config, std::int64_t count, std::uint64_t seed) {
-  Random random(seed);
-  std::vector<Ids> chunks(static_cast<std::size_t>(count), Ids(32));
-  for (Ids& chunk : chunks)
-    for (std::int64_t& id : chunk) id = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(config.vocab_size)));
-  return chunks;
-}
-
-std::vector<Bytes> all_bytes(const Checkpoint& model) {
-  std::vector<Bytes> bytes;
-  for (const Tensor& tensor : model.tensors) bytes.push_back(read_packed(tensor).bytes);
-  return bytes;
-}
-
-class Pipeline : public ::testing::Test {
- protected:
-  void SetUp() override {
-    set_verbosity(Verbosity::kQuiet);
-    make(Family::kLlama);
-  }
-  void TearDown() override { set_verbosity(Verbosity::kNormal); }
-
-  void make(Family family) {
-    const at::NoGradGuard no_grad;
-    decoder = test::tiny_decoder(small_config(family));
-    // tiny_decoder's weights are large enough to saturate attention; milder ones leave errors small and comparable.
-    for (const std::string& name : decoder->parameter_names())
-      if (decoder->parameter(name).dim() == 2) decoder->parameter(name).mul_(0.5);
-    model = to_checkpoint(*decoder, {});
-    options.plan.preset = &preset_from_name("q4_0");
-    options.calibration = chunks_of(model.config, 64, 1);
-    options.method = Method::kGptq;
-  }
-
-  // Mean squared difference of logits on text that was not calibrated on.
-  double damage(const Checkpoint& quantized) {
-    const at::NoGradGuard no_grad;
-    const auto other = load_decoder(quantized);
-    double sum = 0;
-    for (const Ids& chunk : chunks_of(model.config, 16, 2)) {
-      const at::Tensor ids = tensor_of(chunk).unsqueeze(0);
-      sum += (decoder->forward(ids) - other->forward(ids)).square().mean().item<double>();
-    }
-    return sum;
-  }
-
-  std::shared_ptr<Decoder> decoder;
-  Checkpoint model;
-  QuantizeOptions options;
-  QuantizeReport report;
-};
+using test::all_bytes;
+using test::chunks_of;
+using test::small_config;
+class Pipeline : public test::SmallModel {};
 
 TEST_F(Pipeline, GptqDamagesLessThanRoundToNearest) {
   const double calibrated = damage(quantize(model, options, report));
@@ -215,86 +159,6 @@ TEST_F(Pipeline, SameBytesAtAnyNumberOfThreads) {
   set_thread_count(before);
   EXPECT_EQ(all[0], all[1]);
   EXPECT_EQ(all[0], all[2]);
-}
-
-// A run that was killed after any of its parts: the parts that follow are gone, and those hidden states are there that were then.
-TEST_F(Pipeline, ResumedRunGivesTheSameBytesAndReport) {
-  for (const Family family : {Family::kLlama, Family::kGemma3}) {
-    for (const auto& [method, more] : {std::pair(Method::kGptq, false), {Method::kGptq, true}, {Method::kRtn, false}}) {
-      SCOPED_TRACE(cat(info(family).model_type, " ", name_of(method), more ? ", fisher and autoround" : ""));
-      make(family);
-      const test::TempFolder folder;
-      options.method = method;
-      options.fisher = options.autoround = more;
-      options.rounding.steps = 5;
-      options.folder = fs::path();
-      const std::vector<Bytes> expected = all_bytes(quantize(model, options, report));
-      const QuantizeReport once = report;
-      options.folder = folder / "out.quantizing", options.resume = false;
-      EXPECT_EQ(all_bytes(quantize(model, options, report)), expected);
-      options.resume = true;
-      const std::string last = cat("layer-", model.config.layers - 1, ".part");
-      for (const std::vector<std::string>& lost : {std::vector<std::string>{}, {"output.weight.part"}, {"output.weight.part", last}}) {
-        for (const std::string& part : lost) fs::remove(options.folder / part);
-        EXPECT_EQ(all_bytes(quantize(model, options, report)), expected) << lost.size();
-        EXPECT_EQ(report.layer_error, once.layer_error);
-        for (std::size_t i = 0; i < once.tensors.size(); ++i) {
-          EXPECT_EQ(report.tensors[i].weight_error, once.tensors[i].weight_error);
-          EXPECT_EQ(report.tensors[i].output_error, once.tensors[i].output_error);
-          EXPECT_EQ(report.tensors[i].damping, once.tensors[i].damping);
-        }
-      }
-    }
-  }
-}
-
-TEST_F(Pipeline, ResumeRefusesAnotherRunAndDamage) {
-  const test::TempFolder folder;
-  options.folder = folder / "out.quantizing";
-  quantize(model, options, report);
-  const auto refusal = [&](const QuantizeOptions& changed) {
-    QuantizeOptions again = changed;
-    again.resume = true;
-    try {
-      quantize(model, again, report);
-    } catch (const ResumeError& error) {
-      return std::string(error.what());
-    }
-    return std::string("accepted");
-  };
-  const auto expect_named = [&](const std::string& name, const std::function<void(QuantizeOptions&)>& change) {
-    QuantizeOptions changed = options;
-    change(changed);
-    EXPECT_NE(refusal(changed).find("is of another run: " + name + " was "), std::string::npos) << refusal(changed);
-  };
-  expect_named("--damp", [](QuantizeOptions& o) { o.gptq.damping = 0.2; });
-  expect_named("--pure", [](QuantizeOptions& o) { o.plan.pure = true; });
-  expect_named("--override", [](QuantizeOptions& o) { o.plan.overrides.push_back(parse_override("lm_head=f16")); });
-  expect_named("--type", [](QuantizeOptions& o) { o.plan.preset = &preset_from_name("q8_0"); });
-  expect_named("--method", [](QuantizeOptions& o) { o.method = Method::kRtn; });
-  expect_named("--method", [](QuantizeOptions& o) { o.scaled = true; });
-  expect_named("--samples", [](QuantizeOptions& o) { o.calibration.pop_back(); });
-  expect_named("the calibration text", [](QuantizeOptions& o) { std::swap(o.calibration[0], o.calibration[1]); });
-  {
-    const Checkpoint before = model;
-    make(Family::kLlama);
-    Tensor& norm = model.tensors.back();
-    std::vector<float> values = read_floats(norm);
-    values[0] += 1;
-    norm = make_tensor(norm.name, norm.shape, std::move(values));
-    expect_named("the model", [&](QuantizeOptions& o) { o.folder = folder / "out.quantizing"; });
-    model = before;
-  }
-  fs::remove(options.folder / "output.weight.part");
-  const fs::path hidden = options.folder / cat("hidden-", model.config.layers);
-  std::string bytes = read_text_file(hidden);
-  bytes[1000] = static_cast<char>(bytes[1000] ^ 1);
-  write_text_file(hidden, bytes);
-  EXPECT_NE(refusal(options).find("hidden-3 is damaged; remove the folder"), std::string::npos) << refusal(options);
-  fs::resize_file(hidden, 1000);
-  EXPECT_NE(refusal(options).find("hidden-3 is damaged; remove the folder"), std::string::npos) << refusal(options);
-  fs::remove(hidden);
-  EXPECT_NE(refusal(options).find("hidden-3 is missing; remove the folder"), std::string::npos) << refusal(options);
 }
 
 TEST_F(Pipeline, EveryFamilyIsQuantizedWhole) {
