@@ -121,7 +121,6 @@ std::vector<Metric> make_table() {
   return table;
 }
 
-
 // One standard error of a sampled figure, as statistics.h has it.
 double standard_error(const Samples& samples) {
   const Estimate m = mean(samples.sums);
