@@ -112,19 +112,22 @@ float reference_dot(const float* w, const float* x, std::size_t n) {
 }
 
 void reference_attention(const AttentionTask& task) {
+  const auto at = [&](const void* stored, std::size_t i) {
+    return task.halves ? f32_from_f16(static_cast<const std::uint16_t*>(stored)[i]) : static_cast<const float*>(stored)[i];
+  };
   for (std::size_t i = 0; i < task.queries; ++i) {
-    float* const weights = task.scores + i * task.stride;
+    float* const weights = task.scores;
     float most = -std::numeric_limits<float>::infinity(), sum = 0;
     for (std::size_t k = task.first[i]; k < task.last[i]; ++k) {
       float score = 0;
-      for (std::size_t j = 0; j < task.head_dim; ++j) score += task.q[i][j] * task.keys[j * task.stride + k];
+      for (std::size_t j = 0; j < task.head_dim; ++j) score += task.q[i][j] * at(task.keys, (k / kAttentionKeys * task.head_dim + j) * kAttentionKeys + k % kAttentionKeys);
       weights[k] = task.softcap > 0 ? task.softcap * std::tanh(score / task.softcap) : score;
       most = std::max(most, weights[k]);
     }
     for (std::size_t k = task.first[i]; k < task.last[i]; ++k) sum += weights[k] = std::exp(weights[k] - most);
     std::fill_n(task.out[i], task.head_dim, 0.0f);
     for (std::size_t k = task.first[i]; k < task.last[i]; ++k)
-      for (std::size_t j = 0; j < task.head_dim; ++j) task.out[i][j] += weights[k] / sum * task.values[k * task.head_dim + j];
+      for (std::size_t j = 0; j < task.head_dim; ++j) task.out[i][j] += weights[k] / sum * at(task.values, k * task.head_dim + j);
   }
 }
 

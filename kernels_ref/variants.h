@@ -43,18 +43,20 @@ struct PanelTask {
 };
 inline constexpr std::size_t kPanelRows = 16;
 
-// Attention of one query, or of kAttentionQueries, of the heads that share keys and values:
+// Attention of queries whose heads share keys and values:
 // out[i] = sum_k softmax_k(q[i] . key k) value k, over keys first[i] .. last[i] - 1.
-inline constexpr std::size_t kAttentionQueries = 4, kAttentionKeys = 64;
+inline constexpr std::size_t kAttentionQueries = 8, kAttentionKeys = 64;
 struct AttentionTask {
-  std::size_t queries;          // 1 or kAttentionQueries
+  std::size_t queries;          // at most kAttentionQueries
   const float* q[kAttentionQueries];
-  const float* keys;            // (head_dim, stride): a dimension of all keys side by side; what pads them is ignored
-  const float* values;          // (keys, head_dim)
-  std::size_t head_dim, stride;  // stride: the number of keys, up to a multiple of kAttentionKeys
+  bool halves;                  // keys and values: std::uint16_t that are f16, or float
+  const void* keys;             // (keys / kAttentionKeys, head_dim, kAttentionKeys): a dimension of many keys side by side; what pads
+                                // the last of them is ignored
+  const void* values;           // (keys, head_dim)
+  std::size_t head_dim;
   std::size_t first[kAttentionQueries], last[kAttentionQueries];
   float softcap;                // scores become softcap * tanh(scores / softcap); 0: no cap
-  float* scores;                // scratch: (queries, stride)
+  float* scores;                // scratch: (queries, largest of last up to a multiple of kAttentionKeys)
   float* out[kAttentionQueries];
 };
 

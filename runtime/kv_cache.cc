@@ -10,10 +10,10 @@
 namespace attar {
 namespace {
 
-constexpr std::size_t kKeys = kAttentionKeys;  // room is a multiple
+constexpr std::size_t kKeys = kAttentionKeys;  // side by side; room is a multiple
 constexpr std::size_t kBlock = 32;             // tokens of a task
 
-// (rows, room) of numbers or (rows, room * width), which keep their places when room grows.
+// (rows, room, width) in memory; rows keep their places when room grows.
 template <class T>
 void widen_rows(std::vector<T>& held, std::size_t rows, std::size_t width, std::size_t old_room, std::size_t room) {
   std::vector<T> wider(rows * room * width);
@@ -21,6 +21,11 @@ void widen_rows(std::vector<T>& held, std::size_t rows, std::size_t width, std::
     std::copy_n(held.begin() + static_cast<std::ptrdiff_t>(r * old_room * width), old_room * width,
                 wider.begin() + static_cast<std::ptrdiff_t>(r * room * width));
   held = std::move(wider);
+}
+
+// In (heads, room / kKeys, width, kKeys).
+std::size_t place_of_key(std::size_t head, std::size_t j, std::size_t place, std::size_t width, std::size_t room) {
+  return (head * room + place / kKeys * kKeys) * width + j * kKeys + place % kKeys;
 }
 
 void widen(const std::uint16_t* half, std::size_t n, float* out) { active_variant().widen(half, n, out); }
@@ -36,7 +41,9 @@ class LayerCache::Store {
   virtual ~Store() = default;
   virtual void grow(std::size_t old_room, std::size_t room) = 0;
   virtual void write(std::size_t head, std::size_t place, const float* key, const float* value) = 0;
-  // K: (head_dim, keys), V: (values, head_dim), of the places from `base` on.
+  // Where keys and values of the places from `base` on are, if they are kept as `attention` takes them.
+  virtual bool in_place(std::size_t head, std::size_t base, AttentionTask& task) const = 0;
+  // K: (keys / kKeys, head_dim, kKeys), V: (values, head_dim), of the places from `base` on.
   virtual void read(std::size_t head, std::size_t base, std::size_t keys, std::size_t values, float* K, float* V) const = 0;
 };
 
@@ -47,23 +54,28 @@ class PlainStore : public LayerCache::Store {
  public:
   PlainStore(std::size_t kv_heads, std::size_t head_dim) : heads_(kv_heads), d_(head_dim) {}
   void grow(std::size_t old_room, std::size_t room) override {
-    widen_rows(keys_, heads_ * d_, 1, old_room, room), widen_rows(values_, heads_, d_, old_room, room);
+    widen_rows(keys_, heads_, d_, old_room, room), widen_rows(values_, heads_, d_, old_room, room);
     room_ = room;
   }
   void write(std::size_t h, std::size_t place, const float* key, const float* value) override {
     for (std::size_t j = 0; j < d_; ++j) {
-      narrow(key[j], keys_[(h * d_ + j) * room_ + place]);
+      narrow(key[j], keys_[place_of_key(h, j, place, d_, room_)]);
       narrow(value[j], values_[(h * room_ + place) * d_ + j]);
     }
   }
+  bool in_place(std::size_t h, std::size_t base, AttentionTask& task) const override {
+    task.halves = std::is_same_v<Stored, std::uint16_t>;
+    task.keys = keys_.data() + (h * room_ + base) * d_, task.values = values_.data() + (h * room_ + base) * d_;
+    return true;
+  }
   void read(std::size_t h, std::size_t base, std::size_t keys, std::size_t values, float* K, float* V) const override {
-    for (std::size_t j = 0; j < d_; ++j) widen(keys_.data() + (h * d_ + j) * room_ + base, keys, K + j * keys);
+    widen(keys_.data() + (h * room_ + base) * d_, keys * d_, K);
     widen(values_.data() + (h * room_ + base) * d_, values * d_, V);
   }
 
  private:
   std::size_t heads_, d_, room_ = 0;
-  std::vector<Stored> keys_;    // (kv_heads, head_dim, room): places of a dimension side by side
+  std::vector<Stored> keys_;    // (kv_heads, room / kKeys, head_dim, kKeys): places of a dimension side by side
   std::vector<Stored> values_;  // (kv_heads, room, head_dim)
 };
 
@@ -75,29 +87,29 @@ class Q8Store : public LayerCache::Store {
            " do not divide into them; use f16");
   }
   void grow(std::size_t old_room, std::size_t room) override {
-    widen_rows(keys_, heads_ * d_, 1, old_room, room), widen_rows(key_scales_, heads_ * groups_, 1, old_room, room);
+    widen_rows(keys_, heads_, d_, old_room, room), widen_rows(key_scales_, heads_, groups_, old_room, room);
     widen_rows(values_, heads_, d_, old_room, room), widen_rows(value_scales_, heads_, groups_, old_room, room);
     room_ = room;
   }
   void write(std::size_t h, std::size_t place, const float* key, const float* value) override {
     rounded_.round(Rounding::kQ8_0, {key, d_}, 1);
     const RoundedVector k = rounded_.token(0);
-    for (std::size_t j = 0; j < d_; ++j) keys_[(h * d_ + j) * room_ + place] = k.q[j];
-    for (std::size_t g = 0; g < groups_; ++g) key_scales_[(h * groups_ + g) * room_ + place] = f16_from_f32(k.d[g]);
+    for (std::size_t j = 0; j < d_; ++j) keys_[place_of_key(h, j, place, d_, room_)] = k.q[j];
+    for (std::size_t g = 0; g < groups_; ++g) key_scales_[place_of_key(h, g, place, groups_, room_)] = f16_from_f32(k.d[g]);
     rounded_.round(Rounding::kQ8_0, {value, d_}, 1);
     const RoundedVector v = rounded_.token(0);
     std::copy_n(v.q, d_, values_.begin() + static_cast<std::ptrdiff_t>((h * room_ + place) * d_));
     for (std::size_t g = 0; g < groups_; ++g) value_scales_[(h * room_ + place) * groups_ + g] = f16_from_f32(v.d[g]);
   }
+  bool in_place(std::size_t, std::size_t, AttentionTask&) const override { return false; }
   void read(std::size_t h, std::size_t base, std::size_t keys, std::size_t values, float* K, float* V) const override {
     thread_local std::vector<float> scales;
-    scales.resize(std::max(keys, values * groups_));
-    for (std::size_t g = 0; g < groups_; ++g) {
-      widen(key_scales_.data() + (h * groups_ + g) * room_ + base, keys, scales.data());
-      for (std::size_t j = g * kGroup; j < (g + 1) * kGroup; ++j) {
-        const std::int8_t* q = keys_.data() + (h * d_ + j) * room_ + base;
-        for (std::size_t i = 0; i < keys; ++i) K[j * keys + i] = scales[i] * static_cast<float>(q[i]);
-      }
+    scales.resize(std::max(keys, values) * groups_);
+    widen(key_scales_.data() + (h * room_ + base) * groups_, keys * groups_, scales.data());
+    const std::int8_t* k = keys_.data() + (h * room_ + base) * d_;
+    for (std::size_t row = 0; row < keys / kKeys * d_; ++row) {  // of kKeys; a row of scales is for kGroup of them
+      const float* scale = scales.data() + row / kGroup * kKeys;
+      for (std::size_t i = row * kKeys; i < (row + 1) * kKeys; ++i) K[i] = scale[i % kKeys] * static_cast<float>(k[i]);
     }
     widen(value_scales_.data() + (h * room_ + base) * groups_, values * groups_, scales.data());
     const std::int8_t* q = values_.data() + (h * room_ + base) * d_;
@@ -109,7 +121,7 @@ class Q8Store : public LayerCache::Store {
   static constexpr std::size_t kGroup = 32;
   std::size_t heads_, d_, groups_, room_ = 0;
   std::vector<std::int8_t> keys_, values_;                  // as in PlainStore
-  std::vector<std::uint16_t> key_scales_, value_scales_;    // (kv_heads, groups, room), (kv_heads, room, groups), f16
+  std::vector<std::uint16_t> key_scales_, value_scales_;    // (kv_heads, room / kKeys, groups, kKeys), (kv_heads, room, groups), f16
   Activations rounded_;
 };
 
@@ -159,15 +171,22 @@ void LayerCache::attend(const AttentionShape& shape, std::size_t begin, std::siz
     };
     const std::size_t base = first_of(from) / kKeys * kKeys, end = begin + from + count;
     const std::size_t keys = (end - base + kKeys - 1) / kKeys * kKeys;
-    thread_local std::vector<float> memory;
-    memory.resize(2 * keys * d + kAttentionQueries * keys);
-    float* const K = memory.data();
-    float* const V = K + keys * d;
-    store_->read(h, base, keys, end - base, K, V);
-
     const std::size_t rows = count * group;  // (token, head of the group)
+    AttentionTask part = {};
+    part.head_dim = d, part.softcap = shape.softcap;
+    thread_local std::vector<float> memory;
+    // Many queries are worth a copy in floats.
+    const bool in_place = rows <= kAttentionQueries && store_->in_place(h, base, part);
+    memory.resize((in_place ? 0 : 2 * keys * d) + kAttentionQueries * keys);
+    part.scores = memory.data();
+    if (!in_place) {
+      float* const K = memory.data() + kAttentionQueries * keys;
+      float* const V = K + keys * d;
+      store_->read(h, base, keys, end - base, K, V);
+      part.halves = false, part.keys = K, part.values = V;
+    }
     for (std::size_t row = 0; row < rows;) {
-      AttentionTask part = {rows - row >= kAttentionQueries ? kAttentionQueries : 1, {}, K, V, d, keys, {}, {}, shape.softcap, V + keys * d, {}};
+      part.queries = std::min(rows - row, kAttentionQueries);
       for (std::size_t i = 0; i < part.queries; ++i, ++row) {
         const std::size_t t = from + row / group, place = (t * shape.heads + h * group + row % group) * d;
         part.q[i] = q + place, part.out[i] = out + place;

@@ -30,6 +30,7 @@ struct Avx2 {
     return _mm256_set_m128(_mm_shuffle_ps(two, two, 0x55), _mm_shuffle_ps(two, two, 0));
   }
   static F spread8(const float* p) { return _mm256_broadcast_ss(p); }
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }
   static F add(F a, F b) { return _mm256_add_ps(a, b); }
   static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
@@ -39,6 +40,13 @@ struct Avx2 {
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
   }
+  static float largest(F v) {
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+  }
+  // Keeps a value in its register: GCC would read it from memory again for every use.
+  static void hold(F& v) { asm("" : "+x"(v)); }
 
   // sum + the products of four unsigned and four signed bytes in each lane. kWide: unsigned ones may be above 127, where
   // pairs of products no longer fit 16 bits.

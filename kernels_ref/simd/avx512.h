@@ -39,11 +39,15 @@ struct Avx512 : Dots {
   static F spread8(const float* p) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_broadcast_ss(p)), _mm256_broadcast_ss(p + 1), 1);
   }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F add(F a, F b) { return _mm512_add_ps(a, b); }
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F to_float(I v) { return _mm512_cvtepi32_ps(v); }
   static float sum(F v) { return _mm512_reduce_add_ps(v); }
+  static float largest(F v) { return _mm512_reduce_max_ps(v); }
+  // Keeps a value in its register: GCC would read it from memory again for every use.
+  static void hold(F& v) { asm("" : "+v"(v)); }
 };
 
 // Four blocks of 16 bytes that lie `stride` bytes apart.

@@ -34,11 +34,15 @@ struct Neon : Dots {
   }
   static F spread4(const float* p) { return vld1q_dup_f32(p); }
   static F spread8(const float* p) { return vld1q_dup_f32(p); }
+  static F max(F a, F b) { return vmaxq_f32(a, b); }
   static F add(F a, F b) { return vaddq_f32(a, b); }
   static F mul(F a, F b) { return vmulq_f32(a, b); }
   static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
   static F to_float(I v) { return vcvtq_f32_s32(v); }
   static float sum(F v) { return vaddvq_f32(v); }
+  static float largest(F v) { return vmaxvq_f32(v); }
+  // Keeps a value in its register: GCC would read it from memory again for every use.
+  static void hold(F& v) { asm("" : "+w"(v)); }
 };
 
 template <class Isa>

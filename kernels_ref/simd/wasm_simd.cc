@@ -29,6 +29,7 @@ struct WasmSimd {
   static I broadcast4(const std::int8_t* p) { return wasm_v128_load32_splat(p); }
   static F spread4(const float* p) { return wasm_v128_load32_splat(p); }
   static F spread8(const float* p) { return wasm_v128_load32_splat(p); }
+  static F max(F a, F b) { return wasm_f32x4_max(a, b); }
   static F add(F a, F b) { return wasm_f32x4_add(a, b); }
   static F mul(F a, F b) { return wasm_f32x4_mul(a, b); }
   static F fma(F a, F b, F c) { return wasm_f32x4_add(wasm_f32x4_mul(a, b), c); }
@@ -37,6 +38,11 @@ struct WasmSimd {
     v = wasm_f32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
     return wasm_f32x4_extract_lane(v, 0) + wasm_f32x4_extract_lane(v, 1);
   }
+  static float largest(F v) {
+    v = wasm_f32x4_max(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_f32x4_extract_lane(wasm_f32x4_max(v, wasm_i32x4_shuffle(v, v, 1, 0, 3, 2)), 0);
+  }
+  static void hold(F&) {}
 
   // sum + the products of four unsigned and four signed bytes in each lane. kWide: unsigned ones may be above 127; 255
   // * -128 still fits 16 bits.

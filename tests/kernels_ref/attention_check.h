@@ -17,17 +17,47 @@
 namespace attar::test {
 
 inline std::vector<double> exact_attention(const AttentionTask& task, std::size_t i) {
+  const auto at = [&](const void* stored, std::size_t n) {
+    return double{task.halves ? f32_from_f16(static_cast<const std::uint16_t*>(stored)[n]) : static_cast<const float*>(stored)[n]};
+  };
   std::vector<double> weights(task.last[i]), out(task.head_dim);
   double sum = 0;
   for (std::size_t k = task.first[i]; k < task.last[i]; ++k) {
     double score = 0;
-    for (std::size_t j = 0; j < task.head_dim; ++j) score += double{task.q[i][j]} * task.keys[j * task.stride + k];
+    for (std::size_t j = 0; j < task.head_dim; ++j) score += double{task.q[i][j]} * at(task.keys, (k / kAttentionKeys * task.head_dim + j) * kAttentionKeys + k % kAttentionKeys);
     if (task.softcap > 0) score = task.softcap * std::tanh(score / task.softcap);
     sum += weights[k] = std::exp(score);
   }
   for (std::size_t k = task.first[i]; k < task.last[i]; ++k)
-    for (std::size_t j = 0; j < task.head_dim; ++j) out[j] += weights[k] / sum * task.values[k * task.head_dim + j];
+    for (std::size_t j = 0; j < task.head_dim; ++j) out[j] += weights[k] / sum * at(task.values, k * task.head_dim + j);
   return out;
+}
+
+// K and V as in AttentionTask.
+template <class Stored>
+std::string wrong_attention(const std::vector<Stored>& K, const std::vector<Stored>& V, std::size_t d, std::size_t keys, std::size_t queries, float softcap,
+                            std::mt19937& random) {
+  std::vector<float> q(queries * d), out(queries * d);
+  for (float& v : q) v = static_cast<float>(random()) * 0x1p-30f - 2.0f;
+  std::vector<float> scores(queries * K.size() / d);
+  AttentionTask task = {queries, {}, sizeof(Stored) == 2, K.data(), V.data(), d, {}, {}, softcap, scores.data(), {}};
+  for (std::size_t i = 0; i < queries; ++i) {
+    task.q[i] = q.data() + i * d, task.out[i] = out.data() + i * d;
+    task.last[i] = keys - std::min(keys - 1, queries - 1 - i);  // the last query sees all
+    task.first[i] = task.last[i] - 1 - random() % task.last[i];
+  }
+  active_variant().attention(task);
+  for (std::size_t i = 0; i < queries; ++i) {
+    const std::vector<double> wanted = exact_attention(task, i);
+    for (std::size_t j = 0; j < d; ++j) {
+      if (std::fabs(task.out[i][j] - wanted[j]) <= 2e-5) continue;
+      char text[160];
+      std::snprintf(text, sizeof text, "attention in %s, heads of %zu, %zu keys, query %zu of %zu: got %.9g, expected %.9g",
+                    task.halves ? "halves" : "floats", d, keys, i, queries, static_cast<double>(task.out[i][j]), wanted[j]);
+      return text;
+    }
+  }
+  return "";
 }
 
 inline std::string wrong_attention() {
@@ -37,33 +67,22 @@ inline std::string wrong_attention() {
     for (float& v : x) v = static_cast<float>(random()) * 0x1p-30f - 2.0f;
     return x;
   };
+  const auto halves = [](const std::vector<float>& x) {
+    std::vector<std::uint16_t> result;
+    for (const float v : x) result.push_back(f16_from_f32(v));
+    return result;
+  };
   for (const std::size_t d : {6, 16, 48, 80, 128}) {
     for (const std::size_t keys : {1, 5, 64, 65, 300}) {
-      const std::size_t stride = (keys + kAttentionKeys - 1) / kAttentionKeys * kAttentionKeys;
-      std::vector<float> K = draw(d * stride), V = draw(keys * d);
-      for (std::size_t j = 0; j < d; ++j)  // what pads the keys would win every softmax
-        for (std::size_t k = keys; k < stride; ++k) K[j * stride + k] = 1e6f;
-      for (const std::size_t queries : {std::size_t{1}, kAttentionQueries}) {
+      const std::size_t whole = keys / kAttentionKeys * kAttentionKeys, padded = (keys + kAttentionKeys - 1) / kAttentionKeys * kAttentionKeys;
+      std::vector<float> K = draw(d * padded), V = draw(keys * d);
+      for (std::size_t i = d * whole; i < K.size(); ++i)  // what pads the keys would win every softmax; in halves it is infinite
+        if (i % kAttentionKeys >= keys - whole) K[i] = 1e6f;
+      for (std::size_t queries = 1; queries <= kAttentionQueries; ++queries) {
         for (const float softcap : {0.0f, 3.0f}) {
-          const std::vector<float> q = draw(queries * d);
-          std::vector<float> scores(queries * stride), out(queries * d);
-          AttentionTask task = {queries, {}, K.data(), V.data(), d, stride, {}, {}, softcap, scores.data(), {}};
-          for (std::size_t i = 0; i < queries; ++i) {
-            task.q[i] = q.data() + i * d, task.out[i] = out.data() + i * d;
-            task.last[i] = keys - std::min(keys - 1, queries - 1 - i);  // the last query sees all
-            task.first[i] = task.last[i] - 1 - random() % task.last[i];
-          }
-          active_variant().attention(task);
-          for (std::size_t i = 0; i < queries; ++i) {
-            const std::vector<double> wanted = exact_attention(task, i);
-            for (std::size_t j = 0; j < d; ++j) {
-              if (std::fabs(task.out[i][j] - wanted[j]) <= 2e-5) continue;
-              char text[160];
-              std::snprintf(text, sizeof text, "attention, heads of %zu, %zu keys, query %zu of %zu: got %.9g, expected %.9g", d, keys, i, queries,
-                            static_cast<double>(task.out[i][j]), wanted[j]);
-              return text;
-            }
-          }
+          std::string wrong = wrong_attention(K, V, d, keys, queries, softcap, random);
+          if (wrong.empty()) wrong = wrong_attention(halves(K), halves(V), d, keys, queries, softcap, random);
+          if (!wrong.empty()) return wrong;
         }
       }
     }
