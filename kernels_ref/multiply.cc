@@ -43,8 +43,8 @@ std::vector<Rows> in_pieces(Span<const Product> products) {
   for (const Product& p : products) {
     const std::size_t stride = p.W.bytes.size() / p.W.rows;
     for (std::size_t first = 0; first < p.W.rows;) {
-      // A round of pieces, one for each thread, takes more than half of what is left.
-      const std::size_t bytes = std::max(kLeast, threads == 1 ? left : left * 3 / (4 * threads));
+      // A round of pieces, one for each thread, takes seven eighths of what is left.
+      const std::size_t bytes = std::max(kLeast, threads == 1 ? left : left * 7 / (8 * threads));
       const std::size_t count = std::min(p.W.rows - first, (bytes / stride + 3) / 4 * 4);
       pieces.push_back({&p, first, count});
       first += count, left -= count * stride;

@@ -12,6 +12,10 @@
 namespace attar {
 namespace {
 
+// Keeps a value in its register: GCC would read it from memory again for every use.
+template <class V>
+ATTAR_ALWAYS_INLINE inline void hold(V& v) { asm("" : "+v"(v)); }
+
 template <class Dots>
 struct Avx512 : Dots {
   using I = __m512i;
@@ -46,8 +50,7 @@ struct Avx512 : Dots {
   static F to_float(I v) { return _mm512_cvtepi32_ps(v); }
   static float sum(F v) { return _mm512_reduce_add_ps(v); }
   static float largest(F v) { return _mm512_reduce_max_ps(v); }
-  // Keeps a value in its register: GCC would read it from memory again for every use.
-  static void hold(F& v) { asm("" : "+v"(v)); }
+  static void hold(F& v) { attar::hold(v); }
 };
 
 // Four blocks of 16 bytes that lie `stride` bytes apart.

@@ -118,14 +118,15 @@ void nibble_rows(const RowsTask& task) {
     distance *= task.stride;
     const Nibbles128* x = arranged;
     const auto step = [&](auto blocks) ATTAR_ALWAYS_INLINE {  // Count<4>, or fewer
+      __m512i bias = _mm512_load_si512(x->bias), low = _mm512_load_si512(x->low), high = _mm512_load_si512(x->high);
+      __m512 d = _mm512_load_ps(x->d);
+      hold(bias), hold(low), hold(high), hold(d);
       unrolled(rows, [&](auto r) ATTAR_ALWAYS_INLINE {
         const std::byte* const at = w + r.value * distance;
         prefetch_weights(at);
         const Levels levels = nibble_levels<Format>(at, blocks);
-        __m512i p = _mm512_load_si512(x->bias);
-        p = Isa::template dot<Format::kWide>(p, levels.low, _mm512_load_si512(x->low));
-        p = Isa::template dot<Format::kWide>(p, levels.high, _mm512_load_si512(x->high));
-        totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(block_scales<Isa, Format>(at, blocks), _mm512_load_ps(x->d)), totals[r.value]);
+        const __m512i p = Isa::template dot<Format::kWide>(Isa::template dot<Format::kWide>(bias, levels.low, low), levels.high, high);
+        totals[r.value] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(p), _mm512_mul_ps(block_scales<Isa, Format>(at, blocks), d), totals[r.value]);
         if constexpr (Format::kHasMin) totals[r.value] = _mm512_fmadd_ps(block_scales<Isa, Format>(at + 2, blocks), _mm512_load_ps(x->sums), totals[r.value]);
       });
       w += 4 * Format::kBytes, ++x;
