@@ -105,6 +105,7 @@ void print_gains(const std::vector<Gain>& gains) {
 // What --json leaves to be read, said where a person looks.
 void say_what_was_hard(const QuantizeReport& report) {
   for (const TensorReport& tensor : report.tensors) {
+    if (tensor.vanished) warn(vanished_message(tensor.plan));
     if (tensor.damping_raises > 0)
       warn(cat(tensor.plan.name, ": the Hessian was not positive definite; damping was raised to ", tensor.damping));
     if (tensor.dead_columns > 0)
@@ -118,7 +119,7 @@ void say_what_was_hard(const QuantizeReport& report) {
 Methods methods_of(const QuantizeCommand& command) {
   const bool text = !command.calibration.source.empty(), allocated = command.target.given();
   const Methods methods = choose_methods(command.method, command.effort, text);
-  if (methods.rounding == Method::kHqq && !methods.needs_text() && text && !allocated)
+  if (methods.rounding == Method::kHqq && !methods.rotate && !methods.needs_text() && text && !allocated)
     fail("--method ", methods.name(), " looks at weights only; leave out --calibration");
   if (!command.imatrix.empty() && (methods.name() != "rtn" || text))
     fail("--imatrix weighs rounding to nearest; with --calibration importance is measured anew: give one of the two");

@@ -10,6 +10,7 @@
 #include "cli/allocation.h"
 #include "cli/quantize.h"
 #include "quantize/awq.h"
+#include "quantize/learn_rotations.h"
 #include "quantize/memory.h"
 #include "quantize/rotate.h"
 #include "quantize/tensors.h"
@@ -60,6 +61,7 @@ struct Made {
 std::vector<Gain> all_gains(const Methods& methods, const RotateReport& rotation, const Made& made) {
   std::vector<Gain> all;
   if (methods.rotate) all.push_back({"rotate", "weight error of a matrix rounded to nearest", rotation.error_before, rotation.error_after});
+  if (rotation.learned_error >= 0) all.push_back({"rotate", "output error of a matrix rounded to nearest, random and learned", rotation.random_error, rotation.learned_error});
   if (methods.awq) all.push_back({"awq", "output error of a group", made.scaling.mean(&AwqReport::Entry::error_before), made.scaling.mean(&AwqReport::Entry::error_after)});
   for (Gain& gain : gains(made.report)) all.push_back(std::move(gain));
   if (methods.tune) all.push_back({"tune", "KL divergence on the calibration text", made.tuned.kl_before, made.tuned.kl_after});
@@ -84,12 +86,12 @@ Made within_divergence(const Choices& choices, double target, double factor, con
   return made[chosen.trials.best];
 }
 
-Checkpoint rotated(const Checkpoint& model, const QuantizeOptions& options, std::uint64_t seed, RotateReport& report) {
-  Checkpoint result = rotate(model, options.plan, seed, report);
-  const std::string left = cat("rotate: the residual stream of ", model.path.string(), " stays as it is: ", report.left_out);
-  if (!report.left_out.empty() && options.strict) fail(left, "; leave out rotate, or --strict");
-  if (!report.left_out.empty()) warn(left);
-  return result;
+void tell_what_stays(const Checkpoint& model, bool strict) {
+  const std::string obstacle = stream_obstacle(model.config);
+  if (obstacle.empty()) return;
+  const std::string left = cat("rotate: the residual stream of ", model.path.string(), " stays as it is: ", obstacle);
+  if (strict) fail(left, "; leave out rotate, or --strict");
+  warn(left);
 }
 
 // Of the steps that hold whole models, before any of them; quantize() itself is asked by check_memory().
@@ -119,25 +121,27 @@ int quantize_with_torch(const QuantizeCommand& command, QuantizeRun run) {
   const Checkpoint& original = run.original;
   check_whole_models(command, methods, original.config, options.max_memory);
   if (methods.tune) keep_freed_memory();
-  RotateReport rotation;
-  const Checkpoint model = methods.rotate ? rotated(original, options, command.common.seed, rotation) : original;
+  if (methods.rotate) tell_what_stays(original, options.strict);
   Ids kept;  // by every target, so that sensitivities are of the same text
-  const std::vector<Ids> chunks = read_calibration(command.calibration, model, command.common, target.given() ? &kept : nullptr);
+  const std::vector<Ids> chunks = read_calibration(command.calibration, original, command.common, target.given() ? &kept : nullptr);
+  options.calibration = chunks;
+  limit_samples(options.calibration, command.calibration);
+  check_memory(original.config, options);
+  if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
+  if (!target.given()) check_plan(command, run, original);
+  RotateReport rotation;
+  Checkpoint model = original;
   Choices choices;
   Chosen chosen;
   std::vector<Ids> aside;
-  if (target.given()) {
+  const auto choose_types = [&] {
     if (target.kld > 0 && !chunks.empty())
       aside = aside_chunks(kept, model.tokenizer, static_cast<std::int64_t>(chunks.front().size()));
     choices = measure_choices(target, options.plan.overrides, model, output, chunks);
     if (target.kld == 0) chosen.types = choose(target, choices);
     assign(choices, target.kld > 0 ? allocate_for_cost(choices.sensitivities, target.kld) : chosen.types, options.plan);
-  }
-  check_plan(command, run, model);
-  options.calibration = chunks;
-  limit_samples(options.calibration, command.calibration);
-  check_memory(model.config, options);
-  if (!command.imatrix.empty()) options.importance = read_imatrix(command.imatrix);
+    check_plan(command, run, model);
+  };
   const auto make = [&](QuantizeOptions how) {
     Made made;
     const Checkpoint scaled = methods.awq ? awq(model, how, made.scaling) : model;
@@ -154,9 +158,12 @@ int quantize_with_torch(const QuantizeCommand& command, QuantizeRun run) {
   };
   Made made;
   std::vector<fs::path> folders = {options.folder};
+  if (methods.rotate) folders.push_back(learned_folder(options));
   if (methods.awq) folders.push_back(awq_folder(options));
   if (methods.tune) folders.push_back(tune_folder(options.folder));
   keeping(folders, [&] {
+    if (methods.rotate) model = rotate(original, options, rotation);
+    if (target.given()) choose_types();
     constexpr double kGptqFactor = 0.4;  // of what rounding to nearest diverges; a guess, trials tell
     made = target.kld > 0 ? within_divergence(choices, target.kld, options.method == Method::kGptq ? kGptqFactor : 1.0, aside, original,
                                               options, make, chosen)

@@ -77,10 +77,18 @@ std::uint64_t divergence_memory(const ModelConfig& c, std::int64_t length, int t
 
 std::uint64_t calibrated_memory(const ModelConfig& c, std::int64_t length, int threads) { return with_rows(c, length, threads, kStepRows); }
 
-std::uint64_t rotated_memory(const ModelConfig& c) {
+std::uint64_t rotated_memory(const ModelConfig& c, bool learned) {
   const double h = static_cast<double>(c.hidden_size), heads = static_cast<double>(c.heads * c.head_dim),
                kv = static_cast<double>(c.kv_heads * c.head_dim);
-  return static_cast<std::uint64_t>(kFloat * h * std::max({static_cast<double>(c.intermediate_size), heads, c.fused_qkv ? heads + 2 * kv : kv}));
+  return static_cast<std::uint64_t>(kFloat * h * (std::max({static_cast<double>(c.intermediate_size), heads, c.fused_qkv ? heads + 2 * kv : kv}) + (learned ? 2 * h : 0)));
+}
+
+std::uint64_t learning_memory(const ModelConfig& c) {
+  // Of a matrix: as it is, turned, rounded, back again, its error, that times H, and two on their way; H; of R1 in float64 what Adam keeps, or a step.
+  constexpr double kMatrices = 8, kKept = 8, kStep = 24;
+  const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), heads = static_cast<double>(c.heads * c.head_dim);
+  const double visit = kMatrices * h * std::max((c.fused_gate_up ? 2 : 1) * f, heads) + std::max({h * h, heads * heads, f * f}) + kKept * h * h;
+  return static_cast<std::uint64_t>(kProgram + kFloat * std::max(visit, kStep * h * h) + static_cast<double>(rotated_memory(c, false)));
 }
 
 std::uint64_t metric_memory(const ModelConfig& c, std::int64_t length, int threads) {
@@ -109,8 +117,9 @@ std::uint64_t autoround_memory(const ModelConfig& c, std::int64_t length, int th
 void check_memory(const ModelConfig& config, const QuantizeOptions& options) {
   if (options.calibration.empty() || options.max_memory == 0) return;
   const auto length = static_cast<std::int64_t>(options.calibration.front().size());
-  const std::uint64_t needed = (options.fisher ? metric_memory : calibrated_memory)(config, length, thread_count()) +
-                               (options.rotated ? rotated_memory(config) : 0) + (options.autoround ? autoround_memory(config, length, thread_count()) : 0);
+  const std::uint64_t quantizing = (options.fisher ? metric_memory : calibrated_memory)(config, length, thread_count()) +
+                                   (options.rotated ? rotated_memory(config, true) : 0) + (options.autoround ? autoround_memory(config, length, thread_count()) : 0);
+  const std::uint64_t needed = std::max(quantizing, options.rotated ? learning_memory(config) : 0);
   if (needed > options.max_memory)
     fail("quantize: --max-memory allows ", size_text(options.max_memory), ", calibrating this model may take ", size_text(needed),
          " with ", thread_count(), " threads; allow that much, or give fewer --threads or a shorter --context");

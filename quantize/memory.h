@@ -19,8 +19,10 @@ std::uint64_t calibrated_memory(const ModelConfig& config, std::int64_t length, 
 // The same with the outputs' metric (output_metric.h): measuring it, or tying the rows of the largest matrix by it.
 std::uint64_t metric_memory(const ModelConfig& config, std::int64_t length, int threads);
 
-// What a rotated model takes on top (rotate.h): the matrix that was made whole last.
-std::uint64_t rotated_memory(const ModelConfig& config);
+// What a rotated model takes on top (rotate.h): the matrix that was made whole last, and the rotation of the residual stream if it was learned.
+std::uint64_t rotated_memory(const ModelConfig& config, bool learned);
+// Learning rotations (learn_rotations.h) of all matrices, once their inputs are known.
+std::uint64_t learning_memory(const ModelConfig& config);
 
 // Steps that hold whole models as floats, whatever --max-memory would like. Text that the model writes itself; the sensitivities that types are
 // chosen by; the divergence of a finished model from the original.

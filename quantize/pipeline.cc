@@ -146,6 +146,10 @@ class Pipeline {
   }
 
   void finish(const Part& part, nlohmann::json notes) {
+    for (const auto& [name, Q] : fresh_) {
+      entry(name).vanished = vanished(Q, model_.at(name));
+      if (entry(name).vanished && options_.strict) fail("quantize: ", vanished_message(entry(name).plan));
+    }
     take_notes(notes);
     if (!folder_) {
       for (auto& [name, Q] : fresh_) done_.insert_or_assign(name, make_tensor(name, std::move(Q)));

@@ -48,6 +48,7 @@ struct TensorReport {
   double rounded_error = -1, gptq_error = -1;  // the same of the target rounded to nearest, and as gptq left it: what it gained
   double clipped = -1;
   double lp_error_before = -1, lp_error = -1;  // HQQ's norm without and with its solver; -1: another method
+  bool vanished = false;           // nothing but zeros is left of a matrix that was not zero
   double damping = 0;
   int damping_raises = 0;
   std::int64_t dead_columns = 0;
@@ -78,7 +79,7 @@ void judge_layer_error(std::int64_t layer, double error, bool strict);
 void check_memory(const ModelConfig& config, const QuantizeOptions& options);
 
 // Same model, options and calibration give the same bytes at any number of threads. Throws Error naming the tensor for NaN
-// and Inf, and naming what differs for a folder of another run; with `strict` also for a type that does not fit, a Hessian that needs more damping and columns never reached.
+// and Inf, and naming what differs for a folder of another run; with `strict` also for a type that does not fit, a matrix that vanishes, a Hessian that needs more damping and columns never reached.
 Checkpoint quantize(const Checkpoint& model, const QuantizeOptions& options, QuantizeReport& report);
 
 }  // namespace attar

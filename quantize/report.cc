@@ -43,6 +43,11 @@ void judge_layer_error(std::int64_t layer, double error, bool strict) {
   warn(message);
 }
 
+std::string vanished_message(const TensorPlan& plan) {
+  return cat(plan.name, ": nothing but zeros is left of it in ", info(plan.got).name, ", whose smallest scale is larger than these weights; give --override '",
+             plan.gguf_name, "=bf16'");
+}
+
 nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& options) {
   const PlanOptions& plan = options.plan;
   nlohmann::json overrides = nlohmann::json::array(), assigned = nlohmann::json::object();
@@ -71,6 +76,7 @@ nlohmann::json outcome(const TensorReport& tensor) {
   if (tensor.output_error >= 0) one["output_error"] = tensor.output_error;
   if (tensor.rounded_error >= 0) one.update({{"rounded_error", tensor.rounded_error}, {"gptq_error", tensor.gptq_error}});
   if (tensor.clipped >= 0) one["clipped"] = tensor.clipped;
+  if (tensor.vanished) one["vanished"] = true;
   if (tensor.lp_error >= 0) one.update({{"lp_error_before", tensor.lp_error_before}, {"lp_error", tensor.lp_error}});
   if (tensor.method.starts_with("gptq"))
     one.update({{"damping", tensor.damping}, {"damping_raises", tensor.damping_raises}, {"dead_columns", tensor.dead_columns}});
@@ -85,6 +91,7 @@ void read_outcome(const nlohmann::json& from, TensorReport& tensor) {
   tensor.rounded_error = from.value("rounded_error", -1.0);
   tensor.gptq_error = from.value("gptq_error", -1.0);
   tensor.clipped = from.value("clipped", -1.0);
+  tensor.vanished = from.value("vanished", false);
   tensor.lp_error_before = from.value("lp_error_before", -1.0);
   tensor.lp_error = from.value("lp_error", -1.0);
   tensor.damping = from.value("damping", 0.0);
@@ -157,6 +164,7 @@ void settle(QuantizeReport& report) {
   for (TensorReport& tensor : report.tensors) {
     if (tensor.loss == nullptr) continue;
     tensor.weight_error = tensor.loss->weight_error();
+    tensor.vanished = tensor.loss->vanished();
     tensor.seconds = tensor.loss->seconds;
     report.seconds += tensor.seconds;
     tensor.loss = nullptr;

@@ -10,6 +10,9 @@ namespace attar {
 // Everything that decides the bytes, under the names of the command line.
 nlohmann::json run_identity(const Checkpoint& model, const QuantizeOptions& options);
 
+// Of a matrix that vanished: what happened and what helps.
+std::string vanished_message(const TensorPlan& plan);
+
 // What was measured of a tensor, and back.
 nlohmann::json outcome(const TensorReport& tensor);
 void read_outcome(const nlohmann::json& from, TensorReport& tensor);

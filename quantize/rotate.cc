@@ -7,7 +7,9 @@
 #include <memory>
 
 #include "base/console.h"
+#include "base/threads.h"
 #include "quantize/fold.h"
+#include "quantize/learn_rotations.h"
 #include "quantize/rotation.h"
 #include "quantize/rtn.h"
 
@@ -21,13 +23,13 @@ class Rotator {
  public:
   explicit Rotator(const Checkpoint& model) : model_(model), result_(model), map_(layer_map(model.config)) {}
 
-  // R2. Biases of values pass through attention as values do: its weights sum to one.
-  void rotate_values(std::int64_t layer, const Shared& R2) {
+  // R2, of each key-value head. Biases of values pass through attention as values do: its weights sum to one.
+  void rotate_values(std::int64_t layer, const std::vector<Shared>& R2) {
     const std::string at = cat("model.layers.", layer, ".");
-    const std::int64_t head = R2->size(), heads = model_.config.kv_heads, first = map_.value_row;
+    const std::int64_t head = model_.config.head_dim, shared = model_.config.heads / model_.config.kv_heads, first = map_.value_row;
     const auto turn = [=](std::span<float> values, std::int64_t columns) {
-      for (std::int64_t h = 0; h < heads; ++h)
-        R2->apply_columns({values.data() + (first + h * head) * columns, static_cast<std::size_t>(head * columns)}, columns);
+      for (std::size_t h = 0; h < R2.size(); ++h)
+        R2[h]->apply_columns(values.subspan(static_cast<std::size_t>((first + static_cast<std::int64_t>(h) * head) * columns), static_cast<std::size_t>(head * columns)), columns);
     };
     Tensor& v = tensor_of(result_, at + map_.value + ".weight");
     v = whole_.add(v, [turn, columns = v.columns()](std::span<float> values) { turn(values, columns); });
@@ -36,7 +38,13 @@ class Rotator {
       bias = edit_rows(bias, [turn](std::int64_t, std::span<float> values) { turn(values, 1); });
     }
     Tensor& o = tensor_of(result_, at + "self_attn.o_proj.weight");
-    o = edit_rows(o, [R2](std::int64_t, std::span<float> rows) { R2->apply_rows(rows); });
+    o = edit_rows(o, [R2, head, shared](std::int64_t, std::span<float> rows) {
+      const std::int64_t heads = std::ssize(R2) * shared;
+      parallel_for(std::ssize(rows) / (heads * head), [&](std::int64_t r) {
+        for (std::int64_t h = 0; h < heads; ++h)
+          R2[static_cast<std::size_t>(h / shared)]->apply_rows(rows.subspan(static_cast<std::size_t>((r * heads + h) * head), static_cast<std::size_t>(head)));
+      });
+    });
   }
 
   // R1. Before rotate_values: a matrix's rows are made one by one before they are mixed.
@@ -89,13 +97,22 @@ class Rotator {
   WholeEdits whole_;
 };
 
-// Why the residual stream cannot be rotated; empty if it can.
-std::string obstacle(const ModelConfig& config) {
-  if (config.post_norms)
-    return "the weights of the norms behind attention and MLP stand between their matrices and the residual stream";
-  if (config.tied_embeddings)
-    return "embedding and output head are one matrix, and only the head could take over the weight of the last norm";
-  return {};
+// What was learned is empty, or stands behind the random rotations.
+Checkpoint rotated_by(const Checkpoint& model, std::uint64_t seed, bool stream, const LearnedRotations& learned) {
+  const ModelConfig& config = model.config;
+  const auto values = [](const at::Tensor& D) { return std::vector<double>(D.data_ptr<double>(), D.data_ptr<double>() + D.numel()); };
+  Rotator rotator(model);
+  const auto R1 = std::make_shared<Rotation>(stream ? config.hidden_size : 1, seed, learned.stream.defined() ? values(learned.stream) : std::vector<double>());
+  if (stream) rotator.rotate_stream(R1);
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    std::vector<Shared> R2;
+    for (std::int64_t h = 0; h < config.kv_heads; ++h)
+      R2.push_back(std::make_shared<Rotation>(config.head_dim, seed + 1 + static_cast<std::uint64_t>(layer),
+                                              learned.heads.empty() ? std::vector<double>() : values(learned.heads[static_cast<std::size_t>(layer)].select(0, h))));
+    rotator.rotate_values(layer, R2);
+  }
+  if (stream) rotator.rotate_outputs(R1);
+  return rotator.result();
 }
 
 double mean_error(const Checkpoint& model, const std::vector<TensorPlan>& plan) {
@@ -106,27 +123,33 @@ double mean_error(const Checkpoint& model, const std::vector<TensorPlan>& plan) 
 
 }  // namespace
 
-Checkpoint rotate(const Checkpoint& model, const PlanOptions& options, std::uint64_t seed, RotateReport& report) {
-  const auto start = Clock::now();
-  const ModelConfig& config = model.config;
-  report = {obstacle(config)};
-  const bool stream = report.left_out.empty();
-  Rotator rotator(model);
-  const auto R1 = std::make_shared<Rotation>(stream ? config.hidden_size : 1, seed);
-  if (stream) rotator.rotate_stream(R1);
-  for (std::int64_t layer = 0; layer < config.layers; ++layer)
-    rotator.rotate_values(layer, std::make_shared<Rotation>(config.head_dim, seed + 1 + static_cast<std::uint64_t>(layer)));
-  if (stream) rotator.rotate_outputs(R1);
+std::string stream_obstacle(const ModelConfig& config) {
+  if (config.post_norms)
+    return "the weights of the norms behind attention and MLP stand between their matrices and the residual stream";
+  if (config.tied_embeddings)
+    return "embedding and output head are one matrix, and only the head could take over the weight of the last norm";
+  return {};
+}
 
-  std::vector<TensorPlan> rotated = plan_types(model, options);
+Checkpoint rotate(const Checkpoint& model, const QuantizeOptions& options, RotateReport& report) {
+  const auto start = Clock::now();
+  report = {stream_obstacle(model.config)};
+  const bool stream = report.left_out.empty();
+  Checkpoint result = rotated_by(model, options.seed, stream, {});
+  if (!options.calibration.empty()) {
+    const LearnedRotations learned = learn_rotations(result, options, stream);
+    report.random_error = learned.error_before, report.learned_error = learned.error_after;
+    result = rotated_by(model, options.seed, stream, learned);
+  }
+  std::vector<TensorPlan> rotated = plan_types(model, options.plan);
   std::erase_if(rotated, [&](const TensorPlan& entry) {
     return !info(entry.got).quantized || entry.layer < 0 ||
            (!stream && entry.role != Role::kValue && entry.role != Role::kQkv && entry.role != Role::kAttentionOutput);
   });
   report.error_before = mean_error(model, rotated);
-  report.error_after = mean_error(rotator.result(), rotated);
+  report.error_after = mean_error(result, rotated);
   report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  return rotator.result();
+  return result;
 }
 
 nlohmann::json to_json(const RotateReport& report) {
@@ -135,6 +158,7 @@ nlohmann::json to_json(const RotateReport& report) {
                          {"weight_error_after", report.error_after},
                          {"seconds", report.seconds}};
   if (!report.left_out.empty()) json["left_out"] = report.left_out;
+  if (report.learned_error >= 0) json.update({{"random_output_error", report.random_error}, {"learned_output_error", report.learned_error}});
   return json;
 }
 

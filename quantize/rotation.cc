@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "base/threads.h"
+#include "base/vector_clones.h"
 
 namespace attar {
 namespace {
@@ -41,15 +42,38 @@ std::vector<double> random_orthogonal(std::int64_t n, Random& random) {
   return Q;
 }
 
+// Y += X D, X and Y (lines, n), D (n, n): by columns that fit the first cache together with the lines' sums.
+ATTAR_VECTOR_CLONES void add_product(const double* X, const double* D, std::size_t lines, std::size_t n, double* Y) {
+  constexpr std::size_t kColumns = 256;
+  for (std::size_t from = 0; from < n; from += kColumns) {
+    const std::size_t to = std::min(n, from + kColumns);
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t line = 0; line < lines; ++line) {
+        const double x = X[line * n + i];
+        for (std::size_t j = from; j < to; ++j) Y[line * n + j] += x * D[i * n + j];
+      }
+  }
+}
+
 }  // namespace
 
-Rotation::Rotation(std::int64_t n, std::uint64_t seed) : power_(n & -n), odd_(n / power_), signs_(static_cast<std::size_t>(n)) {
+Rotation::Rotation(std::int64_t n, std::uint64_t seed, std::vector<double> D)
+    : power_(n & -n), odd_(n / power_), signs_(static_cast<std::size_t>(n)), D_(std::move(D)) {
   Random random(seed);
   for (double& sign : signs_) sign = random.below(2) == 0 ? 1.0 : -1.0;
   O_ = random_orthogonal(odd_, random);
 }
 
-void Rotation::apply(std::span<double> x) const {
+void Rotation::apply(std::span<double> X) const {
+  const std::size_t n = signs_.size(), lines = X.size() / n;
+  for (std::size_t line = 0; line < lines; ++line) apply_random(X.subspan(line * n, n));
+  if (D_.empty()) return;
+  const std::vector<double> turned(X.begin(), X.end());
+  std::fill(X.begin(), X.end(), 0.0);
+  add_product(turned.data(), D_.data(), lines, n, X.data());
+}
+
+void Rotation::apply_random(std::span<double> x) const {
   const auto m = static_cast<std::size_t>(odd_), n = signs_.size();
   const double scale = 1.0 / std::sqrt(static_cast<double>(power_));
   std::vector<double> part(m);
@@ -73,13 +97,11 @@ void Rotation::apply(std::span<double> x) const {
 void Rotation::apply_rows(std::span<float> M) const {
   const std::int64_t n = size(), rows = static_cast<std::int64_t>(M.size()) / n;
   parallel_for((rows + kLines - 1) / kLines, [&](std::int64_t step) {
-    std::vector<double> x(static_cast<std::size_t>(n));
-    for (std::int64_t r = step * kLines; r < std::min(rows, (step + 1) * kLines); ++r) {
-      float* row = M.data() + r * n;
-      std::copy_n(row, n, x.begin());
-      apply(x);
-      for (std::int64_t j = 0; j < n; ++j) row[j] = static_cast<float>(x[static_cast<std::size_t>(j)]);
-    }
+    const std::int64_t begin = step * kLines, count = std::min(kLines, rows - begin);
+    const std::span<float> part = M.subspan(static_cast<std::size_t>(begin * n), static_cast<std::size_t>(count * n));
+    std::vector<double> X(part.begin(), part.end());
+    apply(X);
+    std::transform(X.begin(), X.end(), part.begin(), [](double x) { return static_cast<float>(x); });
   });
 }
 
@@ -87,12 +109,12 @@ void Rotation::apply_columns(std::span<float> M, std::int64_t columns) const {
   const std::int64_t n = size();
   parallel_for((columns + kLines - 1) / kLines, [&](std::int64_t step) {
     const std::int64_t begin = step * kLines, width = std::min(kLines, columns - begin);
-    std::vector<double> x(static_cast<std::size_t>(n * width));  // columns one after the other
+    std::vector<double> X(static_cast<std::size_t>(n * width));  // columns one after the other
     for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t k = 0; k < width; ++k) x[static_cast<std::size_t>(k * n + i)] = M.data()[i * columns + begin + k];
-    for (std::int64_t k = 0; k < width; ++k) apply({x.data() + k * n, static_cast<std::size_t>(n)});
+      for (std::int64_t k = 0; k < width; ++k) X[static_cast<std::size_t>(k * n + i)] = M.data()[i * columns + begin + k];
+    apply(X);
     for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t k = 0; k < width; ++k) M.data()[i * columns + begin + k] = static_cast<float>(x[static_cast<std::size_t>(k * n + i)]);
+      for (std::int64_t k = 0; k < width; ++k) M.data()[i * columns + begin + k] = static_cast<float>(X[static_cast<std::size_t>(k * n + i)]);
   });
 }
 

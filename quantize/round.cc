@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "quantize/report.h"
 
 namespace attar {
 
@@ -66,6 +67,11 @@ Checkpoint round_when_read(const Checkpoint& model, const QuantizeOptions& optio
     tensor.method = rounding_name(tensor.plan.got, importance);
     const auto matrix = std::find_if(result.tensors.begin(), result.tensors.end(), [&](const Tensor& one) { return one.name == tensor.plan.name; });
     RoundedWhenRead rounded = rtn_when_read(tensor.plan.got, *matrix, std::move(importance));
+    if (options.strict)  // before the file is whole
+      rounded.Q.read_rows = [read = rounded.Q.read_rows, loss = rounded.loss, plan = tensor.plan](std::int64_t begin, std::int64_t end, std::byte* out) {
+        read(begin, end, out);
+        if (end == plan.shape.front() && loss->vanished()) fail("quantize: ", vanished_message(plan));
+      };
     *matrix = std::move(rounded.Q);
     tensor.loss = std::move(rounded.loss);
   }

@@ -47,6 +47,11 @@ QuantizedTensor empty_like(Type type, Shape shape) {
   return result;
 }
 
+// Most rows say so at once.
+bool all_zero(std::span<const float> w) {
+  return std::all_of(w.begin(), w.end(), [](float value) { return value == 0; });
+}
+
 // encode_row looks at every weight itself, but does not know whose they are.
 void encode_named_row(Type type, std::span<const float> w, std::span<const float> importance, std::span<std::byte> packed, std::string_view name,
                       std::int64_t row) {
@@ -85,9 +90,13 @@ double RtnLoss::weight_error() const {
   return energies > 0 ? std::accumulate(error.begin(), error.end(), 0.0) / energies : 0.0;
 }
 
+bool RtnLoss::vanished() const {
+  return std::find(rows.begin(), rows.end(), Row::kVanished) != rows.end() && std::find(rows.begin(), rows.end(), Row::kKept) == rows.end();
+}
+
 RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> importance) {
   const auto loss = std::make_shared<RtnLoss>();
-  loss->error.resize(static_cast<std::size_t>(W.rows())), loss->energy.resize(loss->error.size());
+  loss->error.resize(static_cast<std::size_t>(W.rows())), loss->energy.resize(loss->error.size()), loss->rows.resize(loss->error.size());
   Tensor Q{W.name, type, W.shape, {}};
   Q.read_rows = [type, W, importance = std::move(importance), loss](std::int64_t begin, std::int64_t end, std::byte* out) {
     const auto start = std::chrono::steady_clock::now();
@@ -106,6 +115,7 @@ RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> imp
         decode_row(type, packed, q);
         const Squares sums = squares(q.data(), w.data(), columns);
         loss->error[row] = sums.error, loss->energy[row] = sums.energy;
+        loss->rows[row] = !all_zero(q) ? RtnLoss::Row::kKept : all_zero(w) ? RtnLoss::Row::kZero : RtnLoss::Row::kVanished;
       }
     });
     loss->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -124,6 +134,18 @@ RtnResult rtn(Type type, const Tensor& W, std::vector<float> importance) {
   }
   result.weight_error = rounded.loss->weight_error();
   return result;
+}
+
+bool vanished(const QuantizedTensor& Q, const Tensor& W) {
+  const auto columns = static_cast<std::size_t>(Q.columns()), stride = row_bytes(Q.type, columns);
+  std::vector<float> q(columns);
+  for (std::size_t r = 0; r < static_cast<std::size_t>(Q.rows()); ++r) {
+    decode_row(Q.type, ByteView(Q.bytes).subspan(r * stride, stride), q);
+    if (!all_zero(q)) return false;
+  }
+  for (std::int64_t r = 0; r < W.rows(); ++r)
+    if (!all_zero(read_floats(W, r, r + 1))) return true;
+  return false;
 }
 
 std::vector<float> decode(const QuantizedTensor& tensor) {

@@ -21,9 +21,12 @@ QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std:
 
 // What a rounded matrix has lost, by rows. A walk over rows that were seen before writes the same numbers again.
 struct RtnLoss {
+  enum class Row : std::uint8_t { kZero, kKept, kVanished };  // was zero, as far as it was seen; is not zero; became zero
   std::vector<double> error, energy;  // |q - w|^2, |w|^2
+  std::vector<Row> rows;
   std::atomic<double> seconds = 0;    // spent so far
   double weight_error() const;        // |Q - W|^2 / |W|^2, of the rows seen
+  bool vanished() const;              // nothing but zeros is left of what was not
 };
 
 // The matrix with its rows rounded when they are read, and no more of it in memory. Reading throws Error for NaN and Inf.
@@ -39,6 +42,9 @@ struct RtnResult {
   double weight_error = 0;
 };
 RtnResult rtn(Type type, const Tensor& W, std::vector<float> importance = {});
+
+// Whether Q is nothing but zeros and W is not: weights that are too small for the scales of the type.
+bool vanished(const QuantizedTensor& Q, const Tensor& W);
 
 // Decoded values of a quantized matrix, row-major.
 std::vector<float> decode(const QuantizedTensor& tensor);

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "model/tensor.h"
+#include "quantize/products.h"
 #include "quantize/tensors.h"
 #include "quantize/work_folder.h"
 
@@ -18,41 +19,8 @@ namespace attar {
 namespace {
 
 constexpr const char *kEmbedding = "model.embed_tokens.weight", *kFinalNorm = "model.norm.weight";
-// Rows of A^T B per parallel step: few enough for all threads, many enough for BLAS, and the same at any number of threads.
-std::int64_t tile_of(std::int64_t rows) { return std::clamp<std::int64_t>(rows / 8, 128, 512); }
 
 struct Seen {};  // thrown by the observer: the rest of the half is not needed
-
-// sum_i A_i^T B_i over rows i of A and B, added to `sum`. symmetric: A is B, and only the upper blocks are computed.
-void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::Tensor& sum) {
-  const std::int64_t rows = A.size(1), columns = B.size(1), step = tile_of(rows);
-  parallel_for((rows + step - 1) / step, [&](std::int64_t tile) {
-    const at::NoGradGuard no_grad;
-    const std::int64_t begin = tile * step, width = std::min(step, rows - begin), from = symmetric ? begin : 0;
-    at::Tensor part = sum.narrow(0, begin, width).narrow(1, from, columns - from);
-    part.addmm_(A.narrow(1, begin, width).t(), B.narrow(1, from, columns - from));
-  });
-}
-
-// sum -= A B
-void subtract_product(const at::Tensor& A, const at::Tensor& B, at::Tensor& sum) {
-  const std::int64_t rows = A.size(0), step = tile_of(rows);
-  parallel_for((rows + step - 1) / step, [&](std::int64_t tile) {
-    const at::NoGradGuard no_grad;
-    const std::int64_t begin = tile * step, width = std::min(step, rows - begin);
-    at::Tensor part = sum.narrow(0, begin, width);
-    part.addmm_(A.narrow(0, begin, width), B, 1, -1);
-  });
-}
-
-// add_products left out the blocks under the diagonal.
-void mirror(at::Tensor& sum) {
-  const std::int64_t n = sum.size(0);
-  float* values = sum.data_ptr<float>();
-  parallel_for(n, [&](std::int64_t i) {
-    for (std::int64_t j = 0; j < i; ++j) values[i * n + j] = values[j * n + i];
-  });
-}
 
 bool is_in(Half half, const Tensor& tensor) {
   return tensor.shape.size() < 2 || (tensor.name.find(".mlp.") != std::string::npos) == (half == Half::kMlp);

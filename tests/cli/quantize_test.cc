@@ -179,6 +179,8 @@ TEST_F(QuantizeCommand, MethodsComposeInOneOrder) {
   const auto json = nlohmann::json::parse(read_text_file(folder_ / "r.json"));
   EXPECT_EQ(json["method"], "rotate+awq+hqq");
   EXPECT_EQ(json["rotate"]["residual_stream"], true);
+  EXPECT_LT(json["rotate"]["learned_output_error"], json["rotate"]["random_output_error"]);
+  EXPECT_HAS(result.output, "output error of a matrix rounded to nearest, random and learned");
   EXPECT_EQ(json["awq"]["groups"].size(), 2u * 4);
   EXPECT_LE(json["awq"]["output_error_after"], json["awq"]["output_error_before"]);
   EXPECT_LE(json["tensors"][1]["lp_error"], json["tensors"][1]["lp_error_before"]);
@@ -201,6 +203,7 @@ TEST_F(QuantizeCommand, MethodsThatDoNotComposeAreRefused) {
   expect_refused("--type q4_0 --method fisher+rtn" + text, "fisher tells gptq and autoround what outputs mean, and neither is there");
   expect_refused("--type q4_0 --method hqq+autoround" + text, "hqq looks at weights only, autoround at text");
   expect_refused("--type q4_0 --method awq+rtn", "--method awq+rtn needs text; give --calibration");
+  expect_refused("--type q4_0 --method rotate+hqq --calibration " + (folder_ / "none.txt").string(), "none.txt");
   expect_refused("--type q4_0 --method hqq" + text, "hqq looks at weights only; leave out --calibration");
   expect_refused("--type q4_0 --method rotate+rtn --imatrix x", "--imatrix weighs rounding to nearest");
   expect_refused("--type q4_0 --method rtn --effort fast", "excludes");
@@ -234,6 +237,32 @@ TEST_F(QuantizeCommand, SourceMayBeAGgufAndRequantizingIsWarnedAbout) {
   EXPECT_NE(result.output.find("already quantized"), std::string::npos);
   EXPECT_EQ(run_on(smaller, folder_ / "strict.gguf", "--type q4_0 --override output=q8_0 --strict").code, 2);
   EXPECT_FALSE(fs::exists(folder_ / "strict.gguf"));
+}
+
+// With LibTorch and without; nothing is written where it is an error.
+TEST_F(QuantizeCommand, AMatrixThatVanishesIsSaid) {
+  Checkpoint model = test::random_model();
+  for (Tensor& tensor : model.tensors) {
+    if (tensor.name != "model.layers.1.mlp.up_proj.weight") continue;
+    std::vector<float> tiny = read_floats(tensor);
+    for (float& value : tiny) value *= 1e-10f;
+    tensor = make_tensor(tensor.name, tensor.shape, std::move(tiny));
+  }
+  write_hf(model, folder_ / "tiny");
+  const std::string message = "model.layers.1.mlp.up_proj.weight: nothing but zeros is left of it in q4_0, whose smallest scale is larger than these weights; "
+                              "give --override 'blk.1.ffn_up.weight=bf16'";
+  for (const char* method : {"rtn", "hqq", "gptq --calibration builtin:calibration --samples 8 --context 64"}) {
+    const std::string options = cat("--type q4_0 --pure --method ", method);
+    const test::RunResult strict = run_on(folder_ / "tiny", output_, options + " --strict");
+    EXPECT_EQ(strict.code, 2) << method;
+    EXPECT_HAS(strict.output, message);
+    expect_nothing_written();
+    const test::RunResult warned = run_on(folder_ / "tiny", output_, options), cured = run_on(folder_ / "tiny", folder_ / "cured.gguf", options + " --strict --override 'blk.1.ffn_up.weight=bf16'");
+    EXPECT_EQ(warned.code, 0) << warned.output;
+    EXPECT_HAS(warned.output, "warning: " + message);
+    EXPECT_EQ(cured.code, 0) << cured.output;
+    fs::remove(output_), fs::remove(folder_ / "cured.gguf");
+  }
 }
 
 TEST_F(QuantizeCommand, RefusesWithAReason) {

@@ -112,7 +112,7 @@ TEST_F(Resume, AFolderOfATargetSizeGoesOn) {
   EXPECT_FALSE(fs::exists(kept));
 }
 
-// What goes before and after the layers: awq's scales, fisher's gradients, tune's steps.
+// What goes before and after the layers: awq's scales, learned rotations, fisher's gradients, tune's steps.
 TEST_F(Resume, EveryMethodGoesOn) {
   struct Stop {
     const char *options, *file;
@@ -120,6 +120,7 @@ TEST_F(Resume, EveryMethodGoesOn) {
   };
   std::map<std::string, std::string> wholes;  // by the options
   for (const auto& [options, file, signal] : {Stop{"--method awq+rtn", ".quantizing.awq/scales-0.part", SIGKILL},
+                                              {"--method rotate+rtn", ".quantizing.rotate/rotations.part", SIGKILL},
                                               {"--method fisher+gptq", ".quantizing/output-metric-1.part", SIGKILL},
                                               {"--method rtn+tune --tune-steps 60", ".quantizing.tune/reached.part", SIGKILL},
                                               {"--method rtn+tune --tune-steps 60", ".quantizing.tune/reached.part", SIGINT}}) {

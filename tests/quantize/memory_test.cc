@@ -41,10 +41,16 @@ TEST(Memory, TheOutputMetricComesOnTop) {
 }
 
 TEST(Memory, ARotatedModelHoldsItsLargestMatrix) {
-  EXPECT_EQ(rotated_memory(llama_7b()), 4u * 4096 * 11008);
+  EXPECT_EQ(rotated_memory(llama_7b(), false), 4u * 4096 * 11008);
   ModelConfig fused = llama_7b();
   fused.fused_qkv = true;
-  EXPECT_EQ(rotated_memory(fused), 4u * 4096 * 3 * 4096);
+  EXPECT_EQ(rotated_memory(fused, false), 4u * 4096 * 3 * 4096);
+  EXPECT_EQ(rotated_memory(llama_7b(), true), 4u * 4096 * (11008 + 2 * 4096));  // R1 in float64
+}
+
+TEST(Memory, LearningRotationsTakesNoMoreThanGptq) {
+  EXPECT_GT(learning_memory(llama_7b()), 4u * (8u * 4096 * 11008 + 11008u * 11008));  // a matrix a few times over, and H of the widest inputs
+  EXPECT_LT(learning_memory(llama_7b()), calibrated_memory(llama_7b(), 512, 2));
 }
 
 TEST(Memory, WholeModelsAsFloats) {

@@ -306,6 +306,32 @@ TEST_F(Pipeline, ARotatedModelCountsInMemory) {
   EXPECT_THROW(quantize(model, options, report), Error);
 }
 
+TEST_F(Pipeline, AMatrixThatVanishesIsNamed) {
+  const std::string name = "model.layers.1.mlp.up_proj.weight";
+  for (Tensor& tensor : model.tensors) {
+    if (tensor.name != name) continue;
+    std::vector<float> tiny = read_floats(tensor);
+    for (float& value : tiny) value *= 1e-10f;
+    tensor = make_tensor(name, tensor.shape, std::move(tiny));
+  }
+  for (const Method method : {Method::kRtn, Method::kHqq, Method::kGptq}) {
+    options.method = method, options.strict = false;
+    options.calibration = method == Method::kGptq ? chunks_of(model.config, 64, 1) : std::vector<Ids>();
+    quantize(model, options, report);
+    for (const TensorReport& tensor : report.tensors) {
+      EXPECT_EQ(tensor.vanished, tensor.plan.name == name) << tensor.plan.name << ", " << name_of(method);
+      EXPECT_EQ(to_json(report)["tensors"][static_cast<std::size_t>(&tensor - report.tensors.data())].contains("vanished"), tensor.vanished);
+    }
+    options.strict = true;
+    try {
+      quantize(model, options, report);
+      FAIL() << name_of(method);
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(name + ": nothing but zeros is left of it in q4_0"), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST_F(Pipeline, GptqWantsTextAndSomethingToChoose) {
   options.calibration.clear();
   EXPECT_THROW(quantize(model, options, report), Error);

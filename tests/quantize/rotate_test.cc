@@ -11,10 +11,11 @@
 namespace attar {
 namespace {
 
-PlanOptions q4_0() {
-  PlanOptions options;
-  options.preset = &preset_from_name("q4_0");
-  options.pure = true;
+QuantizeOptions q4_0() {
+  QuantizeOptions options;
+  options.plan.preset = &preset_from_name("q4_0");
+  options.plan.pure = true;
+  options.seed = 1;
   return options;
 }
 
@@ -24,7 +25,7 @@ class Rotate : public testing::TestWithParam<test::TransformCase> {
 };
 
 TEST_P(Rotate, LeavesTheFunction) {
-  const Checkpoint model = test::transform_model(GetParam().config), rotated = rotate(model, q4_0(), 1, report);
+  const Checkpoint model = test::transform_model(GetParam().config), rotated = rotate(model, q4_0(), report);
   EXPECT_LT(test::logit_difference(model, rotated), 1e-4);
   // And did something: values in every model, everything but q and k norms where the stream is rotated.
   const bool stream = report.left_out.empty();
@@ -44,7 +45,7 @@ TEST_P(Rotate, LeavesTheFunction) {
 
 // Rows come out the same in whatever slices they are read, and on however many threads.
 TEST_P(Rotate, SlicesAreRowsOfTheWhole) {
-  const Checkpoint rotated = rotate(test::transform_model(GetParam().config), q4_0(), 1, report);
+  const Checkpoint rotated = rotate(test::transform_model(GetParam().config), q4_0(), report);
   const int before = thread_count();
   for (const Tensor& tensor : rotated.tensors) {
     set_thread_count(1);
@@ -72,7 +73,7 @@ TEST(RotateOutliers, AreSpread) {
     tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
   }
   RotateReport report;
-  const Checkpoint rotated = rotate(model, q4_0(), 1, report);
+  const Checkpoint rotated = rotate(model, q4_0(), report);
   EXPECT_LT(test::logit_difference(model, rotated), 1e-4);
   const std::string name = "model.layers.1.mlp.up_proj.weight";
   EXPECT_LT(rtn(Type::kQ4_0, rotated.at(name)).weight_error, 0.5 * rtn(Type::kQ4_0, model.at(name)).weight_error);

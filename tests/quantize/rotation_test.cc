@@ -57,6 +57,23 @@ TEST_P(RotationOf, TurnsRowsAndColumnsOfAMatrix) {
     }
 }
 
+// D behind it: R D, whatever else is turned in the same call.
+TEST_P(RotationOf, GoesOnWithWhatWasLearned) {
+  const auto n = static_cast<std::size_t>(GetParam());
+  const Rotation random(GetParam(), 3), other(GetParam(), 4);
+  const std::vector<double> R = matrix_of(random), D = matrix_of(other), both = matrix_of(Rotation(GetParam(), 3, D));
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (std::size_t k = 0; k < n; ++k) sum += R[i * n + k] * D[k * n + j];
+      EXPECT_NEAR(both[i * n + j], sum, 1e-12) << i << ", " << j;
+    }
+  std::vector<double> lines(n * n);
+  for (std::size_t i = 0; i < n; ++i) lines[i * n + i] = 1;
+  Rotation(GetParam(), 3, D).apply(lines);
+  EXPECT_EQ(lines, both);
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, RotationOf, testing::Values(1, 2, 7, 16, 36, 48, 64));
 
 TEST(Rotation, SpreadsEvenlyWhereItIsHadamard) {

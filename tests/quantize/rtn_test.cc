@@ -47,6 +47,28 @@ TEST_P(WhenRead, GivesTheBytesAndTheLossOfTheWhole) {
 INSTANTIATE_TEST_SUITE_P(Types, WhenRead, ::testing::Values(Type::kQ4_0, Type::kQ8_0, Type::kIQ4_NL, Type::kF16),
                          [](const auto& type) { return std::string(attar::info(type.param).name); });
 
+// Below half the smallest number of 16 bits a scale is zero, and with it every weight. That is no loss where there was nothing.
+TEST(Rtn, KnowsAMatrixThatVanished) {
+  const auto fate = [](Type type, float most, bool one_row_stays) {
+    std::vector<float> w = values();
+    for (float& value : w) value *= most;
+    if (one_row_stays) w[5 * kColumns + 3] = 1;
+    const Tensor W = make_tensor("w", {kRows, kColumns}, std::move(w));
+    const RoundedWhenRead rounded = rtn_when_read(type, W);
+    const QuantizedTensor Q{type, W.shape, read_packed(rounded.Q).bytes};
+    EXPECT_EQ(rounded.loss->vanished(), vanished(Q, W));
+    return vanished(Q, W);
+  };
+  for (const Type type : {Type::kQ4_0, Type::kQ4_1, Type::kQ8_0, Type::kIQ4_NL, Type::kF16}) {
+    EXPECT_TRUE(fate(type, 1e-9f, false)) << info(type).name;
+    EXPECT_TRUE(fate(type, 1e-30f, false)) << info(type).name << ", whose squares are zero as well";
+    EXPECT_FALSE(fate(type, 1, false)) << info(type).name;
+    EXPECT_FALSE(fate(type, 0, false)) << info(type).name;
+    EXPECT_FALSE(fate(type, 1e-9f, true)) << info(type).name;
+  }
+  EXPECT_FALSE(fate(Type::kBF16, 1e-30f, false));
+}
+
 // Also where the row ends behind the last whole vector.
 TEST(Rtn, NamesWhatIsNotANumberWhereverItIs) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
