@@ -229,7 +229,7 @@ void add_quantize(CLI::App* sub) {
                   "that pays); see docs/methods/effort.md")
       ->type_name("EFFORT");
   sub->add_option("--method", command.method,
-                  "In place of --effort, what is done, joined by '+' in this order: rotate (outliers spread by rotations), awq (columns "
+                  "In place of --effort, what is done, joined by '+' in this order: rotate (outliers spread by rotations, which are learned if there is --calibration), awq (columns "
                   "scaled by the inputs they meet), fisher (how much each output matters, for gptq and autoround); one of rtn (round to nearest), hqq and "
                   "gptq; autoround (codes and scales of each half of a layer learned), tune (scales and norms trained end to end on the "
                   "original's distributions). All but rotate, rtn and hqq need --calibration")

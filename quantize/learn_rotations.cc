@@ -32,11 +32,11 @@
 namespace attar {
 namespace {
 
-constexpr int kPasses = 60;     // over the layers, each a step
-constexpr double kRate = 0.07;  // of an entry of X, times sqrt(n); falls to nothing along the way
+constexpr std::size_t kPasses = 60;  // over the layers, each a step
+constexpr double kRate = 0.07;       // of an entry of X, times sqrt(n); falls to nothing along the way
 constexpr double kMean = 0.9, kSquare = 0.99, kTiny = 1e-12;  // Adam's; the last of squares
 constexpr const char* kPart = "rotations";
-constexpr int kInputs = 4;      // of a layer: input_of()
+constexpr int kInputs = 4;  // of a layer: input_of()
 
 enum class Side { kNone, kStream, kHeads };
 
@@ -88,7 +88,7 @@ class Learner {
     result.error_after = error();
     const bool better = result.error_after < result.error_before;
     if (!better) result.error_after = result.error_before;
-    const auto kept = [&](const RotationSteps& steps) { return (better ? steps.R() : RotationSteps(steps.R().size(0), steps.R().size(1)).R()).to(at::kFloat); };
+    const auto kept = [&](const RotationSteps& steps) { return (better ? steps.R() : at::eye(steps.R().size(1)).repeat({steps.R().size(0), 1, 1})).to(at::kFloat); };
     std::map<std::string, at::Tensor> found;
     if (stream_.R().size(0) > 0) found.emplace("stream", kept(stream_));
     for (std::size_t layer = 0; layer < heads_.size(); ++layer) found.emplace(cat("heads-", layer), kept(heads_[layer]));
@@ -182,14 +182,16 @@ class Learner {
     const at::Tensor W = at::from_blob(const_cast<float*>(read.data()), {part.rows, whole.columns()});
     const double s = energy(W, H);
     if (!(s > 0)) return 0;
-    const at::Tensor V = times(part.left, times(part.right, W, false).t(), false).t().contiguous();
-    const at::Tensor Q = decoded(rtn(part.type, {V.data_ptr<float>(), static_cast<std::size_t>(V.numel())}, V.size(0), V.size(1), {}, part.name));
+    const at::Tensor Q = rounded(part, times(part.left, times(part.right, W, false).t(), false).t().contiguous());
     const at::Tensor LQ = times(part.left, Q.t(), true).t(), E = times(part.right, LQ, true) - W, EH = product(E, H);
     if (gradients != nullptr) {
       add_gradient(part.right, EH, LQ, 2 / s, *gradients);
       add_gradient(part.left, EH.t(), times(part.right, Q, true).t(), 2 / s, *gradients);
     }
     return (EH * E).sum(at::kDouble).item<double>() / s;
+  }
+  static at::Tensor rounded(const Part& part, const at::Tensor& V) {
+    return decoded(rtn(part.type, {V.data_ptr<float>(), static_cast<std::size_t>(V.numel())}, V.size(0), V.size(1), {}, part.name));
   }
   static double energy(const at::Tensor& W, const at::Tensor& H) { return (product(W, H) * W).sum(at::kDouble).item<double>(); }
 
@@ -215,25 +217,22 @@ class Learner {
 
   // A layer a step, in an order of its own in each pass.
   void take_steps() {
-    const char* pe = getenv("ROT_PASSES"); const int passes = pe ? atoi(pe) : kPasses;
     Random random(options_.seed);
-    Progress progress("rotate", static_cast<std::uint64_t>(passes) * layers_.size(), "steps");
+    const std::size_t steps = kPasses * layers_.size();
+    Progress progress("rotate", steps, "steps");
     std::vector<std::size_t> order(layers_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    const double steps = passes * static_cast<double>(layers_.size());
-    double done = 0, sum = 0;
-    for (int pass = 0; pass < passes; ++pass) {
+    double done = 0;
+    for (std::size_t pass = 0; pass < kPasses; ++pass) {
       random.shuffle(order);
-      sum = 0;
       for (const std::size_t layer : order) {
         Gradients gradients{at::zeros_like(stream_.R(), at::kFloat), at::zeros_like(heads_[layer].R(), at::kFloat)};
-        sum += visit(layer, &gradients);
-        const double share = 1 - done++ / steps;
+        visit(layer, &gradients);
+        const double share = 1 - done++ / static_cast<double>(steps);
         stream_.step(gradients.stream, share);
         heads_[layer].step(gradients.heads, share);
         progress.advance(1);
       }
-      if (getenv("ROT_SHOW") && pass % 5 == 0) note(cat("pass ", pass, " ", sum));
     }
   }
 
@@ -284,8 +283,7 @@ void RotationSteps::step(const at::Tensor& gradient, double share) {
   mean_.mul_(kMean).add_(S, 1 - kMean);
   square_.mul_(kSquare).add_(S.square(), 1 - kSquare);
   const at::Tensor A = mean_ / (1 - std::pow(kMean, steps_)) / ((square_ / (1 - std::pow(kSquare, steps_))).sqrt() + kTiny);
-  const char* re = getenv("ROT_RATE"); const double rate = re ? atof(re) : kRate;
-  const at::Tensor X = A * (-share * rate / std::sqrt(static_cast<double>(n)));
+  const at::Tensor X = A * (-share * kRate / std::sqrt(static_cast<double>(n)));
   R_ = at::matmul(R_, at::linalg_solve(I - 0.5 * X, I + 0.5 * X));
 }
 

@@ -84,8 +84,8 @@ std::uint64_t rotated_memory(const ModelConfig& c, bool learned) {
 }
 
 std::uint64_t learning_memory(const ModelConfig& c) {
-  // Of a matrix: as it is, turned, rounded, back again, its error, that times H, and two on their way; H; of R1 in float64 what Adam keeps, or a step.
-  constexpr double kMatrices = 8, kKept = 8, kStep = 24;
+  // Of a matrix: as it is, rounded, back among the others, its error, that times H, and one on its way; H; of R1 in float64 what Adam keeps, or a step.
+  constexpr double kMatrices = 6, kKept = 8, kStep = 24;
   const double h = static_cast<double>(c.hidden_size), f = static_cast<double>(c.intermediate_size), heads = static_cast<double>(c.heads * c.head_dim);
   const double visit = kMatrices * h * std::max((c.fused_gate_up ? 2 : 1) * f, heads) + std::max({h * h, heads * heads, f * f}) + kKept * h * h;
   return static_cast<std::uint64_t>(kProgram + kFloat * std::max(visit, kStep * h * h) + static_cast<double>(rotated_memory(c, false)));
