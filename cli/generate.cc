@@ -83,10 +83,10 @@ void add_generate(CLI::App* sub) {
   sub->add_option("MODEL", options->model, "Folder or .gguf")->required();
   sub->add_option("--prompt", options->prompt, "Text to continue");
   sub->add_option("--prompt-file", options->prompt_file, "File with the text to continue");
-  sub->add_option("--max-tokens", g.max_tokens, "New tokens at most")->check(CLI::NonNegativeNumber);
-  sub->add_option("--temperature", g.sampling.temperature, "0: always the likeliest token")->check(CLI::NonNegativeNumber);
-  sub->add_option("--top-k", g.sampling.top_k, "Only the k likeliest tokens; 0: all")->check(CLI::NonNegativeNumber);
-  sub->add_option("--top-p", g.sampling.top_p, "Only the likeliest tokens that together reach this probability");
+  sub->add_option("--max-tokens", g.max_tokens, "New tokens at most")->check(CLI::NonNegativeNumber)->capture_default_str();
+  sub->add_option("--temperature", g.sampling.temperature, "0: always the likeliest token; 1: as the model says")->check(CLI::NonNegativeNumber)->capture_default_str();
+  sub->add_option("--top-k", g.sampling.top_k, "Only the k likeliest tokens; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  sub->add_option("--top-p", g.sampling.top_p, "Only the likeliest tokens that together reach this probability")->capture_default_str();
   sub->add_option("--stop", g.stop, "Text that ends the answer; may be repeated")->allow_extra_args(false);
   sub->add_flag("--ids", options->ids, "Print the new token ids as one JSON array instead of text");
   add_kv_cache(*sub, options->how.cache);

@@ -12,6 +12,7 @@
 #include "convert/vocabulary.h"
 #include "datasets/corpus.h"
 #include "datasets/tokenizer.h"
+#include "distill/expected_uses.h"
 #include "distill/layer_loss.h"
 
 namespace attar::cli {
@@ -82,10 +83,10 @@ StudentShape asked_shape(const PruneOptions& options, const ModelConfig& config,
   return shape;
 }
 
-TokenRanking rank_tokens(const ModelConfig& config, const Tokenizer& tokenizer, const std::vector<Ids>& documents) {
+TokenRanking rank_tokens(const ModelConfig& config, const Tokenizer& tokenizer, const std::vector<Ids>& documents, std::vector<double> expected) {
   std::vector<std::int64_t> special = config.eos_ids;
   special.insert(special.end(), {config.bos_id, config.pad_id});
-  return rank_tokens(tokenizer.data(), documents, special);
+  return rank_tokens(tokenizer.data(), documents, special, std::move(expected));
 }
 
 std::size_t count_tokens(const std::vector<Ids>& documents) {
@@ -165,25 +166,35 @@ Checkpoint cut(const PruneOptions& options, const Checkpoint& teacher, const HfO
   std::vector<Ids> documents = read_ids(options, whole, text);
   Cutter cutter{teacher, {}, options.keep_layers, {}};
   if (!options.vocabulary.empty()) {
-    cutter.tokens = rank_tokens(teacher.config, whole, documents);
+    cutter.tokens = rank_tokens(teacher.config, whole, documents, {});
     result["corpus_tokens"]["teacher"] = count_tokens(documents);
   }
   const StudentShape asked = asked_shape(options, teacher.config, cutter.tokens ? &*cutter.tokens : nullptr);
+  const auto sampled = [&] { return sample_chunks(documents, options.context, options.samples, options.common.seed); };
+  std::shared_ptr<Decoder> decoder;
+  const auto rank_as_expected = [&] {
+    decoder = load_decoder(teacher, parse_device(options.device));
+    cutter.tokens = rank_tokens(teacher.config, whole, documents, expected_uses(*decoder, sampled(), options.batch));
+  };
   if (asked.vocabulary > 0) {
+    rank_as_expected();
     cutter.teacher = cutter.over(asked.vocabulary);
     cutter.tokens.reset();
+    decoder.reset();  // it has all tokens
     documents = read_ids(options, Tokenizer(cutter.teacher.tokenizer), text);
   }
   const std::vector<StudentShape> shapes = shapes_for(options, cutter, teacher, asked, stored);
+  if (cutter.tokens) rank_as_expected();
   if (shapes.size() > 1) work.emplace(open_search_folder(options, teacher, *text, shapes, stored));
   const bool measured = shapes.size() > 1 || !cuts_only_tokens(shapes.front(), teacher.config) || options.vocabulary.empty();
   if (measured) {
-    const auto chunks = sample_chunks(documents, options.context, options.samples, options.common.seed);
-    const auto decoder = load_decoder(cutter.teacher, parse_device(options.device));
+    const auto chunks = sampled();
+    if (!decoder) decoder = load_decoder(cutter.teacher, parse_device(options.device));
     cutter.importance = measure_importance(*decoder, chunks, options.batch);
     result["block_influence"] = cutter.importance.layers;
     if (options.rank_layers == kLoss) result["layer_losses"] = cutter.importance.layers = layer_losses(*decoder, chunks, options.batch);
   }
+  decoder.reset();
   StudentShape shape = shapes.front();
   Checkpoint student;
   if (shapes.size() > 1) {
@@ -270,7 +281,8 @@ void add_prune(CLI::App* sub) {
       ->required();
   add_prune_target_options(*sub, options->target);
   sub->add_option("--vocabulary", options->vocabulary,
-                  "Tokens to keep: bytes, special and added ones, then those that --data uses most; auto with a target");
+                  "Tokens to keep: bytes, special and added ones, then those that --data uses most, then those that the model expects "
+                  "there; auto with a target");
   sub->add_option("--layers", options->shape.layers, "Layers to keep")->check(CLI::PositiveNumber);
   sub->add_option("--keep-layers", options->keep_layers, "The layers to keep, by number from 0: 0,1,4")->delimiter(',');
   sub->add_option("--rank-layers", options->rank_layers,

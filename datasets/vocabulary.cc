@@ -49,7 +49,8 @@ std::vector<std::int64_t> TokenRanking::first(std::int64_t count) const {
 }
 
 TokenRanking rank_tokens(const TokenizerData& data, const std::vector<Ids>& documents,
-                         const std::vector<std::int64_t>& also_required) {
+                         const std::vector<std::int64_t>& also_required, std::vector<double> expected) {
+  expected.resize(data.size(), 0.0);
   const std::vector<bool> required = required_tokens(data, also_required);
   std::vector<std::int64_t> uses(data.size(), 0);
   TokenRanking ranking;
@@ -69,13 +70,17 @@ TokenRanking rank_tokens(const TokenizerData& data, const std::vector<Ids>& docu
     const auto i = static_cast<std::size_t>(id);
     if (required[i]) continue;
     const std::vector<TokenId> parts = encoder->parts(static_cast<TokenId>(id));
-    for (const TokenId part : parts) uses[static_cast<std::size_t>(part)] += uses[i];
+    for (const TokenId part : parts) {
+      uses[static_cast<std::size_t>(part)] += uses[i];
+      expected[static_cast<std::size_t>(part)] += expected[i];
+    }
     replaced_by[i] = static_cast<std::int64_t>(parts.empty() ? data.tokens[i].size() : parts.size());
   }
   std::sort(ranking.order.begin(), ranking.order.end(), [&](std::int64_t a, std::int64_t b) {
     const auto i = static_cast<std::size_t>(a), j = static_cast<std::size_t>(b);
     if (required[i] != required[j]) return static_cast<bool>(required[i]);
     if (uses[i] != uses[j]) return uses[i] > uses[j];
+    if (expected[i] != expected[j]) return expected[i] > expected[j];
     return bytes(a) != bytes(b) ? bytes(a) < bytes(b) : a < b;
   });
   ranking.required = std::count(required.begin(), required.end(), true);

@@ -75,6 +75,28 @@ TEST(RankTokens, PartsOfAKeptTokenAreKept) {
   EXPECT_TRUE(tokenizer.is_special(260));
 }
 
+// he once in the text; of what it lacks wo is expected 3 times and hello 2, which needs ll and hell as often; " w" never.
+TEST(RankTokens, WhatTheTextLacksGoesByWhatIsExpected) {
+  const TokenizerData data = test::small_byte_bpe();
+  std::vector<double> expected(data.size(), 0.0);
+  expected[259] = 2, expected[261] = 3;
+  const std::vector<Ids> documents = encoded(Tokenizer(data), {"he"});
+  const TokenRanking ranking = rank_tokens(data, documents, {}, expected);
+  EXPECT_EQ((std::vector<std::int64_t>(ranking.order.begin() + 257, ranking.order.end())), (std::vector<std::int64_t>{256, 261, 257, 258, 259, 260}));
+  EXPECT_EQ(ranking.length, rank_tokens(data, documents, {}).length) << "what is expected is not in the text";
+  expected.resize(data.size() + 5, 9.0);  // rows of padding
+  EXPECT_EQ(rank_tokens(data, documents, {}, expected).order, ranking.order);
+  const Tokenizer whole(data);
+  for (std::int64_t count = ranking.required; count <= ranking.size(); ++count) {  // the parts of all that is kept are, too
+    const Tokenizer tokenizer(select_tokens(data, ranking.first(count)));
+    for (const std::int64_t id : ranking.first(count)) {
+      if (id < 256) continue;
+      const std::string text(whole.bytes_of(id));
+      EXPECT_EQ(texts_of(tokenizer, text), Texts{text}) << count;
+    }
+  }
+}
+
 TEST(RankTokens, WhatIsNeededElsewhereStays) {
   const TokenizerData data = test::small_byte_bpe();
   const TokenRanking ranking = rank_tokens(data, {}, {261, -1, 999});
