@@ -24,8 +24,10 @@ std::vector<double> expected_uses(Decoder& decoder, const std::vector<Ids>& chun
     const Batch part = make_batch({chunks.begin() + static_cast<std::ptrdiff_t>(begin), chunks.begin() + static_cast<std::ptrdiff_t>(end)},
                                   decoder.device());
     const at::Tensor h = decoder.hidden_states(part.ids).reshape({-1, head.W.size(1)});
-    for (std::int64_t row = 0; row < h.size(0); row += step)
-      sum += at::softmax(head_logits(head, h.narrow(0, row, std::min(step, h.size(0) - row))), -1).sum(0, false, at::kDouble);
+    for (std::int64_t row = 0; row < h.size(0); row += step) {
+      const at::Tensor p = at::softmax(head_logits(head, h.narrow(0, row, std::min(step, h.size(0) - row))), -1);
+      sum += at::mv(p.t(), at::ones({p.size(0)}, p.options()));
+    }
     progress.advance(static_cast<std::uint64_t>(part.ids.numel()));
   }
   sum = sum.cpu();
