@@ -146,10 +146,6 @@ class Pipeline {
   }
 
   void finish(const Part& part, nlohmann::json notes) {
-    for (const auto& [name, Q] : fresh_) {
-      entry(name).vanished = vanished(Q, model_.at(name));
-      if (entry(name).vanished && options_.strict) fail("quantize: ", vanished_message(entry(name).plan));
-    }
     take_notes(notes);
     if (!folder_) {
       for (auto& [name, Q] : fresh_) done_.insert_or_assign(name, make_tensor(name, std::move(Q)));
@@ -172,6 +168,13 @@ class Pipeline {
 
   TensorReport& entry(const std::string& name) { return report_.tensors[index_.at(name)]; }
 
+  const QuantizedTensor& take(const std::string& name, QuantizedTensor Q) {
+    TensorReport& tensor = entry(name);
+    tensor.vanished = vanished(Q, model_.at(name));
+    if (tensor.vanished && options_.strict) fail("quantize: ", vanished_message(tensor.plan));
+    return fresh_.insert_or_assign(name, std::move(Q)).first->second;
+  }
+
   // Round to nearest, straight from the file.
   const QuantizedTensor& round(const std::string& name, const std::vector<float>& importance) {
     const auto start = Clock::now();
@@ -183,13 +186,13 @@ class Pipeline {
       tensor.lp_error_before = result.norm_before;
       tensor.lp_error = result.norm_after;
       tensor.seconds = seconds_since(start);
-      return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
+      return take(name, std::move(result.Q));
     }
     RtnResult result = rtn(tensor.plan.got, model_.at(name), importance);
     tensor.method = rounding_name(tensor.plan.got, importance);
     tensor.weight_error = result.weight_error;
     tensor.seconds = seconds_since(start);
-    return fresh_.insert_or_assign(name, std::move(result.Q)).first->second;
+    return take(name, std::move(result.Q));
   }
 
   // Inputs taken from the layers before as they are after quantization.
@@ -340,7 +343,7 @@ class Pipeline {
     tensor.damping = curvature.damping;
     tensor.damping_raises = curvature.damping_raises;
     tensor.dead_columns = curvature.dead_columns;
-    fresh_.insert_or_assign(name, std::move(result.Q));
+    take(name, std::move(result.Q));
     tensor.seconds += seconds_since(start);
   }
 
