@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -35,6 +36,10 @@ void hand_over(const std::vector<std::string>& arguments) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  // Behind a product OpenBLAS's threads look for the next one for 2^26 cycles, if nothing else is said, on cores that by then the kernels'
+  // own threads want: 2^18 are longer than it is between the products of a layer.
+  constexpr int kKeep = 0;
+  ::setenv("OPENBLAS_THREAD_TIMEOUT", "18", kKeep);
   ::execv(program.c_str(), argv.data());
   fail("cannot run ", program, ": ", std::strerror(errno), "; install attar anew, or build its target attar-full");
 }

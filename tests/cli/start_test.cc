@@ -147,5 +147,17 @@ TEST_F(Start, AMissingFullProgramIsNamed) {
   EXPECT_HAS(broken.output, "cannot run " + (folder_ / "libexec/attar/attar-full").string());
 }
 
+// Or the kernels' threads find the cores taken, where a model that runs through them follows one that does not.
+TEST_F(Start, OpenBlasIsToldNotToHoldTheCores) {
+  const fs::path full = folder_ / "bin/attar-full";
+  fs::create_directory(folder_ / "bin");
+  fs::copy_file(program(), folder_ / "bin/attar");
+  write_text_file(full, "#!/bin/sh\necho \"$OPENBLAS_THREAD_TIMEOUT $*\"\n");
+  fs::permissions(full, fs::perms::owner_all);
+  const std::string distill = (folder_ / "bin/attar").string() + " distill --help";
+  EXPECT_EQ(test::run_shell("env -u OPENBLAS_THREAD_TIMEOUT " + distill).output, "18 distill --help\n");
+  EXPECT_EQ(test::run_shell("OPENBLAS_THREAD_TIMEOUT=26 " + distill).output, "26 distill --help\n");
+}
+
 }  // namespace
 }  // namespace attar
