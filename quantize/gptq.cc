@@ -212,8 +212,14 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
     part.W = W.narrow(0, begin, count);
     part.T = corrected_target(part.W, curvature, begin);
     for (std::int64_t r = 0; r < count; ++r) {
-      encode_row(type, values(part.T).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
-                 curvature.importance, bytes_of(begin + r));
+      const auto target = values(part.T).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns));
+      try {
+        encode_row(type, target, curvature.importance, bytes_of(begin + r));
+      } catch (const Error& error) {
+        const bool moved = !part.T.is_same(part.W);
+        fail("gptq: ", name, ", row ", begin + r, moved ? ", moved to make up for inputs that are not the original's: " : ": ", error.what(),
+             moved ? "; there is next to nothing left of those inputs, so keep more of what makes them, or leave this out (--no-correction)" : "");
+      }
       part.packed.emplace_back(type, bytes_of(begin + r), columns);
     }
     part.Q = values_of(part.packed, columns);

@@ -10,6 +10,7 @@
 #include "model/decoder.h"
 #include "tests/kernels_ref/gridded_types.h"
 #include "tests/quantize/support.h"
+#include "tests/support.h"
 
 namespace attar {
 namespace {
@@ -164,6 +165,20 @@ TEST(Gptq, CorrectedTargetServesTheOriginalOutputs) {
     return (at::mm(tensor_of(result.Q), X_q.t()) - wanted).square().sum().item<double>();
   };
   EXPECT_LT(error(at::mm(X_fp.t(), X_q).contiguous()), 0.8 * error({}));
+}
+
+TEST(Gptq, ATargetThatTheTypeCannotHoldIsNamed) {
+  const at::Tensor W = normal(8, 64, 21), X = correlated_inputs(512, 64, 22), X_q = X * 1e-9;
+  const auto error = [&](const at::Tensor& weights, const at::Tensor& cross) {
+    return test::error_of([&] { gptq(Type::kQ4_0, weights, make_curvature({gram(X_q), cross, {}}, {}, "W"), {}, "W"); });
+  };
+  const std::string moved = error(W, at::mm(X.t(), X_q).contiguous()), large = error(W * 1e8, at::Tensor());
+  EXPECT_HAS(moved, "gptq: W, row ");
+  EXPECT_HAS(moved, "moved to make up for inputs");
+  EXPECT_HAS(moved, "q4_0 holds at most");
+  EXPECT_HAS(moved, "--no-correction");
+  EXPECT_HAS(large, "gptq: W, row ");
+  EXPECT_EQ(large.find("moved"), std::string::npos) << large;
 }
 
 // The residual stream has lost something too, in part a function of the inputs: the output is asked to bring it back.
