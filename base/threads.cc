@@ -21,8 +21,10 @@ int thread_count() {
   return 1;  // WebAssembly without threads: none can be started
 #endif
   if (t_one_of_many) return 1;
+  // Asked once: the C library opens a file to know, which takes longer than many a loop of a decoder.
+  static const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const int wanted = g_threads;
-  return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return wanted > 0 ? wanted : cores;
 }
 
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& work) {
