@@ -24,7 +24,6 @@ inline void pause_in_loop() {
 // takes longer than that to wake), then asleep. Who comes too late is not waited for.
 class Team {
  public:
-  Team() = default;
   ~Team() { stop(); }
 
   // False, with nothing done, while another loop runs.

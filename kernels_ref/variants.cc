@@ -120,7 +120,7 @@ void reference_attention(const AttentionTask& task) {
     float most = -std::numeric_limits<float>::infinity(), sum = 0;
     for (std::size_t k = task.first[i]; k < task.last[i]; ++k) {
       float score = 0;
-      for (std::size_t j = 0; j < task.head_dim; ++j) score += task.q[i][j] * at(task.keys, (k / kAttentionKeys * task.head_dim + j) * kAttentionKeys + k % kAttentionKeys);
+      for (std::size_t j = 0; j < task.head_dim; ++j) score += task.q[i][j] * at(task.keys, place_of_key(k, j, task.head_dim));
       weights[k] = task.softcap > 0 ? task.softcap * std::tanh(score / task.softcap) : score;
       most = std::max(most, weights[k]);
     }

@@ -59,6 +59,10 @@ struct AttentionTask {
   float* scores;                // scratch: (queries, largest of last up to a multiple of kAttentionKeys)
   float* out[kAttentionQueries];
 };
+// Where dimension j of key k is among keys. width: dimensions of a key. With internal linkage: see above.
+static inline std::size_t place_of_key(std::size_t k, std::size_t j, std::size_t width) {
+  return (k / kAttentionKeys * width + j) * kAttentionKeys + k % kAttentionKeys;
+}
 
 struct Variant {
   const char* name;

@@ -46,6 +46,7 @@ struct Part {
   std::int64_t first, rows;
   int input;
   Side left, right;
+  double energy = -1;  // s, once H is known
 };
 
 struct Gradients {
@@ -67,8 +68,7 @@ at::Tensor times_heads(const at::Tensor& M, const at::Tensor& R2, bool transpose
 class Learner {
  public:
   Learner(const Checkpoint& model, const QuantizeOptions& options, bool stream)
-      : model_(model), options_(options), folder_(learned_folder(options)), n_(model.config.hidden_size),
-        stream_(stream ? 1 : 0, stream ? n_ : 1) {
+      : model_(model), options_(options), folder_(learned_folder(options)), stream_(stream ? 1 : 0, stream ? model.config.hidden_size : 1) {
     const ModelConfig& config = model.config;
     for (std::int64_t layer = 0; layer < config.layers; ++layer) heads_.emplace_back(config.kv_heads, config.head_dim);
     layers_.resize(static_cast<std::size_t>(config.layers));
@@ -176,11 +176,12 @@ class Learner {
     });
   }
 
-  double loss(const Part& part, const at::Tensor& H, Gradients* gradients) const {
+  double loss(Part& part, const at::Tensor& H, Gradients* gradients) const {
     const Tensor& whole = model_.at(part.name);
     const std::vector<float> read = read_floats(whole, part.first, part.first + part.rows);
     const at::Tensor W = at::from_blob(const_cast<float*>(read.data()), {part.rows, whole.columns()});
-    const double s = energy(W, H);
+    if (part.energy < 0) part.energy = (product(W, H) * W).sum(at::kDouble).item<double>();
+    const double s = part.energy;
     if (!(s > 0)) return 0;
     const at::Tensor Q = rounded(part, times(part.left, times(part.right, W, false).t(), false).t().contiguous());
     const at::Tensor LQ = times(part.left, Q.t(), true).t(), E = times(part.right, LQ, true) - W, EH = product(E, H);
@@ -193,7 +194,6 @@ class Learner {
   static at::Tensor rounded(const Part& part, const at::Tensor& V) {
     return decoded(rtn(part.type, {V.data_ptr<float>(), static_cast<std::size_t>(V.numel())}, V.size(0), V.size(1), {}, part.name));
   }
-  static double energy(const at::Tensor& W, const at::Tensor& H) { return (product(W, H) * W).sum(at::kDouble).item<double>(); }
 
   double visit(std::size_t layer, Gradients* gradients) {
     check_interrupt();
@@ -203,7 +203,7 @@ class Learner {
     for (int input = 0; input < kInputs; ++input) {
       if (!meets(layer, input)) continue;
       const at::Tensor H = inputs(layer, input);
-      for (const Part& part : layers_[layer])
+      for (Part& part : layers_[layer])
         if (part.input == input) sum += loss(part, H, gradients);
     }
     return sum;
@@ -260,7 +260,6 @@ class Learner {
   const Checkpoint& model_;
   const QuantizeOptions& options_;
   fs::path folder_;
-  std::int64_t n_;
   RotationSteps stream_;              // one, or none
   std::vector<RotationSteps> heads_;  // of each layer
   std::vector<std::vector<Part>> layers_;

@@ -26,7 +26,7 @@ class RotationSteps {
   RotationSteps(std::int64_t count, std::int64_t n);  // they start as the identity
 
   const at::Tensor& R() const { return R_; }  // (count, n, n) float64
-  // gradient: (count, n, n) float64, of the loss by the entries of R, which need not know that R is orthogonal. share: of the full rate.
+  // gradient: (count, n, n) in any float type, of the loss by the entries of R, which need not know that R is orthogonal. share: of the full rate.
   void step(const at::Tensor& gradient, double share);
 
  private:

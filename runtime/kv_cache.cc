@@ -1,6 +1,7 @@
 #include "runtime/kv_cache.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "base/half.h"
 #include "kernels_ref/activations.h"
@@ -23,11 +24,6 @@ void widen_rows(std::vector<T>& held, std::size_t rows, std::size_t width, std::
   held = std::move(wider);
 }
 
-// In (heads, room / kKeys, width, kKeys).
-std::size_t place_of_key(std::size_t head, std::size_t j, std::size_t place, std::size_t width, std::size_t room) {
-  return (head * room + place / kKeys * kKeys) * width + j * kKeys + place % kKeys;
-}
-
 void widen(const std::uint16_t* half, std::size_t n, float* out) { active_variant().widen(half, n, out); }
 void widen(const float* same, std::size_t n, float* out) { std::copy_n(same, n, out); }
 
@@ -41,8 +37,8 @@ class LayerCache::Store {
   virtual ~Store() = default;
   virtual void grow(std::size_t old_room, std::size_t room) = 0;
   virtual void write(std::size_t head, std::size_t place, const float* key, const float* value) = 0;
-  // Where keys and values of the places from `base` on are, if they are kept as `attention` takes them.
-  virtual bool in_place(std::size_t head, std::size_t base, AttentionTask& task) const = 0;
+  // (head, base, task): where keys and values of the places from `base` on are, if they are kept as `attention` takes them.
+  virtual bool in_place(std::size_t, std::size_t, AttentionTask&) const { return false; }
   // K: (keys / kKeys, head_dim, kKeys), V: (values, head_dim), of the places from `base` on.
   virtual void read(std::size_t head, std::size_t base, std::size_t keys, std::size_t values, float* K, float* V) const = 0;
 };
@@ -59,7 +55,7 @@ class PlainStore : public LayerCache::Store {
   }
   void write(std::size_t h, std::size_t place, const float* key, const float* value) override {
     for (std::size_t j = 0; j < d_; ++j) {
-      narrow(key[j], keys_[place_of_key(h, j, place, d_, room_)]);
+      narrow(key[j], keys_[place_of_key(h * room_ + place, j, d_)]);
       narrow(value[j], values_[(h * room_ + place) * d_ + j]);
     }
   }
@@ -94,14 +90,13 @@ class Q8Store : public LayerCache::Store {
   void write(std::size_t h, std::size_t place, const float* key, const float* value) override {
     rounded_.round(Rounding::kQ8_0, {key, d_}, 1);
     const RoundedVector k = rounded_.token(0);
-    for (std::size_t j = 0; j < d_; ++j) keys_[place_of_key(h, j, place, d_, room_)] = k.q[j];
-    for (std::size_t g = 0; g < groups_; ++g) key_scales_[place_of_key(h, g, place, groups_, room_)] = f16_from_f32(k.d[g]);
+    for (std::size_t j = 0; j < d_; ++j) keys_[place_of_key(h * room_ + place, j, d_)] = k.q[j];
+    for (std::size_t g = 0; g < groups_; ++g) key_scales_[place_of_key(h * room_ + place, g, groups_)] = f16_from_f32(k.d[g]);
     rounded_.round(Rounding::kQ8_0, {value, d_}, 1);
     const RoundedVector v = rounded_.token(0);
     std::copy_n(v.q, d_, values_.begin() + static_cast<std::ptrdiff_t>((h * room_ + place) * d_));
     for (std::size_t g = 0; g < groups_; ++g) value_scales_[(h * room_ + place) * groups_ + g] = f16_from_f32(v.d[g]);
   }
-  bool in_place(std::size_t, std::size_t, AttentionTask&) const override { return false; }
   void read(std::size_t h, std::size_t base, std::size_t keys, std::size_t values, float* K, float* V) const override {
     thread_local std::vector<float> scales;
     scales.resize(std::max(keys, values) * groups_);

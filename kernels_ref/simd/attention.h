@@ -52,17 +52,16 @@ void attention_scores(const AttentionTask& task, const Stored* keys, const Store
   constexpr std::size_t kLine = 64 / sizeof(Stored);
   const std::size_t block = kAttentionKeys * task.head_dim;
   for (std::size_t i = 0; i < block; i += kLine) __builtin_prefetch(keys + i);
-  std::size_t ahead = 0;
   constexpr std::size_t kStep = kVectors * Isa::kLanes;
   static_assert(kAttentionKeys % kStep == 0);
   for (std::size_t begin = 0; begin < count; begin += kStep) {
     typename Isa::F sums[kRows][kVectors];
     for (auto& row : sums)
       for (auto& sum : row) sum = Isa::zero_f();
-    const Stored* key = keys + begin / kAttentionKeys * kAttentionKeys * task.head_dim + begin % kAttentionKeys;
+    const Stored* key = keys + place_of_key(begin, 0, task.head_dim);
     for (std::size_t j = 0; j < task.head_dim; ++j, key += kAttentionKeys) {
-      for (std::size_t v = 0; v < kVectors * Isa::kLanes; v += kLine, ahead += kLine)
-        __builtin_prefetch(keys + block + ahead), __builtin_prefetch(values + ahead);
+      const std::size_t done = begin * task.head_dim + j * kStep;
+      for (std::size_t ahead = done; ahead < done + kStep; ahead += kLine) __builtin_prefetch(keys + block + ahead), __builtin_prefetch(values + ahead);
       typename Isa::F column[kVectors];
       for (std::size_t v = 0; v < kVectors; ++v) Isa::hold(column[v] = load<Isa>(key + v * Isa::kLanes));
       for (int i = 0; i < kRows; ++i) {

@@ -33,12 +33,18 @@ inline std::vector<double> exact_attention(const AttentionTask& task, std::size_
   return out;
 }
 
+inline std::vector<float> drawn(std::size_t count, std::mt19937& random) {
+  std::vector<float> x(count);
+  for (float& v : x) v = static_cast<float>(random()) * 0x1p-30f - 2.0f;
+  return x;
+}
+
 // K and V as in AttentionTask.
 template <class Stored>
 std::string wrong_attention(const std::vector<Stored>& K, const std::vector<Stored>& V, std::size_t d, std::size_t keys, std::size_t queries, float softcap,
                             std::mt19937& random) {
-  std::vector<float> q(queries * d), out(queries * d);
-  for (float& v : q) v = static_cast<float>(random()) * 0x1p-30f - 2.0f;
+  const std::vector<float> q = drawn(queries * d, random);
+  std::vector<float> out(queries * d);
   std::vector<float> scores(queries * K.size() / d);
   AttentionTask task = {queries, {}, sizeof(Stored) == 2, K.data(), V.data(), d, {}, {}, softcap, scores.data(), {}};
   for (std::size_t i = 0; i < queries; ++i) {
@@ -62,11 +68,6 @@ std::string wrong_attention(const std::vector<Stored>& K, const std::vector<Stor
 
 inline std::string wrong_attention() {
   std::mt19937 random(1);
-  const auto draw = [&](std::size_t count) {
-    std::vector<float> x(count);
-    for (float& v : x) v = static_cast<float>(random()) * 0x1p-30f - 2.0f;
-    return x;
-  };
   const auto halves = [](const std::vector<float>& x) {
     std::vector<std::uint16_t> result;
     for (const float v : x) result.push_back(f16_from_f32(v));
@@ -75,7 +76,7 @@ inline std::string wrong_attention() {
   for (const std::size_t d : {6, 16, 48, 80, 128}) {
     for (const std::size_t keys : {1, 5, 64, 65, 300}) {
       const std::size_t whole = keys / kAttentionKeys * kAttentionKeys, padded = (keys + kAttentionKeys - 1) / kAttentionKeys * kAttentionKeys;
-      std::vector<float> K = draw(d * padded), V = draw(keys * d);
+      std::vector<float> K = drawn(d * padded, random), V = drawn(keys * d, random);
       for (std::size_t i = d * whole; i < K.size(); ++i)  // what pads the keys would win every softmax; in halves it is infinite
         if (i % kAttentionKeys >= keys - whole) K[i] = 1e6f;
       for (std::size_t queries = 1; queries <= kAttentionQueries; ++queries) {
