@@ -44,7 +44,7 @@ const Step& step_of(const std::string& word, const std::string& text) {
 Methods of_effort(const std::string& effort) {
   if (effort == "fast") return {};
   if (effort == "balanced") return {.fisher = true, .rounding = Method::kGptq};
-  if (effort == "best") return {.fisher = true, .rounding = Method::kGptq, .tune = true};
+  if (effort == "best") return {.rotate = true, .fisher = true, .rounding = Method::kGptq, .tune = true};
   fail("--effort ", effort, ": unknown effort", suggest(effort, std::vector<std::string>{"fast", "balanced", "best"}));
 }
 

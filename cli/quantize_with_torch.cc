@@ -86,6 +86,7 @@ Made within_divergence(const Choices& choices, double target, double factor, con
   return made[chosen.trials.best];
 }
 
+// Where rotate was asked for by name; an --effort takes what there is, and the report has what was left out.
 void tell_what_stays(const Checkpoint& model, bool strict) {
   const std::string obstacle = stream_obstacle(model.config);
   if (obstacle.empty()) return;
@@ -121,7 +122,7 @@ int quantize_with_torch(const QuantizeCommand& command, QuantizeRun run) {
   const Checkpoint& original = run.original;
   check_whole_models(command, methods, original.config, options.max_memory);
   if (methods.tune) keep_freed_memory();
-  if (methods.rotate) tell_what_stays(original, options.strict);
+  if (methods.rotate && !command.method.empty()) tell_what_stays(original, options.strict);
   Ids kept;  // by every target, so that sensitivities are of the same text
   const std::vector<Ids> chunks = read_calibration(command.calibration, original, command.common, target.given() ? &kept : nullptr);
   options.calibration = chunks;

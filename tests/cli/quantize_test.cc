@@ -219,11 +219,29 @@ TEST_F(QuantizeCommand, EffortChoosesTheMethods) {
   EXPECT_EQ(method("--effort fast"), "rtn");
   EXPECT_EQ(method("--effort balanced"), "fisher+gptq");
   EXPECT_EQ(method(""), "fisher+gptq");
-  EXPECT_EQ(method("--effort best"), "fisher+gptq+tune");
+  EXPECT_EQ(method("--effort best"), "rotate+fisher+gptq+tune");
   EXPECT_EQ(method("--method rtn+autoround"), "rtn+autoround");
   fs::remove(output_);
   expect_refused("--type q4_0 --effort balanced", "--effort balanced needs text; give --calibration");
   expect_refused("--type q4_0 --effort balance" + text, "did you mean 'balanced'");
+}
+
+// A tied model's values are rotated, its residual stream cannot be: refused where rotate was asked for, in the report where an effort chose it.
+TEST_F(QuantizeCommand, BestRotatesWhatCanBe) {
+  Checkpoint model = random_model();
+  model.config.tied_embeddings = true;
+  std::erase_if(model.tensors, [](const Tensor& tensor) { return tensor.name == "lm_head.weight"; });
+  fs::remove_all(model_);
+  write_hf(model, model_);
+  const std::string text = " --type q4_0 --calibration builtin:calibration --samples 80 --context 64 --strict --json " + (folder_ / "r.json").string();
+  expect_refused("--method rotate+gptq" + text, "the residual stream of");
+  const test::RunResult result = run("--effort best --tune-steps 2 --tune-batch 2" + text);
+  ASSERT_EQ(result.code, 0) << result.output;
+  EXPECT_EQ(result.output.find("warning"), std::string::npos) << result.output;
+  const auto rotate = nlohmann::json::parse(read_text_file(folder_ / "r.json"))["rotate"];
+  EXPECT_EQ(rotate["residual_stream"], false);
+  EXPECT_NE(rotate["left_out"].get<std::string>().find("one matrix"), std::string::npos);
+  EXPECT_LT(rotate["learned_output_error"], rotate["random_output_error"]);
 }
 
 TEST_F(QuantizeCommand, SourceMayBeAGgufAndRequantizingIsWarnedAbout) {
