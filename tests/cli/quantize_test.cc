@@ -228,7 +228,7 @@ TEST_F(QuantizeCommand, EffortChoosesTheMethods) {
 
 // A tied model's values are rotated, its residual stream cannot be: refused where rotate was asked for, in the report where an effort chose it.
 TEST_F(QuantizeCommand, BestRotatesWhatCanBe) {
-  Checkpoint model = random_model();
+  Checkpoint model = test::random_model();
   model.config.tied_embeddings = true;
   std::erase_if(model.tensors, [](const Tensor& tensor) { return tensor.name == "lm_head.weight"; });
   fs::remove_all(model_);
