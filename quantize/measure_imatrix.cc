@@ -3,6 +3,7 @@
 #include "base/console.h"
 #include "quantize/imatrix.h"
 #include "quantize/presets.h"
+#include "quantize/round.h"
 #include "quantize/streams.h"
 
 namespace attar {
@@ -35,6 +36,7 @@ ImportanceMatrix measure_imatrix(const Checkpoint& model, const std::vector<Ids>
       streams.enter(layer, half);
       for (const std::string& name : streams.linear_weights()) {
         if (const int own = input_of(plan.at(name).role); own != std::exchange(input, own)) mean_squares = streams.mean_squares(name);
+        check_inputs(mean_squares, name);
         add(name, mean_squares);
       }
       streams.leave();

@@ -62,7 +62,7 @@ class Pipeline {
       if (calibrated) ready_streams(part);
       nlohmann::json notes;
       if (!calibrated)
-        for (const std::string& name : part.tensors) round(name, importance_of(options_, entry(name).plan)), progress.advance(1, name);
+        for (const std::string& name : part.tensors) round_by(name, importance_of(options_, entry(name).plan)), progress.advance(1, name);
       else if (part.layer >= 0)
         calibrate_layer(part.layer, notes, progress);
       else
@@ -195,6 +195,12 @@ class Pipeline {
     return take(name, std::move(result.Q));
   }
 
+  const QuantizedTensor& round_by(const std::string& name, std::vector<float> importance) {
+    check_inputs(importance, name);
+    report_dead_columns(entry(name), lift_dead_columns(importance), options_.strict);
+    return round(name, importance);
+  }
+
   // Inputs taken from the layers before as they are after quantization.
   void calibrate_layer(std::int64_t layer, nlohmann::json& notes, Progress& progress) {
     load_metrics(layer);
@@ -243,7 +249,7 @@ class Pipeline {
       quantize_one(name, read_tensor(model_.at(name)),
                    curvature_of(name == kHead ? streams_->final_sums() : head ? tied_sums() : embedding_sums(), name));
     else
-      round(name, name == kHead ? streams_->final_mean_squares() : std::vector<float>());
+      round_by(name, name == kHead ? streams_->final_mean_squares() : std::vector<float>());
     if (name == kEmbedding) {
       streams_->start(make_tensor(name, fresh_.at(name)));
       progress.skip(1);  // says nothing about how long layers take
@@ -299,7 +305,7 @@ class Pipeline {
   void weigh(const std::vector<std::string>& names, Progress& progress) {
     const std::vector<float> importance = streams_->mean_squares(names.front());
     for (const std::string& name : names) {
-      streams_->replace(name, decoded(round(name, importance)));
+      streams_->replace(name, decoded(round_by(name, importance)));
       progress.advance(1, name);
     }
   }

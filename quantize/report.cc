@@ -79,7 +79,8 @@ nlohmann::json outcome(const TensorReport& tensor) {
   if (tensor.vanished) one["vanished"] = true;
   if (tensor.lp_error >= 0) one.update({{"lp_error_before", tensor.lp_error_before}, {"lp_error", tensor.lp_error}});
   if (tensor.method.starts_with("gptq"))
-    one.update({{"damping", tensor.damping}, {"damping_raises", tensor.damping_raises}, {"dead_columns", tensor.dead_columns}});
+    one.update({{"damping", tensor.damping}, {"damping_raises", tensor.damping_raises}});
+  if (tensor.method.starts_with("gptq") || tensor.method.starts_with("rtn+importance")) one["dead_columns"] = tensor.dead_columns;
   return one;
 }
 

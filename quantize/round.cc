@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -50,6 +52,27 @@ std::vector<float> importance_of(const QuantizeOptions& options, const TensorPla
   return found->second.mean();
 }
 
+void check_inputs(const std::vector<float>& importance, std::string_view name) {
+  if (!std::all_of(importance.begin(), importance.end(), [](float square) { return std::isfinite(square); }))
+    fail("quantize: the inputs of ", name, " hold NaN or Inf, or overflow when squared; the model does not compute on this calibration text");
+}
+
+std::int64_t lift_dead_columns(std::vector<float>& importance) {
+  const double sum = std::accumulate(importance.begin(), importance.end(), 0.0);
+  const auto lift = static_cast<float>(GptqOptions{}.damping * sum / std::max<double>(1, static_cast<double>(importance.size())));
+  const auto dead = std::count(importance.begin(), importance.end(), 0.0f);
+  std::replace(importance.begin(), importance.end(), 0.0f, lift);
+  return dead;
+}
+
+void report_dead_columns(TensorReport& tensor, std::int64_t dead, bool strict) {
+  if (!info(tensor.plan.got).quantized) return;
+  tensor.dead_columns = dead;
+  if (strict && dead > 0)
+    fail("quantize: no calibration token reaches ", dead, " of the ", tensor.plan.shape.back(), " columns of ", tensor.plan.name,
+         "; give more calibration text, or leave out --strict to round them to nearest");
+}
+
 const char* rounding_name(Type type, const std::vector<float>& importance) {
   return !info(type).quantized ? "convert" : importance.empty() ? "rtn" : "rtn+importance";
 }
@@ -64,6 +87,7 @@ Checkpoint round_when_read(const Checkpoint& model, const QuantizeOptions& optio
   Checkpoint result = model;
   for (TensorReport& tensor : report.tensors) {
     std::vector<float> importance = importance_of(options, tensor.plan);
+    report_dead_columns(tensor, lift_dead_columns(importance), options.strict);
     tensor.method = rounding_name(tensor.plan.got, importance);
     const auto matrix = std::find_if(result.tensors.begin(), result.tensors.end(), [&](const Tensor& one) { return one.name == tensor.plan.name; });
     RoundedWhenRead rounded = rtn_when_read(tensor.plan.got, *matrix, std::move(importance));

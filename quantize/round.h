@@ -1,6 +1,7 @@
 // Rounding to nearest without calibration text: what it shares with the pipeline, and whole. Nothing here needs LibTorch.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "convert/checkpoint.h"
@@ -19,6 +20,14 @@ void check_importance(const QuantizeOptions& options, const std::vector<TensorRe
 // From the importance matrix: mean squares, by column of the matrix; empty if there is none, or if it says nothing of an embedding or a
 // head. Throws Error if it should.
 std::vector<float> importance_of(const QuantizeOptions& options, const TensorPlan& plan);
+
+// Mean squares by column of what a matrix meets. Throws Error naming the matrix for NaN and Inf.
+void check_inputs(const std::vector<float>& importance, std::string_view name);
+// Columns that no token reaches would be left out where scales are searched, and lost for all other text: they count as much as GPTQ's damping lets
+// them. Returns how many there are; where no column is reached, nothing changes.
+std::int64_t lift_dead_columns(std::vector<float>& importance);
+// strict: throws Error if there are any.
+void report_dead_columns(TensorReport& tensor, std::int64_t dead, bool strict);
 
 // "convert", "rtn" or "rtn+importance"
 const char* rounding_name(Type type, const std::vector<float>& importance);

@@ -234,6 +234,76 @@ TEST_F(Pipeline, StrictRefusesWhatWouldOtherwiseBeReported) {
             std::string::npos) << error();
 }
 
+// The scales of the blocks they are in must not be searched as if they did not exist.
+TEST_F(Pipeline, ColumnsThatNoTokenReachesAreKeptAndCounted) {
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  for (Tensor& tensor : model.tensors) {
+    if (tensor.name != name && tensor.name != "model.layers.0.mlp.up_proj.weight") continue;
+    std::vector<float> values = read_floats(tensor);
+    const auto columns = static_cast<std::size_t>(tensor.columns());
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (tensor.name != name) {
+        if (i / columns == 3) values[i] = 0;  // what feeds column 3 of down_proj
+      } else if (i % columns == 3) {
+        values[i] *= 20;
+      }
+    tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
+  }
+  const auto lost = [&](const std::vector<float>& q) {  // share of the column
+    const std::vector<float> w = read_floats(model.at(name));
+    double error = 0, all = 0;
+    for (std::size_t i = 3; i < w.size(); i += static_cast<std::size_t>(model.at(name).columns())) error += (q[i] - w[i]) * (q[i] - w[i]), all += w[i] * w[i];
+    return error / all;
+  };
+  const ImportanceMatrix importance = measure_imatrix(model, options.calibration);
+  const std::vector<float> left_out = importance.entries.at("blk.0.ffn_down.weight").mean();
+  EXPECT_EQ(left_out[3], 0);
+  EXPECT_GT(lost(decode(rtn(Type::kQ4_0, model.at(name), left_out).Q)), 0.6);
+  const auto expect_kept = [&](const Checkpoint& quantized) {
+    EXPECT_LT(lost(read_floats(quantized.at(name))), 0.3);
+    const nlohmann::json json = to_json(report);
+    for (std::size_t i = 0; i < report.tensors.size(); ++i) {
+      const std::int64_t dead = report.tensors[i].plan.name == name ? 1 : 0;
+      EXPECT_EQ(report.tensors[i].dead_columns, dead) << report.tensors[i].plan.name;
+      EXPECT_EQ(json["tensors"][i].value("dead_columns", 0), dead);
+    }
+  };
+  for (const Method method : {Method::kRtn, Method::kGptq}) {
+    SCOPED_TRACE(name_of(method));
+    options.method = method;
+    expect_kept(quantize(model, options, report));
+  }
+  options.method = Method::kRtn;
+  options.importance = importance;
+  options.calibration.clear();
+  expect_kept(quantize(model, options, report));
+  const Checkpoint later = round_when_read(model, options, report);
+  all_bytes(later);
+  settle(report);
+  expect_kept(later);
+  options.strict = options.plan.pure = true;
+  const std::string message = "no calibration token reaches 1 of the 96 columns of " + name;
+  EXPECT_HAS(test::error_of([&] { quantize(model, options, report); }), message);
+  EXPECT_HAS(test::error_of([&] { round_when_read(model, options, report); }), message);
+}
+
+TEST_F(Pipeline, NamesTheMatrixWhoseInputsAreNoNumbers) {
+  for (Tensor& tensor : model.tensors) {
+    if (tensor.name != "model.layers.1.mlp.up_proj.weight" && tensor.name != "model.layers.1.mlp.gate_proj.weight") continue;
+    std::vector<float> values = read_floats(tensor);
+    for (float& value : values) value *= 1e22f;
+    tensor = make_tensor(tensor.name, tensor.shape, std::move(values));
+  }
+  options.plan.preset = &preset_from_name("q4_0");
+  options.plan.overrides = {parse_override("layers.1.mlp.(up|gate)=f32")};
+  const std::string message = "inputs of model.layers.1.mlp.down_proj.weight hold NaN or Inf";
+  for (const Method method : {Method::kRtn, Method::kGptq}) {
+    options.method = method;
+    EXPECT_HAS(test::error_of([&] { quantize(model, options, report); }), message) << name_of(method);
+  }
+  EXPECT_HAS(test::error_of([&] { measure_imatrix(model, options.calibration); }), message);
+}
+
 TEST_F(Pipeline, ALayerBehindWhichNothingIsLeftIsNamed) {
   EXPECT_NO_THROW(judge_layer_error(3, 0.99, true));
   EXPECT_NO_THROW(judge_layer_error(3, 4, false)) << "a warning";
