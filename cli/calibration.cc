@@ -12,6 +12,7 @@
 namespace attar::cli {
 namespace {
 
+constexpr std::int64_t kMostSelfTokens = 1'000'000'000;
 constexpr std::int64_t kColumnsPerToken = 8;  // columns of the inputs that a different token may stand for
 
 Ids take_aside(std::vector<Ids>& documents, const TokenizerData& tokenizer, std::int64_t length) {
@@ -45,6 +46,8 @@ std::vector<Ids> read_calibration(const Calibration& calibration, const Checkpoi
   std::vector<Ids> documents;
   if (calibration.source == kSelf) {
     if (calibration.samples == 0) fail("--samples 0: the model can write without end; say how many chunks");
+    if (calibration.samples > kMostSelfTokens / length)
+      fail("--samples ", calibration.samples, ": chunks of ", length, " tokens would be more than the ", kMostSelfTokens, " tokens that a model is let write; give fewer");
     documents = write_self_text(model, calibration.samples + (aside != nullptr ? kAsideChunks : 0), length, common.seed);
   } else {
     documents = read_token_documents(tokenizer, calibration.source);

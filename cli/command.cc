@@ -1,5 +1,6 @@
 #include "cli/command.h"
 
+#include <algorithm>
 #include <iostream>
 #include <utility>
 
@@ -136,7 +137,7 @@ void add_model(nlohmann::json& result, const Common& common, const std::string& 
 void refuse_overwriting(const std::string& command, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs) {
   const auto place = [](const std::string& name) {
     std::error_code ignored;
-    return fs::weakly_canonical(name, ignored);
+    return fs::weakly_canonical(fs::absolute(name, ignored), ignored);
   };
   for (std::size_t o = 0; o < outputs.size(); ++o) {
     if (outputs[o].empty()) continue;
@@ -144,7 +145,9 @@ void refuse_overwriting(const std::string& command, const std::vector<std::strin
     std::error_code ignored;
     for (const std::string& name : inputs) {
       if (name.empty()) continue;
-      if (output == place(name) || fs::equivalent(output, name, ignored))
+      const fs::path input = place(name);
+      const bool inside = std::mismatch(output.begin(), output.end(), input.begin(), input.end()).first == output.end();  // of a folder that is replaced
+      if (inside || fs::equivalent(output, name, ignored))
         fail(command, ": ", outputs[o], " would be written over ", name, ", which is read; name another file");
     }
     for (std::size_t other = 0; other < o; ++other)

@@ -29,6 +29,7 @@ int run_convert(const ConvertOptions& options) {
   if (to != "gguf" && to != "hf") fail("convert: unknown format '", to, "'", suggest(to, formats));
   std::optional<Type> type;
   if (!options.type.empty()) type = plain_type("convert: --type", options.type);
+  refuse_overwriting("convert", {options.model}, {options.output, options.common.json});
   const Checkpoint checkpoint = open_checkpoint(options.model);
   const std::vector<std::string> decoded = decoded_tensors(checkpoint, to == "hf", type);
   if (!decoded.empty()) {

@@ -1,6 +1,7 @@
 #include "cli/quantize.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -19,12 +20,42 @@
 namespace attar::cli {
 namespace {
 
+void check_place(const fs::path& file) {
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  if (!fs::is_directory(folder)) fail("quantize: cannot write ", file.string(), ": no folder ", folder.string());
+  if (fs::is_directory(file)) fail("quantize: cannot write ", file.string(), ": it is a folder; name a file");
+}
+
 // Before hours of work, not after.
-void check_output(const fs::path& output) {
-  const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder)) fail("quantize: cannot write ", output.string(), ": no folder ", folder.string());
-  if (is_gguf(output)) return;
-  const OutputFolder probe(output);  // not committed, it leaves nothing
+void check_outputs(const QuantizeCommand& command, const fs::path& output) {
+  const std::string text = command.calibration.source == kSelf ? "" : command.calibration.source;
+  refuse_overwriting("quantize", {command.model, text, command.imatrix}, {output.string(), command.common.json, command.target.sensitivities});
+  if (is_gguf(output)) {
+    check_place(output);
+  } else {
+    if (const fs::path parent = fs::absolute(output).parent_path(); !fs::is_directory(parent))
+      fail("quantize: cannot write ", output.string(), ": no folder ", parent.string());
+    const OutputFolder probe(output);  // not committed, it leaves nothing
+  }
+  const fs::path json = command.common.json;
+  if (!json.empty() && fs::weakly_canonical(json).parent_path() != fs::weakly_canonical(output)) check_place(json);
+  if (!command.target.sensitivities.empty()) check_place(command.target.sensitivities);
+}
+
+// What is given and would change nothing.
+void refuse_unused(const QuantizeCommand& command, const Methods& methods) {
+  const auto refuse = [](bool unused, const char* options, const char* reason) {
+    if (unused) fail("quantize: ", options, " ", reason);
+  };
+  const TuneOptions tune;
+  const Calibration text;
+  refuse(!methods.tune && (command.tune.steps != tune.steps || command.tune.batch != tune.batch || command.tune.rate != tune.rate),
+         "--tune-steps, --tune-batch and --tune-rate", "are for tune; give --effort best, or --method gptq+tune");
+  refuse(methods.rounding != Method::kGptq && (command.damping != GptqOptions{}.damping || command.no_act_order || command.no_correction),
+         "--damp, --no-act-order and --no-correction", "are for gptq; give --method gptq, or leave them out");
+  refuse(command.calibration.source.empty() && (command.calibration.samples != text.samples || command.calibration.context != text.context),
+         "--samples and --context", "are of calibration text; give --calibration");
+  refuse(command.pure && command.target.given(), "--pure", "is for --type; with a target every matrix has a type of its own");
 }
 
 std::uint64_t bytes_of(const fs::path& output) {
@@ -129,7 +160,7 @@ Methods methods_of(const QuantizeCommand& command) {
 QuantizeRun run_of(const QuantizeCommand& command) {
   QuantizeRun run{.output = command.output};
   if (run.output.filename().empty()) run.output = run.output.parent_path();  // "folder/" is "folder"
-  check_output(run.output);
+  check_outputs(command, run.output);
   const Target& target = command.target;
   if (command.type.empty() == !target.given())
     fail("quantize: give --type, or --target-size, --target-bpw or --target-kld to have types chosen", target.given() ? ", not both" : "");
@@ -139,6 +170,8 @@ QuantizeRun run_of(const QuantizeCommand& command) {
   options.plan.pure = command.pure;
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
   run.methods = methods_of(command);
+  refuse_unused(command, run.methods);
+  if (std::isnan(command.damping)) fail("--damp nan: expected a number from 1e-8 to 1");
   options.method = run.methods.rounding;
   options.rotated = run.methods.rotate;
   options.scaled = run.methods.awq;

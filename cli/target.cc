@@ -102,7 +102,7 @@ std::uint64_t parse_size(const std::string& option, const std::string& text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
   const double factor = unit == "GB" ? 1e9 : unit == "MB" ? 1e6 : unit == "kB" ? 1e3 : unit.empty() ? 1.0 : 0.0;
-  if (error != std::errc() || !(number > 0) || factor == 0.0)
+  if (error != std::errc() || !(number > 0) || factor == 0.0 || number * factor >= 0x1p63)
     fail(option, " ", text, ": expected bytes, such as 9300000, 9.3MB or 1.5GB");
   return static_cast<std::uint64_t>(number * factor);
 }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <map>
 
 #include "base/text.h"
 #include "tests/cli/quantize_command.h"
@@ -119,6 +120,7 @@ TEST_F(QuantizeCommand, TextTheModelWritesCalibratesAtAnyNumberOfThreads) {
   EXPECT_NE(measured.output.find("15 matrices, 4 chunks of 32 tokens"), std::string::npos) << measured.output;
   fs::remove(output_);
   expect_refused("--type q4_1 --calibration self --samples 0", "say how many chunks");
+  expect_refused("--type q4_1 --calibration self --samples 9223372036854775807", "more than the 1000000000 tokens that a model is let write");
 }
 
 TEST_F(QuantizeCommand, CalibratesOnTokensAndRefusesWhatItCannotRead) {
@@ -210,7 +212,7 @@ TEST_F(QuantizeCommand, MethodsThatDoNotComposeAreRefused) {
 }
 
 TEST_F(QuantizeCommand, EffortChoosesTheMethods) {
-  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --tune-steps 2 --tune-batch 2 --json " + (folder_ / "r.json").string();
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64 --json " + (folder_ / "r.json").string();
   const auto method = [&](const std::string& options) {
     const test::RunResult result = run("--type q4_0 " + options + text);
     EXPECT_EQ(result.code, 0) << result.output;
@@ -219,7 +221,7 @@ TEST_F(QuantizeCommand, EffortChoosesTheMethods) {
   EXPECT_EQ(method("--effort fast"), "rtn");
   EXPECT_EQ(method("--effort balanced"), "fisher+gptq");
   EXPECT_EQ(method(""), "fisher+gptq");
-  EXPECT_EQ(method("--effort best"), "rotate+fisher+gptq+tune");
+  EXPECT_EQ(method("--effort best --tune-steps 2 --tune-batch 2"), "rotate+fisher+gptq+tune");
   EXPECT_EQ(method("--method rtn+autoround"), "rtn+autoround");
   fs::remove(output_);
   expect_refused("--type q4_0 --effort balanced", "--effort balanced needs text; give --calibration");
@@ -304,7 +306,60 @@ TEST_F(QuantizeCommand, RefusesOutputsThatCannotBe) {
   EXPECT_EQ(result.code, 2);
   EXPECT_NE(result.output.find("no folder"), std::string::npos) << result.output;
   EXPECT_EQ(run_on(model_, "/dev/full/out.gguf", "--type q4_0").code, 2);
+  fs::create_directory(folder_ / "a.gguf");
+  EXPECT_HAS(run_on(model_, folder_ / "a.gguf", "--type q4_0").output, "it is a folder; name a file");
+  const std::string late = (folder_ / "no" / "such" / "r.json").string();  // before hours of work, not after
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
+  expect_refused("--type q4_0 --json " + late + text, "r.json: no folder");
+  expect_refused("--target-bpw 5 --sensitivities " + late + text, "r.json: no folder");
+  const fs::path packed = folder_ / "packed";
+  EXPECT_EQ(run_on(model_, packed, "--type affine4_g32 --json " + (packed / "r.json").string()).code, 0);
+  EXPECT_TRUE(fs::exists(packed / "r.json"));
   expect_nothing_written();
+}
+
+// Neither what is read, nor one output over another; known before the work.
+TEST_F(QuantizeCommand, WhatIsReadIsNotWrittenOver) {
+  const fs::path source = folder_ / "source.gguf", imatrix = folder_ / "importance.gguf", text = model_ / "text.txt";
+  ASSERT_EQ(test::run_attar("convert " + model_.string() + " -o " + source.string()).code, 0);
+  ASSERT_EQ(test::run_attar("calibrate " + model_.string() + " -o " + imatrix.string() + " --data builtin:calibration --samples 4 --context 32").code, 0);
+  write_text_file(text, std::string(4000, 'a') + " " + std::string(4000, 'b'));
+  std::map<fs::path, std::string> before;
+  const std::vector<fs::path> read = {source, imatrix, text, model_ / "model.safetensors", model_ / "config.json"};
+  for (const fs::path& file : read) before[file] = read_text_file(file);
+  const auto expect = [&](const std::string& command, const std::string& message) {
+    const test::RunResult result = test::run_attar(command);
+    EXPECT_EQ(result.code, 2) << command;
+    EXPECT_HAS(result.output, message);
+    for (const fs::path& file : read) EXPECT_TRUE(read_text_file(file) == before[file]) << command << ": " << file;
+    expect_nothing_written();
+  };
+  const std::string q = "quantize ", m = model_.string(), s = source.string(), o = output_.string(), over = "would be written over", twice = "is to be written twice";
+  expect(q + s + " -o " + s + " --type q4_0", over);
+  expect(q + s + " -o " + m + "/../source.gguf --type q4_0", over);
+  expect(q + m + " -o " + m + "/ --type affine4_g32", over);
+  expect(q + s + " -o " + m + " --type affine4_g32 --context 32 --calibration " + text.string(), over);  // the folder would be replaced
+  expect(q + m + " -o " + imatrix.string() + " --type q4_0 --imatrix " + imatrix.string(), over);
+  expect(q + s + " -o " + o + " --type q4_0 --json " + s, over);
+  expect(q + s + " -o " + o + " --type q4_0 --json " + o, twice);
+  expect(q + m + " -o " + o + " --target-bpw 5 --calibration builtin:calibration --sensitivities " + o, twice);
+  expect("calibrate " + s + " -o " + s + " --data builtin:calibration", over);
+  expect("calibrate " + s + " -o " + text.string() + " --data " + text.string(), over);
+  expect("convert " + s + " -o " + s, over);
+  expect("convert " + m + " -o " + m + " --type f16", over);
+}
+
+TEST_F(QuantizeCommand, OptionsThatWouldChangeNothingAreRefused) {
+  const std::string text = " --calibration builtin:calibration --samples 8 --context 64";
+  expect_refused("--type q4_0 --tune-steps 5", "--tune-steps, --tune-batch and --tune-rate are for tune");
+  expect_refused("--type q4_0 --tune-rate 0.5" + text, "are for tune");
+  expect_refused("--type q4_0 --damp 0.2", "--damp, --no-act-order and --no-correction are for gptq");
+  expect_refused("--type q4_0 --method rtn --no-act-order" + text, "are for gptq");
+  expect_refused("--type q4_0 --method hqq --no-correction", "are for gptq");
+  expect_refused("--type q4_0 --samples 8", "--samples and --context are of calibration text; give --calibration");
+  expect_refused("--target-bpw 5 --pure" + text, "--pure is for --type");
+  expect_refused("--type q4_0 --damp nan" + text, "--damp nan: expected a number");
+  expect_refused("--target-size 1e30" + text, "--target-size 1e30: expected bytes");
 }
 
 TEST_F(QuantizeCommand, NamesTheTensorThatIsNotANumber) {
