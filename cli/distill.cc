@@ -40,6 +40,8 @@ void print_summary(const nlohmann::json& result) {
 }
 
 int run_distill(DistillOptions& options) {
+  const DistillJob& job = options.job;
+  refuse_overwriting("distill", {job.teacher.string(), job.student.string(), job.heldout}, {job.output.string(), options.common.json});
   keep_freed_memory();
   options.job.seed = options.common.seed;
   options.job.trainer.loss.divergence = parse_divergence(options.loss);

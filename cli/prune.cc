@@ -231,6 +231,7 @@ void print_result(const nlohmann::json& result) {
 }
 
 int run_prune(const PruneOptions& options) {
+  refuse_overwriting("prune", {options.model.string(), options.data}, {options.output.string(), options.common.json});
   const Checkpoint teacher = open_checkpoint(options.model);
   HfOptions stored;
   stored.type = stored_type(options, teacher.config);

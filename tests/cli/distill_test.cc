@@ -280,6 +280,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"UnknownSplit", "--student @fresh --data builtin:tests -o @out --context 32", "tests"},
         BadCase{"Unwritable", "--student @fresh --data @train.txt -o /proc/out --context 32", "/proc/out"},
         BadCase{"NotAModelFolder", "--student @fresh --data @train.txt -o @precious --context 32", "something else"},
+        BadCase{"OverTheTeacher", "--teacher @teacher --student @fresh --data @train.txt -o @teacher", "which is read"},
+        BadCase{"OverTheStudent", "--student @fresh --data @train.txt -o @fresh/", "which is read"},
         BadCase{"Warmup", kGood + "--warmup 2", "warm-up"},
         BadCase{"Loss", kGood + "--loss reverse_lk", "did you mean 'reverse_kl'"},
         BadCase{"LossParameter", kGood + "--loss jsd:1.5", "between 0 and 1"},

@@ -159,6 +159,18 @@ TEST_F(PruneCommand, ATargetThatIsTooSmallNamesTheNearest) {
   }
 }
 
+TEST_F(PruneCommand, WhatIsReadIsNotWrittenOver) {
+  const std::string before = read_text_file(folder_ / "teacher/model.safetensors"), text = read_text_file(folder_ / "text.txt");
+  for (const std::string& output : {"-o " + path("teacher"), "-o " + path("student") + " --json " + path("text.txt")}) {
+    const auto run = run_attar("prune " + path("teacher") + " --layers 2 --data " + path("text.txt") + " --context 32 --samples 8 " + output);
+    EXPECT_EQ(run.code, 2) << run.output;
+    EXPECT_NE(run.output.find("which is read"), std::string::npos) << run.output;
+    EXPECT_EQ(read_text_file(folder_ / "teacher/model.safetensors"), before);
+    EXPECT_EQ(read_text_file(folder_ / "text.txt"), text);
+    EXPECT_FALSE(fs::exists(folder_ / "student"));
+  }
+}
+
 TEST_F(PruneCommand, RefusesWhatCannotBeDone) {
   const auto refused = [&](const std::string& arguments, const std::string& expected) {
     const auto run = prune(arguments);

@@ -56,8 +56,9 @@ TEST_F(QuantizeCommand, TypesHaveTheirHomes) {
   EXPECT_EQ(result.code, 2);
   EXPECT_NE(result.output.find("is to be q8_0, which only a .gguf can hold"), std::string::npos) << result.output;
   // Said before the work, not after.
-  write_text_file(folder_ / "notes.txt", "mine");
-  const test::RunResult busy = run_on(model_, folder_.path(), "--type int3_g64 --override nothing_here=f16");
+  fs::create_directories(folder_ / "busy");
+  write_text_file(folder_ / "busy/notes.txt", "mine");
+  const test::RunResult busy = run_on(model_, folder_ / "busy", "--type int3_g64 --override nothing_here=f16");
   EXPECT_EQ(busy.code, 2);
   EXPECT_NE(busy.output.find("holds something else than a model"), std::string::npos) << busy.output;
   expect_nothing_written();
@@ -235,7 +236,7 @@ TEST_F(QuantizeCommand, BestRotatesWhatCanBe) {
   std::erase_if(model.tensors, [](const Tensor& tensor) { return tensor.name == "lm_head.weight"; });
   fs::remove_all(model_);
   write_hf(model, model_);
-  const std::string text = " --type q4_0 --calibration builtin:calibration --samples 80 --context 64 --strict --json " + (folder_ / "r.json").string();
+  const std::string text = " --type q4_0 --override token_embd=q8_0 --calibration builtin:calibration --samples 80 --context 64 --strict --json " + (folder_ / "r.json").string();
   expect_refused("--method rotate+gptq" + text, "the residual stream of");
   const test::RunResult result = run("--effort best --tune-steps 2 --tune-batch 2" + text);
   ASSERT_EQ(result.code, 0) << result.output;
