@@ -258,7 +258,7 @@ void add_quantize(CLI::App* sub) {
   sub->add_option("--type", command.type, type_help())->type_name("TYPE");
   add_target_options(*sub, command.target);
   sub->add_option("--effort", command.effort,
-                  "fast (round to nearest), balanced (all that pays without training: the default if there is --calibration) or best (all "
+                  "fast (round to nearest), balanced (what pays for its time, without training: the default if there is --calibration) or best (all "
                   "that pays); see docs/methods/effort.md")
       ->type_name("EFFORT");
   sub->add_option("--method", command.method,
