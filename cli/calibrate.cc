@@ -17,14 +17,12 @@ struct CalibrateOptions {
 };
 
 int run_calibrate(const CalibrateOptions& options) {
-  const std::string text = options.calibration.source == kSelf ? "" : options.calibration.source;
-  refuse_overwriting("calibrate", {options.model, text}, {options.output, options.common.json});
-  const fs::path folder = fs::absolute(options.output).parent_path();
-  if (!fs::is_directory(folder)) fail("calibrate: cannot write ", options.output, ": no folder ", folder.string());
+  refuse_overwriting("calibrate", {options.model, options.calibration.file()}, {options.output, options.common.json});
+  check_parent("calibrate", options.output);
   const Checkpoint model = open_checkpoint(options.model);
   std::vector<Ids> chunks = read_calibration(options.calibration, model, options.common);
   limit_samples(chunks, options.calibration);
-  ImportanceMatrix imatrix = measure_imatrix(model, chunks, folder);
+  ImportanceMatrix imatrix = measure_imatrix(model, chunks, fs::absolute(options.output).parent_path());
   imatrix.datasets = {options.calibration.source};
   write_imatrix(imatrix, options.output);
   std::cout << options.output << ": " << imatrix.entries.size() << " matrices, " << imatrix.chunks << " chunks of "

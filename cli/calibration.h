@@ -15,6 +15,8 @@ inline constexpr const char* kSelf = "self";  // a source: what the model writes
 struct Calibration {
   std::string source;  // empty: none; "self": what the model writes
   std::int64_t samples = 128, context = 512;
+
+  std::string file() const { return source == kSelf ? "" : source; }  // that is read, if one is
 };
 
 void add_calibration_options(CLI::App& sub, Calibration& calibration, const std::string& name, bool required);

@@ -134,6 +134,11 @@ void add_model(nlohmann::json& result, const Common& common, const std::string& 
   result[key + "_hash"] = checkpoint_hash(open_checkpoint(path));
 }
 
+void check_parent(const std::string& command, const fs::path& output) {
+  if (const fs::path folder = fs::absolute(output).parent_path(); !fs::is_directory(folder))
+    fail(command, ": cannot write ", output.string(), ": no folder ", folder.string());
+}
+
 void refuse_overwriting(const std::string& command, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs) {
   const auto place = [](const std::string& name) {
     std::error_code ignored;

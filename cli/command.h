@@ -39,6 +39,8 @@ void add_model(nlohmann::json& result, const Common& common, const std::string& 
 
 // Throws Error if a file to be written is one that is read, or is to be written twice. Empty names are none.
 void refuse_overwriting(const std::string& command, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs);
+// Throws Error if there is no folder for an output, a file or a folder, to stand in.
+void check_parent(const std::string& command, const std::filesystem::path& output);
 
 // One per subcommand: adds its options and its action. cli/command.cc lists them in the one table, cli/light.cc those that need LibTorch.
 void add_init(CLI::App* sub);

@@ -20,26 +20,23 @@
 namespace attar::cli {
 namespace {
 
-void check_place(const fs::path& file) {
-  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder)) fail("quantize: cannot write ", file.string(), ": no folder ", folder.string());
+void check_file(const fs::path& file) {
+  check_parent("quantize", file);
   if (fs::is_directory(file)) fail("quantize: cannot write ", file.string(), ": it is a folder; name a file");
 }
 
 // Before hours of work, not after.
 void check_outputs(const QuantizeCommand& command, const fs::path& output) {
-  const std::string text = command.calibration.source == kSelf ? "" : command.calibration.source;
-  refuse_overwriting("quantize", {command.model, text, command.imatrix}, {output.string(), command.common.json, command.target.sensitivities});
+  refuse_overwriting("quantize", {command.model, command.calibration.file(), command.imatrix}, {output.string(), command.common.json, command.target.sensitivities});
   if (is_gguf(output)) {
-    check_place(output);
+    check_file(output);
   } else {
-    if (const fs::path parent = fs::absolute(output).parent_path(); !fs::is_directory(parent))
-      fail("quantize: cannot write ", output.string(), ": no folder ", parent.string());
+    check_parent("quantize", output);
     const OutputFolder probe(output);  // not committed, it leaves nothing
   }
   const fs::path json = command.common.json;
-  if (!json.empty() && fs::weakly_canonical(json).parent_path() != fs::weakly_canonical(output)) check_place(json);
-  if (!command.target.sensitivities.empty()) check_place(command.target.sensitivities);
+  if (!json.empty() && fs::weakly_canonical(json).parent_path() != fs::weakly_canonical(output)) check_file(json);
+  if (!command.target.sensitivities.empty()) check_file(command.target.sensitivities);
 }
 
 // What is given and would change nothing.

@@ -336,9 +336,7 @@ class Pipeline {
     if (options_.strict && curvature.damping_raises > 0)
       fail("gptq: the Hessian of ", name, " needed damping ", curvature.damping, " instead of ", options_.gptq.damping,
            "; give more calibration text or --damp ", curvature.damping);
-    if (options_.strict && curvature.dead_columns > 0)
-      fail("gptq: no calibration token reaches ", curvature.dead_columns, " of the ", curvature.order.size(),
-           " columns of ", name, "; give more calibration text, or leave out --strict to round them to nearest");
+    report_dead_columns(tensor, curvature.dead_columns, options_.strict);
     const auto metric = metrics_.find(name);
     GptqResult result = gptq(tensor.plan.got, W, curvature, options_.gptq, name, metric == metrics_.end() ? at::Tensor() : metric->second);
     tensor.method = "gptq";
@@ -348,7 +346,6 @@ class Pipeline {
     tensor.clipped = result.clipped;
     tensor.damping = curvature.damping;
     tensor.damping_raises = curvature.damping_raises;
-    tensor.dead_columns = curvature.dead_columns;
     take(name, std::move(result.Q));
     tensor.seconds += seconds_since(start);
   }
