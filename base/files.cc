@@ -139,6 +139,15 @@ OutputFolder::~OutputFolder() {
 
 void OutputFolder::commit() {
   std::error_code error;
+#ifdef RENAME_EXCHANGE
+  // The old folder and the new one change places: there is no moment without either.
+  if (::renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
+    committed_ = true;
+    fs::remove_all(partial_, error);
+    return;
+  }
+#endif
+  // There is no old one, or the file system cannot do that.
   fs::remove_all(path_, error);
   if (!error) fs::rename(partial_, path_, error);
   if (error) fail("cannot write folder ", path_.string(), ": ", error.message());

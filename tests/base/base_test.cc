@@ -155,6 +155,30 @@ TEST(OutputFolder, ReplacesOnlyModels) {
   }
 }
 
+// Whoever reads while one is replaced finds the old or the new.
+TEST(OutputFolder, IsNeverMissing) {
+  test::TempFolder folder;
+  const fs::path path = folder / "model";
+  const auto write = [&](int i) {
+    OutputFolder model(path);
+    for (int file = 0; file < 20; ++file) write_text_file(model.folder() / cat("part-", file), "x");
+    write_text_file(model.folder() / "config.json", cat(i));
+    model.commit();
+  };
+  write(0);
+  std::atomic<bool> done = false;
+  int missing = 0, seen = 0;
+  std::thread reader([&] {
+    for (; !done; ++seen) missing += fs::exists(path) ? 0 : 1;
+  });
+  for (int i = 1; i <= 200; ++i) write(i);
+  done = true;
+  reader.join();
+  EXPECT_EQ(missing, 0) << "of " << seen;
+  EXPECT_EQ(read_text_file(path / "config.json"), "200");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1) << "the old ones are gone";
+}
+
 TEST(MappedFile, RefusesWhatIsNoFile) {
   test::TempFolder folder;
   write_text_file(folder / "empty", "");
