@@ -1,7 +1,6 @@
 #include "cli/quantize.h"
 
 #include <algorithm>
-#include <cmath>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -168,7 +167,6 @@ QuantizeRun run_of(const QuantizeCommand& command) {
   for (const std::string& text : command.overrides) options.plan.overrides.push_back(parse_override(text));
   run.methods = methods_of(command);
   refuse_unused(command, run.methods);
-  if (std::isnan(command.damping)) fail("--damp nan: expected a number from 1e-8 to 1");
   options.method = run.methods.rounding;
   options.rotated = run.methods.rotate;
   options.scaled = run.methods.awq;
