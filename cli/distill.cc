@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "cli/command.h"
+#include "distill/data.h"
 #include "distill/job.h"
 
 namespace attar::cli {
@@ -41,7 +42,9 @@ void print_summary(const nlohmann::json& result) {
 
 int run_distill(DistillOptions& options) {
   const DistillJob& job = options.job;
-  refuse_overwriting("distill", {job.teacher.string(), job.student.string(), job.heldout}, {job.output.string(), options.common.json});
+  std::vector<std::string> read = {job.teacher.string(), job.student.string(), job.heldout};
+  for (const std::string& source : job.data) read.push_back(source_of(source));
+  refuse_overwriting("distill", read, {job.output.string(), options.common.json});
   keep_freed_memory();
   options.job.seed = options.common.seed;
   options.job.trainer.loss.divergence = parse_divergence(options.loss);

@@ -45,6 +45,9 @@ std::unique_ptr<ChunkSource> open_chunks(const std::string& source, const Tokeni
 std::unique_ptr<ChunkSource> open_mixture(const std::vector<std::string>& sources, const Tokenizer& tokenizer,
                                           const ChunkOptions& options);
 
+// Without the weight, if there is one.
+std::string source_of(const std::string& weighted);
+
 // For tests and for data that is tokens already: the given chunks, reordered in every epoch.
 std::unique_ptr<ChunkSource> shuffled_chunks(std::vector<Chunk> chunks, std::uint64_t seed);
 

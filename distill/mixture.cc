@@ -76,6 +76,8 @@ class Mixture : public ChunkSource {
 
 }  // namespace
 
+std::string source_of(const std::string& weighted) { return parse_weighted(weighted).source; }
+
 std::unique_ptr<ChunkSource> open_mixture(const std::vector<std::string>& sources, const Tokenizer& tokenizer,
                                           const ChunkOptions& options) {
   if (sources.empty()) fail("[training data] no source is given");

@@ -346,6 +346,7 @@ TEST_F(QuantizeCommand, WhatIsReadIsNotWrittenOver) {
   expect(q + m + " -o " + o + " --target-bpw 5 --calibration builtin:calibration --sensitivities " + o, twice);
   expect("calibrate " + s + " -o " + s + " --data builtin:calibration", over);
   expect("calibrate " + s + " -o " + text.string() + " --data " + text.string(), over);
+  expect("distill --student " + m + " -o " + o + " --data builtin:train:2 --data " + text.string() + ":0.5 --json " + text.string(), over);
   expect("convert " + s + " -o " + s, over);
   expect("convert " + m + " -o " + m + " --type f16", over);
 }
