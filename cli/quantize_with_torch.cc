@@ -11,9 +11,9 @@
 #include "cli/quantize.h"
 #include "quantize/awq.h"
 #include "quantize/learn_rotations.h"
+#include "quantize/matrix_loss.h"
 #include "quantize/memory.h"
 #include "quantize/rotate.h"
-#include "quantize/tensors.h"
 #include "quantize/work_folder.h"
 
 namespace attar::cli {
@@ -153,8 +153,7 @@ int quantize_with_torch(const QuantizeCommand& command, QuantizeRun run) {
     tuning.seed = command.common.seed;
     tuning.folder = tune_folder(how.folder), tuning.resume = how.resume;
     made.model = tune(original, made.model, chunks, tuning, made.tuned);
-    for (TensorReport& tensor : made.report.tensors)
-      look_again(tensor, "tune", weight_error(read_tensor(made.model.at(tensor.plan.name)), read_tensor(scaled.at(tensor.plan.name))));
+    look_again(made.report, "tune", scaled, made.model, options.calibration, fs::absolute(output).parent_path());
     return made;
   };
   Made made;

@@ -123,7 +123,7 @@ class Scaler {
  public:
   Scaler(const Checkpoint& model, const QuantizeOptions& options, AwqReport& report)
       : model_(model), options_(options), report_(report), result_(model), folder_(awq_folder(options)),
-        streams_(model, options.calibration, {false, false, folder_}) {
+        streams_(model, options.calibration, {.folder = folder_}) {
     for (TensorPlan& entry : plan_types(model, options.plan)) plan_.emplace(entry.name, std::move(entry));
     if (!folder_.empty()) work_.emplace(folder_, run_identity(model, options), options.resume);
   }

@@ -12,6 +12,7 @@
 #include "datasets/corpus.h"
 #include "quantize/autoround.h"
 #include "quantize/hqq.h"
+#include "quantize/matrix_loss.h"
 #include "quantize/memory.h"
 #include "quantize/output_metric.h"
 #include "quantize/report.h"
@@ -50,7 +51,8 @@ class Pipeline {
     const at::NoGradGuard no_grad;
     if (calibrated) {
       report_.calibration_tokens = length * static_cast<std::int64_t>(options_.calibration.size());
-      streams_.emplace(model_, options_.calibration, StreamsOptions{(gptq && options_.corrected_target) || options_.autoround, options_.autoround, options_.folder});
+      streams_.emplace(model_, options_.calibration,
+                       StreamsOptions{.with_original = true, .targets = gptq && options_.corrected_target, .again = options_.autoround, .folder = options_.folder});
     }
     if (options_.fisher) measure_outputs();
     Progress progress(name_of(options_.method), report_.tensors.size(), "tensors");
@@ -207,11 +209,10 @@ class Pipeline {
     for (const Half half : {Half::kAttention, Half::kMlp}) {
       streams_->enter(layer, half);
       const std::vector<std::string> names = streams_->linear_weights();
-      for (const auto& together : sharing_inputs(names, [&](const std::string& name) { return entry(name).plan.role; }))
-        options_.method == Method::kGptq ? solve(together, progress) : weigh(together, progress);
+      for (const auto& together : groups(names)) options_.method == Method::kGptq ? solve(together, progress) : weigh(together, progress);
       if (options_.autoround) learn(names, notes);
       const double error = streams_->leave();
-      if (half != Half::kMlp || options_.method != Method::kGptq || !options_.corrected_target) continue;
+      if (half != Half::kMlp) continue;
       notes["layer_error"] = error;
       judge_layer_error(layer, error, options_.strict);
     }
@@ -234,10 +235,13 @@ class Pipeline {
     const AutoRoundResult result = autoround(*streams_, W, Q, known ? metric->second : at::Tensor(), options_.rounding, options_.seed);
     notes["autoround"].push_back({{"before", result.before}, {"after", result.after}});
     for (auto& [name, q] : Q) {
-      TensorReport& tensor = entry(name);
-      look_again(tensor, "autoround", weight_error(decoded(q), read_tensor(model_.at(name))));
-      tensor.seconds += seconds_since(start) / static_cast<double>(Q.size());
+      entry(name).seconds += seconds_since(start) / static_cast<double>(Q.size());
       fresh_.insert_or_assign(name, std::move(q));
+    }
+    for (const auto& together : groups(names)) {
+      const at::Tensor XtX = streams_->input_sums(together.front()).XtX;
+      for (const std::string& name : together)
+        if (Q.contains(name)) look_again(entry(name), "autoround", loss_of(fresh_.at(name), read_tensor(model_.at(name)), XtX));
     }
   }
 
@@ -247,9 +251,11 @@ class Pipeline {
     const bool head = name == kHead || !index_.contains(kHead);
     if (options_.method == Method::kGptq && worth_solving(name) && (head || options_.fisher))
       quantize_one(name, read_tensor(model_.at(name)),
-                   curvature_of(name == kHead ? streams_->final_sums() : head ? tied_sums() : embedding_sums(), name));
+                   make_curvature(name == kHead ? streams_->final_sums() : head ? tied_sums() : embedding_sums(), options_.gptq, name));
+    else if (name == kHead)
+      weigh(name, streams_->final_sums().XtX);
     else
-      round_by(name, name == kHead ? streams_->final_mean_squares() : std::vector<float>());
+      round(name, {});
     if (name == kEmbedding) {
       streams_->start(make_tensor(name, fresh_.at(name)));
       progress.skip(1);  // says nothing about how long layers take
@@ -271,12 +277,6 @@ class Pipeline {
     return {metrics_.at(kRowGradients), {}, {}};
   }
 
-  // AutoRound has the original's stream run beside also where GPTQ is to aim at the original weights.
-  Curvature curvature_of(InputSums sums, const std::string& name) const {
-    if (!options_.corrected_target) sums.cross = sums.residual = at::Tensor();
-    return make_curvature(std::move(sums), options_.gptq, name);
-  }
-
   InputSums original_final_sums() {
     const fs::path folder = options_.folder.empty() ? fs::path() : options_.folder / "ahead";
     if (!folder.empty()) fs::create_directories(folder);
@@ -296,6 +296,10 @@ class Pipeline {
     return sums;
   }
 
+  std::vector<std::vector<std::string>> groups(const std::vector<std::string>& names) {
+    return sharing_inputs(names, [&](const std::string& name) { return entry(name).plan.role; });
+  }
+
   // What 8 bits lose nobody can measure.
   bool worth_solving(const std::string& name) {
     const TypeInfo& type = info(entry(name).plan.got);
@@ -303,11 +307,25 @@ class Pipeline {
   }
 
   void weigh(const std::vector<std::string>& names, Progress& progress) {
-    const std::vector<float> importance = streams_->mean_squares(names.front());
+    const at::Tensor XtX = streams_->input_sums(names.front()).XtX;
     for (const std::string& name : names) {
-      streams_->replace(name, decoded(round_by(name, importance)));
+      streams_->replace(name, decoded(weigh(name, XtX)));
       progress.advance(1, name);
     }
+  }
+
+  const QuantizedTensor& weigh(const std::string& name, const at::Tensor& XtX) {
+    const at::Tensor mean_squares = (XtX.diagonal() / static_cast<double>(report_.calibration_tokens)).contiguous();
+    const float* begin = mean_squares.data_ptr<float>();
+    const QuantizedTensor& Q = round_by(name, {begin, begin + mean_squares.numel()});
+    TensorReport& tensor = entry(name);
+    if (!info(Q.type).quantized) return Q;
+    const auto start = Clock::now();
+    const MatrixLoss loss = loss_of(Q, read_tensor(model_.at(name)), XtX);
+    tensor.output_error = loss.output_error;
+    tensor.clipped = loss.clipped;
+    tensor.seconds += seconds_since(start);
+    return Q;
   }
 
   void solve(const std::vector<std::string>& names, Progress& progress) {
@@ -321,7 +339,7 @@ class Pipeline {
         continue;
       }
       if (!curvature) {
-        curvature = curvature_of(streams_->input_sums(name), name);
+        curvature = make_curvature(streams_->input_sums(name), options_.gptq, name);
         tensor.seconds = seconds_since(start);  // counted where it was needed first
       }
       quantize_one(name, streams_->weight(name), *curvature);

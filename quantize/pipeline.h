@@ -44,9 +44,9 @@ struct TensorReport {
   TensorPlan plan;
   std::string method;              // "gptq", "hqq", "rtn", "rtn+importance", "convert"; "gptq+autoround" and its like
   double weight_error = 0;         // |Q - W|^2 / |W|^2
-  double output_error = -1;        // on calibration text, against the target; -1: not known
+  double output_error = -1;        // on calibration text, against what the method aims at (gptq.h's target, or W); -1: not known
   double rounded_error = -1, gptq_error = -1;  // the same of the target rounded to nearest, and as gptq left it: what it gained
-  double clipped = -1;
+  double clipped = -1;             // share of weights beyond the grid's ends by more than half a step; -1: not looked at
   double lp_error_before = -1, lp_error = -1;  // HQQ's norm without and with its solver; -1: another method
   bool vanished = false;           // nothing but zeros is left of a matrix that was not zero
   double damping = 0;
@@ -58,7 +58,7 @@ struct TensorReport {
 
 struct QuantizeReport {
   std::vector<TensorReport> tensors;
-  std::vector<double> layer_error;  // |h_q - h_fp|^2 / |h_fp|^2 after each layer; empty if not known
+  std::vector<double> layer_error;  // |h_q - h_fp|^2 / |h_fp|^2 after each layer; empty without calibration text
   std::vector<AutoRoundResult> autoround;  // of each half of each layer
   std::int64_t calibration_tokens = 0;
   double seconds = 0;
@@ -68,9 +68,6 @@ nlohmann::json to_json(const QuantizeReport& report);
 
 // Takes in what matrices rounded when read (round.h) have lost, once they were: until then nothing is known of it.
 void settle(QuantizeReport& report);
-
-// A matrix that was changed once more, by `step`: what it has lost now, and nothing else that was measured before.
-void look_again(TensorReport& report, const std::string& step, double weight_error);
 
 // Warns if hidden states are lost after a layer: error |h_q - h_fp|^2 / |h_fp|^2 of 1 or more. strict: throws Error.
 void judge_layer_error(std::int64_t layer, double error, bool strict);

@@ -29,12 +29,6 @@ const char* name_of(Method method) {
   }
 }
 
-void look_again(TensorReport& report, const std::string& step, double weight_error) {
-  report.method += "+" + step;
-  report.weight_error = weight_error;
-  report.output_error = report.clipped = -1;
-}
-
 void judge_layer_error(std::int64_t layer, double error, bool strict) {
   if (error < 1) return;
   const std::string message = cat("quantize: after layer ", layer, " hidden states are ", std::sqrt(error), " times their length away from the original's; give the ",
@@ -128,17 +122,19 @@ nlohmann::json to_json(const std::vector<Gain>& gains) {
 }
 
 nlohmann::json sums(const QuantizeReport& report) {
-  double weights = 0, weight_error = 0, with_output = 0, output_error = 0, clipped = 0, seconds = 0;
+  double weights = 0, weight_error = 0, with_output = 0, output_error = 0, with_clipped = 0, clipped = 0, seconds = 0;
   std::int64_t dead_columns = 0, damping_raises = 0;
   for (const TensorReport& tensor : report.tensors) {
     const auto count = static_cast<double>(element_count(tensor.plan.shape));
     weights += count, weight_error += count * tensor.weight_error;
-    if (tensor.output_error >= 0) with_output += count, output_error += count * tensor.output_error, clipped += count * std::max(0.0, tensor.clipped);
+    if (tensor.output_error >= 0) with_output += count, output_error += count * tensor.output_error;
+    if (tensor.clipped >= 0) with_clipped += count, clipped += count * tensor.clipped;
     dead_columns += tensor.dead_columns, damping_raises += tensor.damping_raises, seconds += tensor.seconds;
   }
   nlohmann::json json = {{"weights", weights}, {"weight_error", weights > 0 ? weight_error / weights : 0.0}, {"dead_columns", dead_columns},
                          {"damping_raises", damping_raises}, {"seconds", seconds}};
-  if (with_output > 0) json["output_error"] = output_error / with_output, json["clipped"] = clipped / with_output;
+  if (with_output > 0) json["output_error"] = output_error / with_output;
+  if (with_clipped > 0) json["clipped"] = clipped / with_clipped;
   return json;
 }
 

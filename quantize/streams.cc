@@ -168,16 +168,16 @@ at::Tensor Streams::capture(Stream stream, const std::string& linear, std::size_
 InputSums Streams::input_sums(const std::string& linear) {
   const at::NoGradGuard no_grad;
   if (linear == linears_.back()) return last_input_sums();
-  return sums_of(weights_.at(linear).size(1), [&](Stream stream, std::size_t begin, std::size_t end) { return capture(stream, linear, begin, end); });
+  return sums_of(weights_.at(linear).size(1), options_.targets && !original_ahead_, [&](Stream stream, std::size_t begin, std::size_t end) { return capture(stream, linear, begin, end); });
 }
 
-InputSums Streams::sums_of(std::int64_t columns, const Inputs& inputs) {
+InputSums Streams::sums_of(std::int64_t columns, bool targets, const Inputs& inputs) {
   InputSums sums{at::zeros({columns, columns}), {}, {}};
-  if (options_.with_original) sums.cross = at::zeros_like(sums.XtX);
+  if (targets) sums.cross = at::zeros_like(sums.XtX);
   for_each_wave([&](std::size_t begin, std::size_t end) {
     const at::Tensor X = inputs(kQuantized, begin, end);
     add_products(X, X, true, sums.XtX);
-    if (options_.with_original) add_products(inputs(kOriginal, begin, end), X, false, sums.cross);
+    if (targets) add_products(inputs(kOriginal, begin, end), X, false, sums.cross);
   });
   mirror(sums.XtX);
   return sums;
@@ -188,19 +188,19 @@ InputSums Streams::sums_of(std::int64_t columns, const Inputs& inputs) {
 InputSums Streams::last_input_sums() {
   const std::string& linear = linears_.back();
   const at::Tensor W = weights_.at(linear);
-  const bool into_stream = !model_.config.post_norms;
+  const bool lead = options_.with_original && !original_ahead_, targets = lead && options_.targets, into_stream = !model_.config.post_norms;
   open_inputs();
   for_each_wave([&](std::size_t begin, std::size_t end) {
     parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
       const std::size_t chunk = begin + static_cast<std::size_t>(i);
       run(kQuantized, chunk, linear, false, [&](const at::Tensor& x) { keep_input(kQuantized, chunk, x); });
-      if (!options_.with_original) return;
+      if (!lead) return;
       run(kOriginal, chunk, linear, true, [&](const at::Tensor& x) {
-        if (!into_stream) keep_input(kOriginal, chunk, x);
+        if (targets && !into_stream) keep_input(kOriginal, chunk, x);
       });
     });
   });
-  if (options_.with_original) {
+  if (lead) {
     original_ahead_ = true;
     std::erase_if(original_weights_, [&](const auto& entry) { return entry.second.dim() == 2 && entry.first != linear; });
   }
@@ -210,11 +210,11 @@ InputSums Streams::last_input_sums() {
   give_back_freed_memory();
 
   InputSums sums{at::zeros({W.size(1), W.size(1)}), {}, {}};
-  if (options_.with_original) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
+  if (targets) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
   for_each_wave([&](std::size_t begin, std::size_t end) {
     const at::Tensor X = kept_inputs(kQuantized, begin, end);
     add_products(X, X, true, sums.XtX);
-    if (!options_.with_original) return;
+    if (!targets) return;
     if (into_stream)
       add_products(wanted(begin, end), X, false, sums.residual);
     else
@@ -366,7 +366,7 @@ at::Tensor Streams::normed(const at::Tensor& norm, Stream stream, std::size_t be
 InputSums Streams::final_sums() {
   const at::NoGradGuard no_grad;
   const at::Tensor norm = read_tensor(model_.at(kFinalNorm));
-  return sums_of(norm.numel(), [&](Stream stream, std::size_t begin, std::size_t end) { return normed(norm, stream, begin, end); });
+  return sums_of(norm.numel(), options_.targets, [&](Stream stream, std::size_t begin, std::size_t end) { return normed(norm, stream, begin, end); });
 }
 
 std::vector<float> Streams::final_mean_squares() {

@@ -29,6 +29,7 @@ constexpr std::int64_t kWaveTokens = 4096;
 
 struct StreamsOptions {
   bool with_original = false;  // keep the original's stream too
+  bool targets = false;        // with it: input_sums() also says what the original asks for
   bool again = false;          // error() is asked for: halves run again after the inputs of their last linear are known
   fs::path folder;             // for hidden states; empty: nowhere to resume from
   fs::path spill;              // without one, a folder on whose disk they are, without a name; empty: they are in memory
@@ -53,7 +54,7 @@ class Streams {
   const at::Tensor& weight(const std::string& name) const;  // original, float32
   void replace(const std::string& name, const at::Tensor& quantized);
 
-  // linear: its weight's name. Runs every chunk as far as this linear.
+  // linear: its weight's name. Runs every chunk as far as this linear. Says nothing of targets once the original has left the half.
   InputSums input_sums(const std::string& linear);
   std::vector<float> mean_squares(const std::string& linear);  // of x_q, by column
   // Carries the original's stream through the half, if it has not left it yet.
@@ -81,7 +82,7 @@ class Streams {
   void run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see);
   at::Tensor capture(Stream stream, const std::string& linear, std::size_t begin, std::size_t end);  // (tokens, columns)
   using Inputs = std::function<at::Tensor(Stream, std::size_t begin, std::size_t end)>;  // of chunks, (tokens, columns)
-  InputSums sums_of(std::int64_t columns, const Inputs& inputs);
+  InputSums sums_of(std::int64_t columns, bool targets, const Inputs& inputs);
   InputSums last_input_sums();
   void open_inputs();
   void keep_input(Stream stream, std::size_t chunk, const at::Tensor& x);

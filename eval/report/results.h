@@ -94,7 +94,7 @@ struct ReportedEvaluation {
 struct ReportedTensor {
   std::string name, type, asked, fallback, method;
   std::optional<double> weight_error, output_error, kl, share;
-  std::optional<double> rounded_error, clipped, damping, dead_columns, seconds;  // of quantize; gptq's
+  std::optional<double> rounded_error, clipped, damping, dead_columns, seconds;  // of quantize
 };
 
 // A quantized model, tensor by tensor.

@@ -21,7 +21,7 @@ class BothStreams : public ::testing::TestWithParam<const char*> {
     table_ = make_tensor(kTable, moved_.sizes().vec(), std::vector<float>(begin, begin + moved_.numel()));
   }
   std::unique_ptr<Streams> started(const fs::path& folder = {}) {
-    auto streams = std::make_unique<Streams>(model_, chunks_, StreamsOptions{true, true, folder});
+    auto streams = std::make_unique<Streams>(model_, chunks_, StreamsOptions{.with_original = true, .targets = true, .again = true, .folder = folder});
     streams->start(table_);
     return streams;
   }
