@@ -20,6 +20,7 @@
 #include "base/threads.h"
 #include "model/tensor.h"
 #include "quantize/descent.h"
+#include "quantize/round.h"
 #include "quantize/rtn.h"
 
 namespace attar {
@@ -155,9 +156,7 @@ Curvature make_curvature(InputSums sums, const GptqOptions& options, std::string
   const at::NoGradGuard no_grad;
   const std::int64_t n = sums.XtX.size(0);
   const double mean = sums.XtX.diagonal().to(at::kDouble).mean().item<double>();
-  if (!std::isfinite(sums.XtX.min().item<float>()) || !std::isfinite(sums.XtX.max().item<float>()))
-    fail("gptq: the inputs of ", name, " hold NaN or Inf, or overflow when squared; the model does not compute on this ",
-         "calibration text");
+  if (!std::isfinite(sums.XtX.min().item<float>()) || !std::isfinite(sums.XtX.max().item<float>())) refuse_inputs(name);
   Curvature c;
   if (sums.cross.defined()) c.drift = sums.cross.sub_(sums.XtX);
   c.residual = sums.residual;

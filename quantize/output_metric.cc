@@ -10,6 +10,7 @@
 #include "model/tensor.h"
 #include "quantize/cholesky.h"
 #include "quantize/decoder_pool.h"
+#include "quantize/round.h"
 #include "quantize/tensors.h"
 #include "quantize/work_folder.h"
 
@@ -192,9 +193,7 @@ class Fisher {
     for (std::size_t i = 0; i < H.size(); ++i) {
       H[i].diagonal().add_(kInputDamping * H[i].diagonal().mean());
       Triangle L(H[i]);
-      if (!cholesky_in_place(L))
-        fail("gptq: the inputs of ", names[i], " hold NaN or Inf, or overflow when squared; the model does not compute on this ",
-             "calibration text");
+      if (!cholesky_in_place(L)) refuse_inputs(names[i]);
       for (std::int64_t r = 0; r < L.size(); ++r) std::copy_n(L.row(r), r + 1, H[i].data_ptr<float>() + r * L.size());
     }
     return H;

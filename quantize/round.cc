@@ -52,9 +52,12 @@ std::vector<float> importance_of(const QuantizeOptions& options, const TensorPla
   return found->second.mean();
 }
 
+void refuse_inputs(std::string_view name) {
+  fail("quantize: the inputs of ", name, " hold NaN or Inf, or overflow when squared; the model does not compute on this calibration text");
+}
+
 void check_inputs(const std::vector<float>& importance, std::string_view name) {
-  if (!std::all_of(importance.begin(), importance.end(), [](float square) { return std::isfinite(square); }))
-    fail("quantize: the inputs of ", name, " hold NaN or Inf, or overflow when squared; the model does not compute on this calibration text");
+  if (!std::all_of(importance.begin(), importance.end(), [](float square) { return std::isfinite(square); })) refuse_inputs(name);
 }
 
 std::int64_t lift_dead_columns(std::vector<float>& importance) {

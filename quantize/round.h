@@ -21,6 +21,8 @@ void check_importance(const QuantizeOptions& options, const std::vector<TensorRe
 // head. Throws Error if it should.
 std::vector<float> importance_of(const QuantizeOptions& options, const TensorPlan& plan);
 
+// Throws Error: what the matrix meets are no numbers.
+[[noreturn]] void refuse_inputs(std::string_view name);
 // Mean squares by column of what a matrix meets. Throws Error naming the matrix for NaN and Inf.
 void check_inputs(const std::vector<float>& importance, std::string_view name);
 // Columns that no token reaches would be left out where scales are searched, and lost for all other text: they count as much as GPTQ's damping lets
