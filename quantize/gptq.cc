@@ -117,17 +117,9 @@ at::Tensor values_of(const std::vector<PackedRow>& rows, std::int64_t columns) {
   return Q;
 }
 
-// Q: quantized rows of W; E = T - Q; G = E H.
-Sums measure(const at::Tensor& W, std::span<const PackedRow> Q, const at::Tensor& E, const at::Tensor& G, const Curvature& c) {
-  const std::int64_t columns = W.size(1);
-  at::Tensor T = E.clone();
+// E = T - Q; G = E H.
+Sums measure(const at::Tensor& W, const at::Tensor& T, const at::Tensor& E, const at::Tensor& G, const Curvature& c) {
   Sums sums;
-  for (std::int64_t i = 0; i < T.numel(); ++i) {
-    const PackedRow& row = Q[static_cast<std::size_t>(i / columns)];
-    float& t = T.data_ptr<float>()[i];
-    t += row.value(i % columns);
-    sums.clipped += row.clips(i % columns, t);
-  }
   sums.weight_error = total((W - (T - E)).square());
   sums.weight = total(W.square());
   sums.output_error = output_square(E, G, c);
@@ -232,9 +224,12 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
     }
     visit_columns(part, curvature);
     const at::Tensor gradient = descend(part, curvature, options.descent);
-    for (std::int64_t r = 0; r < count; ++r) part.packed[static_cast<std::size_t>(r)].write(bytes_of(begin + r));
-    sums[static_cast<std::size_t>(step)] = measure(part.W, part.packed, part.T - values_of(part.packed, columns), gradient, curvature);
-    sums[static_cast<std::size_t>(step)].rounded_error = rounded_error;
+    Sums& sum = sums[static_cast<std::size_t>(step)] = measure(part.W, part.T, part.T - values_of(part.packed, columns), gradient, curvature);
+    sum.rounded_error = rounded_error;
+    for (std::int64_t r = 0; r < count; ++r) {
+      part.packed[static_cast<std::size_t>(r)].write(bytes_of(begin + r));
+      sum.clipped += count_clipped(type, bytes_of(begin + r), values(part.T).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)));
+    }
   });
   Sums total;
   for (const Sums& part : sums) {

@@ -7,7 +7,6 @@
 #include "base/console.h"
 #include "base/threads.h"
 #include "quantize/gptq.h"
-#include "quantize/packed_row.h"
 #include "quantize/shared_inputs.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
@@ -33,12 +32,12 @@ MatrixLoss loss_of(const QuantizedTensor& Q, const at::Tensor& W, const at::Tens
     const at::Tensor w = W.narrow(0, begin, std::min(kStepRows, rows - begin)), E = w.clone();
     Sums& sums = parts[static_cast<std::size_t>(step)];
     float* e = E.data_ptr<float>();
-    for (std::int64_t r = begin; r < begin + E.size(0); ++r) {
-      const PackedRow row(Q.type, ByteView(Q.bytes).subspan(static_cast<std::size_t>(r) * stride, stride), columns);
-      for (std::int64_t j = 0; j < columns; ++j, ++e) {
-        sums.clipped += row.clips(j, *e);
-        *e -= row.value(j);
-      }
+    std::vector<float> q(static_cast<std::size_t>(columns));
+    for (std::int64_t r = begin; r < begin + E.size(0); ++r, e += columns) {
+      const ByteView packed = ByteView(Q.bytes).subspan(static_cast<std::size_t>(r) * stride, stride);
+      sums.clipped += count_clipped(Q.type, packed, {e, static_cast<std::size_t>(columns)});
+      decode_row(Q.type, packed, q);
+      for (std::size_t j = 0; j < q.size(); ++j) e[j] -= q[j];
     }
     sums.error = total(E.square());
     sums.weight = total(w.square());

@@ -27,13 +27,6 @@ void PackedRow::set_block(std::int64_t block, const BlockScales& scales) {
   decode_scales(static_cast<std::size_t>(block));
 }
 
-bool PackedRow::clips(std::int64_t column, float w) const {
-  const int at = code(column);
-  if (at != 0 && at != grid_.levels - 1) return false;
-  const float end = value(column), step = end - value(column, at == 0 ? 1 : at - 1);
-  return (w - end) * step > 0.5f * step * step;
-}
-
 void PackedRow::write(std::span<std::byte> row) const {
   write_scales(type_, blocks_, row);
   write_codes(type_, codes_, row);

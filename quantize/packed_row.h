@@ -29,8 +29,6 @@ class PackedRow {
     const std::size_t g = group(column);
     return nearest_code(grid_, scale_[g], offset_[g], w);
   }
-  // w lies more than half a step beyond the first or last code.
-  bool clips(std::int64_t column, float w) const;
 
   const GridInfo& grid() const { return grid_; }
   std::int64_t block_weights() const { return block_weights_; }

@@ -187,12 +187,14 @@ class Pipeline {
       tensor.weight_error = result.weight_error;
       tensor.lp_error_before = result.norm_before;
       tensor.lp_error = result.norm_after;
+      tensor.clipped = clipped_share(result.Q, model_.at(name));
       tensor.seconds = seconds_since(start);
       return take(name, std::move(result.Q));
     }
     RtnResult result = rtn(tensor.plan.got, model_.at(name), importance);
     tensor.method = rounding_name(tensor.plan.got, importance);
     tensor.weight_error = result.weight_error;
+    tensor.clipped = result.clipped;
     tensor.seconds = seconds_since(start);
     return take(name, std::move(result.Q));
   }
@@ -321,9 +323,7 @@ class Pipeline {
     TensorReport& tensor = entry(name);
     if (!info(Q.type).quantized) return Q;
     const auto start = Clock::now();
-    const MatrixLoss loss = loss_of(Q, read_tensor(model_.at(name)), XtX);
-    tensor.output_error = loss.output_error;
-    tensor.clipped = loss.clipped;
+    tensor.output_error = loss_of(Q, read_tensor(model_.at(name)), XtX).output_error;
     tensor.seconds += seconds_since(start);
     return Q;
   }

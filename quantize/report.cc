@@ -161,6 +161,7 @@ void settle(QuantizeReport& report) {
   for (TensorReport& tensor : report.tensors) {
     if (tensor.loss == nullptr) continue;
     tensor.weight_error = tensor.loss->weight_error();
+    tensor.clipped = tensor.loss->clipped_share();
     tensor.vanished = tensor.loss->vanished();
     tensor.seconds = tensor.loss->seconds;
     report.seconds += tensor.seconds;

@@ -40,6 +40,12 @@ ATTAR_VECTOR_CLONES Squares squares(const float* q, const float* w, std::size_t 
   return sums;
 }
 
+ATTAR_VECTOR_CLONES std::int64_t outside(const float* w, std::size_t n, float low, float high) {
+  std::int32_t count = 0;
+  for (std::size_t i = 0; i < n; ++i) count += (w[i] < low) | (w[i] > high);
+  return count;
+}
+
 QuantizedTensor empty_like(Type type, Shape shape) {
   QuantizedTensor result{type, std::move(shape), {}};
   result.bytes.resize(checked_mul(row_bytes(type, static_cast<std::uint64_t>(result.columns())),
@@ -73,6 +79,23 @@ void check_finite(std::span<const float> W, std::int64_t columns, std::string_vi
        at % columns, "; the checkpoint is damaged or overflowed its type");
 }
 
+std::int64_t count_clipped(Type type, ByteView packed, std::span<const float> w) {
+  const GridInfo& grid = info(type).grid;
+  const int end = grid.levels - 1;
+  const float first = level(grid, 0) - (level(grid, 1) - level(grid, 0)) / 2, last = level(grid, end) + (level(grid, end) - level(grid, end - 1)) / 2;
+  const auto block = static_cast<std::size_t>(block_weights(type, w.size())), group = static_cast<std::size_t>(group_weights(type, w.size()));
+  std::int64_t count = 0;
+  std::size_t at = 0;
+  for (const BlockScales& scales : read_scales(type, packed, w.size()))
+    for (std::size_t g = 0; g < block / group; ++g, at += group) {
+      const float scale = scales.d * static_cast<float>(scales.sc[g]), offset = grid.has_offset ? -(scales.dmin * static_cast<float>(scales.m[g])) : 0.0f;
+      if (scale == 0) continue;
+      const auto [low, high] = std::minmax({offset + scale * first, offset + scale * last});
+      count += outside(w.data() + at, group, low, high);
+    }
+  return count;
+}
+
 QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std::int64_t columns,
                     std::span<const float> importance, std::string_view name) {
   QuantizedTensor result = empty_like(type, {rows, columns});
@@ -90,6 +113,11 @@ double RtnLoss::weight_error() const {
   return energies > 0 ? std::accumulate(error.begin(), error.end(), 0.0) / energies : 0.0;
 }
 
+double RtnLoss::clipped_share() const {
+  if (columns == 0) return -1;
+  return std::accumulate(clipped.begin(), clipped.end(), 0.0) / (static_cast<double>(columns) * static_cast<double>(clipped.size()));
+}
+
 bool RtnLoss::vanished() const {
   return std::find(rows.begin(), rows.end(), Row::kVanished) != rows.end() && std::find(rows.begin(), rows.end(), Row::kKept) == rows.end();
 }
@@ -97,6 +125,7 @@ bool RtnLoss::vanished() const {
 RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> importance) {
   const auto loss = std::make_shared<RtnLoss>();
   loss->error.resize(static_cast<std::size_t>(W.rows())), loss->energy.resize(loss->error.size()), loss->rows.resize(loss->error.size());
+  if (info(type).quantized) loss->columns = W.columns(), loss->clipped.resize(loss->error.size());
   Tensor Q{W.name, type, W.shape, {}};
   Q.read_rows = [type, W, importance = std::move(importance), loss](std::int64_t begin, std::int64_t end, std::byte* out) {
     const auto start = std::chrono::steady_clock::now();
@@ -115,6 +144,7 @@ RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> imp
         decode_row(type, packed, q);
         const Squares sums = squares(q.data(), w.data(), columns);
         loss->error[row] = sums.error, loss->energy[row] = sums.energy;
+        if (!loss->clipped.empty()) loss->clipped[row] = count_clipped(type, packed, w);
         loss->rows[row] = !all_zero(q) ? RtnLoss::Row::kKept : all_zero(w) ? RtnLoss::Row::kZero : RtnLoss::Row::kVanished;
       }
     });
@@ -133,6 +163,7 @@ RtnResult rtn(Type type, const Tensor& W, std::vector<float> importance) {
     rounded.Q.read_rows(begin, std::min(W.rows(), begin + step), result.Q.bytes.data() + static_cast<std::size_t>(begin) * stride);
   }
   result.weight_error = rounded.loss->weight_error();
+  result.clipped = rounded.loss->clipped_share();
   return result;
 }
 
@@ -146,6 +177,14 @@ bool vanished(const QuantizedTensor& Q, const Tensor& W) {
   for (std::int64_t r = 0; r < W.rows(); ++r)
     if (!all_zero(read_floats(W, r, r + 1))) return true;
   return false;
+}
+
+double clipped_share(const QuantizedTensor& Q, const Tensor& W) {
+  const auto columns = static_cast<std::size_t>(Q.columns()), stride = row_bytes(Q.type, columns);
+  std::int64_t count = 0;
+  for (std::int64_t r = 0; r < Q.rows(); ++r)
+    count += count_clipped(Q.type, ByteView(Q.bytes).subspan(static_cast<std::size_t>(r) * stride, stride), read_floats(W, r, r + 1));
+  return static_cast<double>(count) / static_cast<double>(std::max<std::int64_t>(1, element_count(Q.shape)));
 }
 
 std::vector<float> decode(const QuantizedTensor& tensor) {

@@ -23,9 +23,12 @@ QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std:
 struct RtnLoss {
   enum class Row : std::uint8_t { kZero, kKept, kVanished };  // was zero, as far as it was seen; is not zero; became zero
   std::vector<double> error, energy;  // |q - w|^2, |w|^2
+  std::vector<std::int64_t> clipped;  // weights beyond the grid's ends by more than half a step; empty: the type has no grid
+  std::int64_t columns = 0;           // of those rows
   std::vector<Row> rows;
   std::atomic<double> seconds = 0;    // spent so far
   double weight_error() const;        // |Q - W|^2 / |W|^2, of the rows seen
+  double clipped_share() const;       // of all weights; -1: the type has no grid
   bool vanished() const;              // nothing but zeros is left of what was not
 };
 
@@ -39,12 +42,17 @@ RoundedWhenRead rtn_when_read(Type type, const Tensor& W, std::vector<float> imp
 // The same, read.
 struct RtnResult {
   QuantizedTensor Q;
-  double weight_error = 0;
+  double weight_error = 0, clipped = -1;  // as in RtnLoss
 };
 RtnResult rtn(Type type, const Tensor& W, std::vector<float> importance = {});
 
 // Whether Q is nothing but zeros and W is not: weights that are too small for the scales of the type.
 bool vanished(const QuantizedTensor& Q, const Tensor& W);
+
+// Weights beyond the first or last value of their group by more than half the step before it. packed: a row of a quantized type.
+std::int64_t count_clipped(Type type, ByteView packed, std::span<const float> w);
+// Their share of a matrix.
+double clipped_share(const QuantizedTensor& Q, const Tensor& W);
 
 // Decoded values of a quantized matrix, row-major.
 std::vector<float> decode(const QuantizedTensor& tensor);

@@ -169,6 +169,8 @@ TEST_F(QuantizeCommand, TuneIsReportedAndKeepsTheSize) {
     for (std::size_t i = 0; i < w.size(); ++i) lost += std::pow(static_cast<double>(q[i]) - w[i], 2), all += static_cast<double>(w[i]) * w[i];
     EXPECT_NEAR(tensor["weight_error"].get<double>(), lost / all, 1e-9) << name;
     EXPECT_TRUE(tensor["method"].get<std::string>().ends_with("+tune")) << name;
+    EXPECT_TRUE(tensor.contains("clipped")) << name;
+    EXPECT_EQ(tensor.contains("output_error"), name != "model.embed_tokens.weight") << name;
   }
   fs::remove(output_);
   expect_refused("--type q4_0 --method gptq+tune", "needs text; give --calibration");

@@ -7,11 +7,13 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "quantize/packed_row.h"
+#include "tests/kernels_ref/gridded_types.h"
 
 namespace attar {
 namespace {
 
-constexpr std::int64_t kRows = 37, kColumns = 96;
+constexpr std::int64_t kRows = 37, kColumns = 256;
 
 std::vector<float> values() {
   Random random(5);
@@ -44,8 +46,37 @@ TEST_P(WhenRead, GivesTheBytesAndTheLossOfTheWhole) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, WhenRead, ::testing::Values(Type::kQ4_0, Type::kQ8_0, Type::kIQ4_NL, Type::kF16),
-                         [](const auto& type) { return std::string(attar::info(type.param).name); });
+// Weight by weight, with the codes.
+TEST_P(WhenRead, CountsWhatIsBeyondTheEnds) {
+  std::vector<float> w = values();
+  for (std::size_t i = 0; i < w.size(); i += 29) w[i] *= 3;
+  const Tensor W = make_tensor("w", {kRows, kColumns}, w);
+  const std::vector<float> importance(kColumns, 0.5f);  // searched, not set by the largest
+  const RtnResult result = rtn(GetParam(), W, importance);
+  if (!info(GetParam()).quantized) {
+    EXPECT_EQ(result.clipped, -1);
+    return;
+  }
+  std::int64_t count = 0;
+  const std::size_t stride = result.Q.bytes.size() / kRows;
+  for (std::size_t r = 0; r < kRows; ++r) {
+    const PackedRow row(GetParam(), ByteView(result.Q.bytes).subspan(r * stride, stride), kColumns);
+    for (std::int64_t j = 0; j < kColumns; ++j) {
+      const int code = row.code(j), last = row.grid().levels - 1;
+      if (code != 0 && code != last) continue;
+      const float end = row.value(j), step = end - row.value(j, code == 0 ? 1 : last - 1);
+      count += (w[r * kColumns + static_cast<std::size_t>(j)] - end) * step > 0.5f * step * step;
+    }
+  }
+  EXPECT_EQ(result.clipped, static_cast<double>(count) / static_cast<double>(w.size()));
+  EXPECT_EQ(clipped_share(result.Q, W), result.clipped);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, WhenRead, ::testing::ValuesIn([] {
+  std::vector<Type> types = test::sample_types();
+  types.push_back(Type::kF16);
+  return types;
+}()), test::TypeName());
 
 // Below half the smallest number of 16 bits a scale is zero, and with it every weight. That is no loss where there was nothing.
 TEST(Rtn, KnowsAMatrixThatVanished) {
