@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "cli/command.h"
+#include "cli/numbers.h"
 #include "cli/text_model.h"
 #include "eval/report/plot.h"
 #include "kernels_ref/multiply.h"
@@ -162,8 +163,8 @@ void add_bench(CLI::App* sub) {
   auto options = std::make_shared<BenchOptions>();
   set_action(*sub, options->common, [options] { return options->model.empty() ? bench_kernels(*options) : bench_model(*options); });
   sub->add_option("MODEL", options->model, "Folder or .gguf; none: the kernels of every type");
-  sub->add_option("--prompt", options->prompt, "Tokens of the prompt")->check(CLI::PositiveNumber);
-  sub->add_option("--decode", options->decode, "Tokens decoded one by one")->check(CLI::PositiveNumber);
+  sub->add_option("--prompt", options->prompt, "Tokens of the prompt")->check(kPositive);
+  sub->add_option("--decode", options->decode, "Tokens decoded one by one")->check(kPositive);
   add_kv_cache(*sub, options->how.cache);
   add_float(*sub, options->how.floats);
   sub->add_option("--svg", options->svg, "Without a model: draw the kernels under what memory and processor allow (a roofline)");

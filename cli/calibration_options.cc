@@ -1,4 +1,5 @@
 #include "cli/calibration.h"
+#include "cli/numbers.h"
 
 namespace attar::cli {
 
@@ -8,7 +9,7 @@ void add_calibration_options(CLI::App& sub, Calibration& calibration, const std:
       ->required(required)
       ->type_name("SOURCE");
   sub.add_option("--samples", calibration.samples, "Chunks of calibration text, picked by --seed; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNotNegative)
       ->capture_default_str();
   sub.add_option("--context", calibration.context, "Tokens in a chunk, at most what the model was made for")
       ->capture_default_str();

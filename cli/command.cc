@@ -1,8 +1,6 @@
 #include "cli/command.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <iostream>
 #include <utility>
 
@@ -13,6 +11,7 @@
 #include "base/threads.h"
 #include "cli/describe.h"
 #include "cli/hand_over.h"
+#include "cli/numbers.h"
 #include "convert/checkpoint.h"
 #include "model/threads.h"
 
@@ -78,15 +77,6 @@ std::string explain_extras(const CLI::App& app) {
   return "";
 }
 
-// "nan" passes all ranges there are, "inf" most of them.
-void refuse_what_is_no_number(const CLI::App& sub) {
-  for (const CLI::Option* option : sub.get_options()) {
-    if (!option->get_type_name().starts_with("FLOAT")) continue;
-    for (const std::string& word : option->results())
-      if (!std::isfinite(std::strtod(word.c_str(), nullptr))) fail(option->get_name(), " ", word, ": expected a finite number");
-  }
-}
-
 std::string describe(const CLI::App& app, const std::string& wanted) {
   if (wanted == "man") return man_page(app);
   if (wanted == "bash") return bash_completion(app);
@@ -98,14 +88,14 @@ std::string describe(const CLI::App& app, const std::string& wanted) {
 }  // namespace
 
 void set_action(CLI::App& sub, Common& common, std::function<int()> action) {
-  sub.add_option("--threads", common.threads, "Threads to use; 0: all cores")->check(CLI::NonNegativeNumber);
+  sub.add_option("--threads", common.threads, "Threads to use; 0: all cores")->check(kNotNegative);
   sub.add_option("--seed", common.seed, "Seed of everything random");
   sub.add_option("--json", common.json, "Write the result as JSON to this file");
   sub.add_flag("--quiet", common.quiet, "Only results, warnings and errors");
   sub.add_flag("--verbose", common.verbose, "Say more");
   sub.add_flag("--strict", common.strict, "Turn every fallback into an error");
   sub.final_callback([&sub, &common, action = std::move(action)] {
-    refuse_what_is_no_number(sub);
+    refuse_nan(sub);
     apply(common);
     if (const int code = action(); code != kDone) throw CLI::RuntimeError(code);
   });

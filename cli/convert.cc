@@ -4,6 +4,7 @@
 #include "base/console.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/numbers.h"
 #include "convert/checkpoint.h"
 
 namespace attar::cli {
@@ -77,7 +78,7 @@ void add_convert(CLI::App* sub) {
                   "gguf or hf (a folder with safetensors); by default what the output's name says");
   sub->add_option("--type", options->type, "f32, f16 or bf16 for all matrices; by default as they are stored");
   sub->add_option("--name", options->name, "general.name of a GGUF; by default the model's");
-  sub->add_option("--max-shard", options->max_shard_gb, "Largest safetensors file in GB")->check(CLI::PositiveNumber);
+  sub->add_option("--max-shard", options->max_shard_gb, "Largest safetensors file in GB")->check(kPositive);
 }
 
 }  // namespace attar::cli

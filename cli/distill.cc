@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/numbers.h"
 #include "distill/data.h"
 #include "distill/job.h"
 
@@ -96,11 +97,11 @@ void add_distill(CLI::App* sub) {
   option("--temperature", trainer.loss.temperature, "Softens both distributions before they are compared");
   option("--alpha", trainer.loss.alpha, "Weight of the next-token loss; the rest is the teacher's");
   option("--match-hidden", trainer.match.hidden, "Weight of the distance between hidden states of student and teacher; 0: none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   option("--hidden-measure", options->hidden_measure, "How hidden states are compared: cosine or mse");
   option("--match-attention", trainer.match.attention,
          "Weight of the distance between the attention of student and teacher: relations of queries, keys and values; 0: none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   option("--relation-heads", trainer.match.relation_heads, "Heads that relations are cut into, for both models; 0: the teacher's, if they fit");
   option("--layer-map", options->layer_map,
          "Which layers are matched: uniform, last, learned, or STUDENT:TEACHER,... counted from 0, such as 0:1,1:3");

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/layers.h"
+#include "cli/numbers.h"
 #include "eval/publish.h"
 #include "eval/report/table.h"
 #include "eval/stored_reference.h"
@@ -192,10 +193,10 @@ void add_eval(CLI::App* sub) {
       ->delimiter(',')
       ->allow_extra_args(false);
   sub->add_option("--limit", options.asking.limit, "Ask the first N items of each task only; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNotNegative)
       ->capture_default_str();
   sub->add_option("--shots", options.asking.shots, "Solved examples before each question, instead of what the task says")
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   sub->add_flag("--no-bos", command->no_bos, "Ask tasks without BOS, as lm-evaluation-harness does unless told");
   sub->add_option("--items", options.items, "Write the scores of each task item to this file, one JSON object a line");
   sub->add_option("--context", options.chunking.context, "Tokens per chunk; the second half is scored")
@@ -204,7 +205,7 @@ void add_eval(CLI::App* sub) {
   sub->add_option("--tokens", options.chunking.tokens, "Use the first N tokens of the text only; 0: all")
       ->capture_default_str();
   sub->add_option("--cloze-items", options.cloze_items, "Cloze items to ask with builtin:heldout; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(kNotNegative)
       ->capture_default_str();
   sub->add_option("--gate", command->gates, "TOML file of thresholds: exit 0 pass, 1 worse, 2 cannot decide; may be repeated")
       ->allow_extra_args(false);

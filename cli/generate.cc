@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "cli/batch.h"
 #include "cli/command.h"
+#include "cli/numbers.h"
 #include "cli/text_model.h"
 
 namespace attar::cli {
@@ -83,9 +84,9 @@ void add_generate(CLI::App* sub) {
   sub->add_option("MODEL", options->model, "Folder or .gguf")->required();
   sub->add_option("--prompt", options->prompt, "Text to continue");
   sub->add_option("--prompt-file", options->prompt_file, "File with the text to continue");
-  sub->add_option("--max-tokens", g.max_tokens, "New tokens at most")->check(CLI::NonNegativeNumber)->capture_default_str();
-  sub->add_option("--temperature", g.sampling.temperature, "0: always the likeliest token; 1: as the model says")->check(CLI::NonNegativeNumber)->capture_default_str();
-  sub->add_option("--top-k", g.sampling.top_k, "Only the k likeliest tokens; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  sub->add_option("--max-tokens", g.max_tokens, "New tokens at most")->check(kNotNegative)->capture_default_str();
+  sub->add_option("--temperature", g.sampling.temperature, "0: always the likeliest token; 1: as the model says")->check(kNotNegative)->capture_default_str();
+  sub->add_option("--top-k", g.sampling.top_k, "Only the k likeliest tokens; 0: all")->check(kNotNegative)->capture_default_str();
   sub->add_option("--top-p", g.sampling.top_p, "Only the likeliest tokens that together reach this probability")->capture_default_str();
   sub->add_option("--stop", g.stop, "Text that ends the answer; may be repeated")->allow_extra_args(false);
   sub->add_flag("--ids", options->ids, "Print the new token ids as one JSON array instead of text");
@@ -98,7 +99,7 @@ void add_generate(CLI::App* sub) {
       ->type_name("SOURCE");
   sub->add_option("-o,--output", batch.output, "--batch: the .jsonl file, as distill --data takes it");
   sub->add_option("--samples", batch.options.samples, "--batch: texts for each prompt")->capture_default_str();
-  sub->add_option("--prompts", batch.limit, "--batch: use only so many prompts; 0: all")->check(CLI::NonNegativeNumber);
+  sub->add_option("--prompts", batch.limit, "--batch: use only so many prompts; 0: all")->check(kNotNegative);
   sub->add_option("--prompt-tokens", batch.prompt_tokens, "--batch: tokens taken from the beginning of a text")->capture_default_str();
   sub->add_option("--min-tokens", batch.filter.min_tokens, "--batch: shorter texts are dropped")->capture_default_str();
   sub->add_option("--max-repetition", batch.filter.max_repetition,

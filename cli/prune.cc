@@ -8,6 +8,7 @@
 #include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "cli/numbers.h"
 #include "cli/prune_target.h"
 #include "convert/vocabulary.h"
 #include "datasets/corpus.h"
@@ -284,24 +285,24 @@ void add_prune(CLI::App* sub) {
   sub->add_option("--vocabulary", options->vocabulary,
                   "Tokens to keep: bytes, special and added ones, then those that --data uses most, then those that the model expects "
                   "there; auto with a target");
-  sub->add_option("--layers", options->shape.layers, "Layers to keep")->check(CLI::PositiveNumber);
+  sub->add_option("--layers", options->shape.layers, "Layers to keep")->check(kPositive);
   sub->add_option("--keep-layers", options->keep_layers, "The layers to keep, by number from 0: 0,1,4")->delimiter(',');
   sub->add_option("--rank-layers", options->rank_layers,
                   "Which layers go first: those that change their input least (influence), or those without which --data loses least "
                   "(loss; takes half as many passes over the samples as there are layers)")
       ->check(CLI::IsMember({kInfluence, kLoss}))
       ->capture_default_str();
-  sub->add_option("--ffn", options->shape.ffn, "Channels of the MLP to keep")->check(CLI::PositiveNumber);
+  sub->add_option("--ffn", options->shape.ffn, "Channels of the MLP to keep")->check(kPositive);
   sub->add_option("--heads", options->shape.heads, "Attention heads to keep, equally many in every key-value group that stays")
-      ->check(CLI::PositiveNumber);
-  sub->add_option("--kv-heads", options->shape.kv_heads, "Key-value heads to keep, each with its query heads")->check(CLI::PositiveNumber);
-  sub->add_option("--hidden", options->shape.hidden, "Hidden channels to keep")->check(CLI::PositiveNumber);
+      ->check(kPositive);
+  sub->add_option("--kv-heads", options->shape.kv_heads, "Key-value heads to keep, each with its query heads")->check(kPositive);
+  sub->add_option("--hidden", options->shape.hidden, "Hidden channels to keep")->check(kPositive);
   const auto option = [sub](const char* name, auto& value, const char* help) {
     return sub->add_option(name, value, help)->capture_default_str();
   };
-  option("--samples", options->samples, "Chunks of text to measure on")->check(CLI::PositiveNumber);
-  option("--context", options->context, "Tokens per chunk")->check(CLI::PositiveNumber);
-  option("--batch", options->batch, "Chunks at a time")->check(CLI::PositiveNumber);
+  option("--samples", options->samples, "Chunks of text to measure on")->check(kPositive);
+  option("--context", options->context, "Tokens per chunk")->check(kPositive);
+  option("--batch", options->batch, "Chunks at a time")->check(kPositive);
   sub->add_flag("--resume", options->resume,
                 "Go on with an interrupted search, if there is one: candidates that were finished are not retrained");
   option("--device", options->device, "cpu, cuda or cuda:N");

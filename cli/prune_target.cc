@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "cli/allocation.h"
+#include "cli/numbers.h"
 #include "distill/shape_search.h"
 
 namespace attar::cli {
@@ -43,9 +44,9 @@ void add_prune_target_options(CLI::App& sub, PruneTarget& target) {
   option("--retrain", target.retrain.tokens,
          "Tokens of --data that each candidate learns from: of a 15 M-parameter teacher two to three minutes for each on two cores, in proportion "
          "more of larger ones. 0: no retraining, the first candidate by the formula is taken as cut")
-      ->check(CLI::NonNegativeNumber);
-  option("--candidates", target.candidates, "Shapes to try for a target")->check(CLI::PositiveNumber);
-  option("--retrain-lr", target.retrain.rate, "Learning rate of the retraining at its peak")->check(CLI::PositiveNumber);
+      ->check(kNotNegative);
+  option("--candidates", target.candidates, "Shapes to try for a target")->check(kPositive);
+  option("--retrain-lr", target.retrain.rate, "Learning rate of the retraining at its peak")->check(kPositive);
   sub.add_option("--heldout", target.heldout, "Text to rank candidates on; without it up to a tenth of --data is set apart");
 }
 

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "cli/hand_over.h"
+#include "cli/numbers.h"
 #include "eval/report/numbers.h"
 #include "quantize/round.h"
 
@@ -272,14 +273,14 @@ void add_quantize(CLI::App* sub) {
       ->type_name("REGEX=TYPE")
       ->allow_extra_args(false);
   sub->add_option("--tune-steps", command.tune.steps, "Steps of tuning, each over --tune-batch chunks")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   sub->add_option("--tune-batch", command.tune.batch, "Chunks in a step of tuning")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   sub->add_option("--tune-rate", command.tune.rate,
                   "Peak learning rate of tuning, relative to the size of scales and norms; matrices of 8 bits get a fiftieth, absolute")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->capture_default_str();
   sub->add_option("--max-memory", command.max_memory,
                   "Refuse at once if quantizing with --calibration may take more memory (800MB, 4GB). A Llama of 1.1 B parameters takes "

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "cli/numbers.h"
 #include "quantize/runtimes.h"
 
 namespace attar::cli {
@@ -47,7 +48,7 @@ void add_target_options(CLI::App& sub, Target& target) {
   sub.add_option("--target-kld", target.kld,
                  "The same for the smallest model whose mean KL divergence from the original is at most this, measured on calibration "
                  "text that is kept aside; quantizes up to five times")
-      ->check(CLI::PositiveNumber)
+      ->check(kPositive)
       ->excludes("--target-size")
       ->excludes("--target-bpw");
   std::string runtimes;

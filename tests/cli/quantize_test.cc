@@ -362,9 +362,9 @@ TEST_F(QuantizeCommand, OptionsThatWouldChangeNothingAreRefused) {
   expect_refused("--type q4_0 --method hqq --no-correction", "are for gptq");
   expect_refused("--type q4_0 --samples 8", "--samples and --context are of calibration text; give --calibration");
   expect_refused("--target-bpw 5 --pure" + text, "--pure is for --type");
-  expect_refused("--type q4_0 --damp nan" + text, "--damp nan: expected a finite number");
-  expect_refused("--type q4_0 --effort best --tune-rate inf" + text, "--tune-rate inf: expected a finite number");
-  expect_refused("--target-kld nan" + text, "--target-kld nan: expected a finite number");
+  expect_refused("--type q4_0 --damp nan" + text, "--damp: expected a number, not nan");
+  expect_refused("--type q4_0 --effort best --tune-rate inf" + text, "--tune-rate: expected a number above 0, not inf");
+  expect_refused("--target-kld nan" + text, "--target-kld: expected a number above 0, not nan");
   expect_refused("--target-size 1e30" + text, "--target-size 1e30: expected bytes");
 }
 

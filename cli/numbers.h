@@ -1,0 +1,14 @@
+// Numbers on the command line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace attar::cli {
+
+// Checks for options, whose messages say what is expected; those of CLI11 print the largest double there is.
+extern const CLI::Validator kPositive, kNotNegative;
+
+// Throws Error for an option of `sub` that is a number and was given as nan or inf, which pass some of CLI11's checks.
+void refuse_nan(const CLI::App& sub);
+
+}  // namespace attar::cli
