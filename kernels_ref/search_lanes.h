@@ -1,5 +1,6 @@
-// The searches of search.h for many groups at once, one in each lane of a vector. F: float, one group, or Floats, sixteen; the
-// operations are the same, so the bits are. Internal.
+// The searches of search.h for many groups at once, one in each lane of a vector. F: float, one group, or a vector of four, eight or sixteen: as many
+// as a register of the processor holds, since compilers take wider ones apart weight by weight where they choose between two. The operations are
+// the same, so the bits are. Internal.
 //
 // To rank starting points the sums over weights suffice (x l, l l): that of x x is the same for all. What is kept is measured by
 // residuals.
@@ -15,6 +16,27 @@ namespace {
 
 template <class F>
 inline constexpr int kWidth = static_cast<int>(sizeof(F) / sizeof(float));
+
+using Fours = Floats;
+using Eights = float __attribute__((vector_size(32)));
+using Sixteens = float __attribute__((vector_size(64)));
+template <class F>
+struct Like;  // as many integers, and bytes
+template <>
+struct Like<Fours> {
+  using Ints = std::int32_t __attribute__((vector_size(16)));
+  using Codes = std::uint8_t __attribute__((vector_size(4)));
+};
+template <>
+struct Like<Eights> {
+  using Ints = std::int32_t __attribute__((vector_size(32)));
+  using Codes = std::uint8_t __attribute__((vector_size(8)));
+};
+template <>
+struct Like<Sixteens> {
+  using Ints = std::int32_t __attribute__((vector_size(64)));
+  using Codes = std::uint8_t __attribute__((vector_size(16)));
+};
 
 template <class F>
 F load(const float* p) {
@@ -38,41 +60,44 @@ template <class F>
 F most(F a, F b) {
   return a < b ? b : a;
 }
-using Ints = std::int32_t __attribute__((vector_size(sizeof(Floats))));
-using Codes = std::uint8_t __attribute__((vector_size(kAtOnce)));
 
 inline float to_f16_lanes(float v) { return to_f16(v); }
-inline Floats to_f16_lanes(Floats v) {
-  v = least(most(v, Floats{} - 65504.0f), Floats{} + 65504.0f);
+template <class F>
+F to_f16_lanes(F v) {
+  using Ints = typename Like<F>::Ints;
+  v = least(most(v, F{} - 65504.0f), F{} + 65504.0f);
   const Ints bits = reinterpret_cast<Ints>(v), magnitude = bits & 0x7fffffff;
   const Ints normal = (magnitude + 0xfff + ((magnitude >> 13) & 1)) & ~0x1fff;
-  const Ints subnormal = reinterpret_cast<Ints>((reinterpret_cast<Floats>(magnitude) + 0.5f) - 0.5f);  // to a multiple of 2^-24
-  return reinterpret_cast<Floats>((magnitude >= 0x38800000 ? normal : subnormal) | (bits & ~0x7fffffff));
+  const Ints subnormal = reinterpret_cast<Ints>((reinterpret_cast<F>(magnitude) + 0.5f) - 0.5f);  // to a multiple of 2^-24
+  return reinterpret_cast<F>((magnitude >= 0x38800000 ? normal : subnormal) | (bits & ~0x7fffffff));
 }
 
 inline void store_codes(float v, std::uint8_t* p) { *p = static_cast<std::uint8_t>(v); }
-inline void store_codes(Floats v, std::uint8_t* p) {
-  const Codes codes = __builtin_convertvector(__builtin_convertvector(v, Ints), Codes);
+template <class F>
+void store_codes(F v, std::uint8_t* p) {
+  const auto codes = __builtin_convertvector(__builtin_convertvector(v, typename Like<F>::Ints), typename Like<F>::Codes);
   std::memcpy(p, &codes, sizeof codes);
 }
 
-// Sixteen rows of sixteen become columns: blocks of half the size change places, then of a quarter, and so on.
-#if defined(__AVX512F__) && defined(__has_builtin)
+// As many rows as columns change places: blocks of half the size, then of a quarter, and so on.
+#if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define ATTAR_TRANSPOSE 1
-template <int S, int... J>
-void exchange(Floats& a, Floats& b, std::integer_sequence<int, J...>) {
-  const Floats first = a;
-  a = __builtin_shufflevector(first, b, ((J & S) != 0 ? kAtOnce + J - S : J)...);
-  b = __builtin_shufflevector(first, b, ((J & S) != 0 ? kAtOnce + J : J + S)...);
+template <int S, class F, int... J>
+void exchange(F& a, F& b, std::integer_sequence<int, J...>) {
+  const F first = a;
+  a = __builtin_shufflevector(first, b, ((J & S) != 0 ? kWidth<F> + J - S : J)...);
+  b = __builtin_shufflevector(first, b, ((J & S) != 0 ? kWidth<F> + J : J + S)...);
 }
-template <int S>
-void exchange_all(Floats* rows) {
-  for (int i = 0; i < kAtOnce; ++i)
-    if ((i & S) == 0) exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<int, kAtOnce>{});
+template <int S, class F>
+void exchange_all(F* rows) {
+  for (int i = 0; i < kWidth<F>; ++i)
+    if ((i & S) == 0) exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<int, kWidth<F>>{});
 }
-inline void transpose(Floats* rows) {
-  exchange_all<8>(rows), exchange_all<4>(rows), exchange_all<2>(rows), exchange_all<1>(rows);
+template <class F, int S = kWidth<F> / 2>
+void transpose(F* rows) {
+  exchange_all<S>(rows);
+  if constexpr (S > 1) transpose<F, S / 2>(rows);
 }
 #endif
 #endif
@@ -98,9 +123,9 @@ struct Groups {
  private:
   void turn(const float* rows, F* columns) const {
 #ifdef ATTAR_TRANSPOSE
-    if constexpr (kWidth<F> == kAtOnce) {
-      for (int i = 0; i < n; i += kAtOnce) {
-        for (int k = 0; k < kAtOnce; ++k) columns[i + k] = load<F>(rows + k * n + i);
+    if constexpr (kWidth<F> > 1) {
+      for (int i = 0; i < n; i += kWidth<F>) {
+        for (int k = 0; k < kWidth<F>; ++k) columns[i + k] = load<F>(rows + k * n + i);
         transpose(columns + i);
       }
       return;

@@ -7,7 +7,7 @@
 namespace attar {
 
 void search_reference(const SearchTask& task, BlockScales* out, std::uint8_t* codes) { search::search_batch<float>(task, out, codes); }
-void search_portable(const SearchTask& task, BlockScales* out, std::uint8_t* codes) { search::search_batch<search::Floats>(task, out, codes); }
+void search_portable(const SearchTask& task, BlockScales* out, std::uint8_t* codes) { search::search_batch<search::Fours>(task, out, codes); }
 
 BlockSearch active_search() {
   const Variant* variant = &active_variant();

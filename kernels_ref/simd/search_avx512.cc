@@ -4,7 +4,7 @@
 
 namespace attar {
 
-void search_avx512(const SearchTask& task, BlockScales* out, std::uint8_t* codes) { search::search_batch<search::Floats>(task, out, codes); }
+void search_avx512(const SearchTask& task, BlockScales* out, std::uint8_t* codes) { search::search_batch<search::Sixteens>(task, out, codes); }
 
 }  // namespace attar
 #endif

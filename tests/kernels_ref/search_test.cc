@@ -1,4 +1,4 @@
-// Sixteen starting points at once give the bits that each alone gives.
+// Starting points at once give the bits that each alone gives.
 #include "kernels_ref/search.h"
 
 #include <cmath>
