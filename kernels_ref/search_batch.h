@@ -288,12 +288,15 @@ bool all_nothing(const float* x, int n) {
 
 template <class F, class Levels>
 void nearest_codes(const Levels& levels, const SearchTask& t, const BlockScales* scales, std::uint8_t* codes) {
+  const int n = t.group;
   for (int g = 0; g < kSearchGroups; ++g) {
     const BlockScales& s = scales[g / t.groups_per_block];
     const int own = g % t.groups_per_block;
     const float scale = s.d * static_cast<float>(s.sc[own]), offset = -(s.dmin * static_cast<float>(s.m[own]));
     const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-    for (int i = g * t.group; i < (g + 1) * t.group; i += kWidth<F>) store_codes(levels.code((load<F>(t.x + i) - offset) * inverse), codes + i);
+    std::int32_t found[32];
+    for (int i = 0; i < n; i += kWidth<F>) store_integers(levels.code((load<F>(t.x + g * n + i) - offset) * inverse), found + i);
+    for (int i = 0; i < n; ++i) codes[g * n + i] = static_cast<std::uint8_t>(found[i]);
   }
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "kernels_ref/search.h"
@@ -20,23 +21,9 @@ inline constexpr int kWidth = static_cast<int>(sizeof(F) / sizeof(float));
 using Fours = Floats;
 using Eights = float __attribute__((vector_size(32)));
 using Sixteens = float __attribute__((vector_size(64)));
+// What comparing such vectors gives: as many integers.
 template <class F>
-struct Like;  // as many integers, and bytes
-template <>
-struct Like<Fours> {
-  using Ints = std::int32_t __attribute__((vector_size(16)));
-  using Codes = std::uint8_t __attribute__((vector_size(4)));
-};
-template <>
-struct Like<Eights> {
-  using Ints = std::int32_t __attribute__((vector_size(32)));
-  using Codes = std::uint8_t __attribute__((vector_size(8)));
-};
-template <>
-struct Like<Sixteens> {
-  using Ints = std::int32_t __attribute__((vector_size(64)));
-  using Codes = std::uint8_t __attribute__((vector_size(16)));
-};
+using IntsOf = std::remove_cv_t<decltype(F{} < F{})>;
 
 template <class F>
 F load(const float* p) {
@@ -64,7 +51,7 @@ F most(F a, F b) {
 inline float to_f16_lanes(float v) { return to_f16(v); }
 template <class F>
 F to_f16_lanes(F v) {
-  using Ints = typename Like<F>::Ints;
+  using Ints = IntsOf<F>;
   v = least(most(v, F{} - 65504.0f), F{} + 65504.0f);
   const Ints bits = reinterpret_cast<Ints>(v), magnitude = bits & 0x7fffffff;
   const Ints normal = (magnitude + 0xfff + ((magnitude >> 13) & 1)) & ~0x1fff;
@@ -72,11 +59,11 @@ F to_f16_lanes(F v) {
   return reinterpret_cast<F>((magnitude >= 0x38800000 ? normal : subnormal) | (bits & ~0x7fffffff));
 }
 
-inline void store_codes(float v, std::uint8_t* p) { *p = static_cast<std::uint8_t>(v); }
+inline void store_integers(float v, std::int32_t* p) { *p = static_cast<std::int32_t>(v); }
 template <class F>
-void store_codes(F v, std::uint8_t* p) {
-  const auto codes = __builtin_convertvector(__builtin_convertvector(v, typename Like<F>::Ints), typename Like<F>::Codes);
-  std::memcpy(p, &codes, sizeof codes);
+void store_integers(F v, std::int32_t* p) {
+  const auto integers = __builtin_convertvector(v, IntsOf<F>);
+  std::memcpy(p, &integers, sizeof integers);
 }
 
 // As many rows as columns change places: blocks of half the size, then of a quarter, and so on.
@@ -174,17 +161,21 @@ F start_scale(const Levels& levels, const Groups<F, kWeighted>& g, Span<const fl
   F start{}, gain{};
   const auto consider = [&](F value, Span<const float> levels_of_value) {
     const F per_level = magnitude(value) >= F{} + 0x1p-30f ? 1.0f / value : F{};
-    for (const float target : levels_of_value) {
-      const F inverse = per_level * target;
-      F xl{}, ll{};
-      for (int i = 0; i < g.n; ++i) {
-        const F l = levels.nearest(g.x[i] * inverse);
-        xl += wx[i] * l;
-        ll += g.weigh(i, l) * l;
+    constexpr std::size_t kTogether = 2;  // sums that do not wait for each other; there are always that many
+    for (std::size_t at = 0; at < levels_of_value.size(); at += kTogether) {
+      F inverse[kTogether], xl[kTogether] = {}, ll[kTogether] = {};
+      for (std::size_t j = 0; j < kTogether; ++j) inverse[j] = per_level * levels_of_value[at + j];
+      for (int i = 0; i < g.n; ++i)
+        for (std::size_t j = 0; j < kTogether; ++j) {
+          const F l = levels.nearest(g.x[i] * inverse[j]);
+          xl[j] += wx[i] * l;
+          ll[j] += g.weigh(i, l) * l;
+        }
+      for (std::size_t j = 0; j < kTogether; ++j) {
+        const F scale = ll[j] > F{} ? xl[j] / ll[j] : F{}, own = per_level != F{} ? scale * xl[j] : F{};
+        start = own > gain ? scale : start;
+        gain = most(gain, own);
       }
-      const F scale = ll > F{} ? xl / ll : F{}, own = per_level != F{} ? scale * xl : F{};
-      start = own > gain ? scale : start;
-      gain = most(gain, own);
     }
   };
   consider(extreme, targets);

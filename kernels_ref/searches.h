@@ -29,7 +29,7 @@ struct SearchTask {
 // out: a BlockScales for each of the 16 / groups_per_block blocks, zero for a block of nothing; codes: (16, group), the nearest levels.
 using BlockSearch = void (*)(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
 
-// Group by group in plain floats; the others do the same operations on vectors of sixteen.
+// Group by group in plain floats; the others do the same operations on vectors as wide as registers.
 void search_reference(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
 void search_portable(const SearchTask& task, BlockScales* out, std::uint8_t* codes);
 #if defined(__x86_64__)

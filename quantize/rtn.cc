@@ -21,22 +21,23 @@ constexpr std::int64_t kSliceWeights = std::int64_t{1} << 23;  // between two lo
 struct Squares {
   double error, energy;  // |q - w|^2, |w|^2
 };
-constexpr std::size_t kLanes = 16;  // sums of fixed order
+// Sums of fixed order, in two vectors of eight: wider ones are taken apart by way of memory.
+constexpr std::size_t kLanes = 8;
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 
 ATTAR_VECTOR_CLONES Squares squares(const float* q, const float* w, std::size_t n) {
-  Lanes error{}, energy{};
-  const auto add = [&](std::size_t i, std::size_t count) __attribute__((always_inline)) {
+  Lanes error0{}, error1{}, energy0{}, energy1{};
+  const auto add = [&](std::size_t i, std::size_t count, Lanes& error, Lanes& energy) __attribute__((always_inline)) {
     Lanes a{}, b{};
     std::memcpy(&a, q + i, count * sizeof(float)), std::memcpy(&b, w + i, count * sizeof(float));
     error += (a - b) * (a - b);
     energy += b * b;
   };
   std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) add(i, kLanes);
-  add(i, n - i);
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) add(i, kLanes, error0, energy0), add(i + kLanes, kLanes, error1, energy1);
+  for (; i < n; i += kLanes) add(i, std::min(kLanes, n - i), error0, energy0);
   Squares sums{};
-  for (std::size_t k = 0; k < kLanes; ++k) sums.error += error[k], sums.energy += energy[k];
+  for (std::size_t k = 0; k < kLanes; ++k) sums.error += error0[k] + error1[k], sums.energy += energy0[k] + energy1[k];
   return sums;
 }
 
