@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "base/checked.h"
@@ -41,10 +42,19 @@ ATTAR_VECTOR_CLONES Squares squares(const float* q, const float* w, std::size_t 
   return sums;
 }
 
-ATTAR_VECTOR_CLONES std::int64_t outside(const float* w, std::size_t n, float low, float high) {
-  std::int32_t count = 0;
-  for (std::size_t i = 0; i < n; ++i) count += (w[i] < low) | (w[i] > high);
-  return count;
+struct Ends {
+  float low, high;
+};
+// Weights outside the ends of their groups.
+ATTAR_VECTOR_CLONES std::int64_t outside(const float* w, std::size_t group, const Ends* ends, std::size_t groups) {
+  std::int64_t all = 0;
+  for (std::size_t g = 0; g < groups; ++g, w += group) {
+    const Ends own = ends[g];
+    std::int32_t count = 0;
+    for (std::size_t i = 0; i < group; ++i) count += (w[i] < own.low) | (w[i] > own.high);
+    all += count;
+  }
+  return all;
 }
 
 QuantizedTensor empty_like(Type type, Shape shape) {
@@ -84,17 +94,17 @@ std::int64_t count_clipped(Type type, ByteView packed, std::span<const float> w)
   const GridInfo& grid = info(type).grid;
   const int end = grid.levels - 1;
   const float first = level(grid, 0) - (level(grid, 1) - level(grid, 0)) / 2, last = level(grid, end) + (level(grid, end) - level(grid, end - 1)) / 2;
-  const auto block = static_cast<std::size_t>(block_weights(type, w.size())), group = static_cast<std::size_t>(group_weights(type, w.size()));
-  std::int64_t count = 0;
-  std::size_t at = 0;
+  const std::size_t group = group_weights(type, w.size()), in_block = block_weights(type, w.size()) / group;
+  constexpr float kNever = std::numeric_limits<float>::infinity();
+  thread_local std::vector<Ends> ends;
+  ends.clear();
   for (const BlockScales& scales : read_scales(type, packed, w.size()))
-    for (std::size_t g = 0; g < block / group; ++g, at += group) {
+    for (std::size_t g = 0; g < in_block; ++g) {
       const float scale = scales.d * static_cast<float>(scales.sc[g]), offset = grid.has_offset ? -(scales.dmin * static_cast<float>(scales.m[g])) : 0.0f;
-      if (scale == 0) continue;
       const auto [low, high] = std::minmax({offset + scale * first, offset + scale * last});
-      count += outside(w.data() + at, group, low, high);
+      ends.push_back(scale == 0 ? Ends{-kNever, kNever} : Ends{low, high});
     }
-  return count;
+  return outside(w.data(), group, ends.data(), ends.size());
 }
 
 QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std::int64_t columns,
