@@ -20,10 +20,16 @@ namespace {  // compiled for several processors: each has its own
 
 inline constexpr int kLanes = 8;  // every n below is a multiple
 
-// Four starting points at once: a vector of GCC and clang that every processor has registers for. Each element goes through
+// Several starting points at once: a vector of GCC and clang as wide as registers are where this is compiled. Each element goes through
 // the same operations in the same order as a float would.
-using Floats = float __attribute__((vector_size(16)));
+#if defined(__AVX512F__)
+inline constexpr int kAtOnce = 16;
+#elif defined(__AVX2__)
+inline constexpr int kAtOnce = 8;
+#else
 inline constexpr int kAtOnce = 4;
+#endif
+using Floats = float __attribute__((vector_size(kAtOnce * sizeof(float))));
 
 // Integer levels low .. high.
 struct Uniform {
@@ -105,7 +111,7 @@ ScaleSums measure(const Levels& levels, const float* x, const float* w, int n, f
   return {sum_lanes(rr), sum_lanes(rl), sum_lanes(ll)};
 }
 
-// The same for four scales.
+// The same for several scales.
 template <class Levels>
 ScaleSumsOf<Floats> measure(const Levels& levels, const float* x, const float* w, int n, Floats scale) {
   const Floats inverse = scale != Floats{} ? 1.0f / scale : Floats{};
@@ -211,7 +217,7 @@ inline AffineSums measure_affine(float top, const float* x, const float* w, int 
   return {sum_lanes(rr), sum_lanes(r1), sum_lanes(rq), sum_lanes(q1), sum_lanes(qq), sum_lanes(w1)};
 }
 
-// The same for four pairs.
+// The same for several pairs.
 inline AffineSumsOf<Floats> measure_affine(float top, const float* x, const float* w, int n, Floats scale, Floats offset) {
   const Uniform levels{0, top};
   const Floats inverse = scale != Floats{} ? 1.0f / scale : Floats{};

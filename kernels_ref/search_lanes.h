@@ -18,7 +18,7 @@ namespace {
 template <class F>
 inline constexpr int kWidth = static_cast<int>(sizeof(F) / sizeof(float));
 
-using Fours = Floats;
+using Fours = float __attribute__((vector_size(16)));
 using Eights = float __attribute__((vector_size(32)));
 using Sixteens = float __attribute__((vector_size(64)));
 // What comparing such vectors gives: as many integers.
