@@ -54,6 +54,7 @@ RowGrid read_grid(Type type, ByteView row, std::uint64_t weights) {
   const std::uint64_t width = block_weights(type, weights), group = group_weights(type, weights);
   const bool has_offset = info(type).grid.has_offset;
   RowGrid grid;
+  grid.scale.reserve(weights / group), grid.offset.reserve(weights / group);
   for (const BlockScales& s : read_scales(type, row, weights)) {
     for (std::size_t g = 0; g < width / group; ++g) {
       grid.scale.push_back(s.d * static_cast<float>(s.sc[g]));

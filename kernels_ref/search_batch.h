@@ -322,8 +322,7 @@ void search_levels(const Levels& levels, const SearchTask& t, BlockScales* out, 
 
 template <class F>
 void search_batch(const SearchTask& t, BlockScales* out, std::uint8_t* codes) {
-  static_assert(std::is_trivially_copyable_v<BlockScales>);
-  std::memset(static_cast<void*>(out), 0, sizeof(BlockScales) * static_cast<std::size_t>(kSearchGroups / t.groups_per_block));
+  for (int b = 0; b < kSearchGroups / t.groups_per_block; ++b) out[b] = BlockScales{};
   if (t.codebook) return search_levels<F>(Iq4{}, t, out, codes);
   search_levels<F>(Uniform{t.low, t.high}, t, out, codes);
 }

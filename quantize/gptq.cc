@@ -22,6 +22,7 @@
 #include "quantize/descent.h"
 #include "quantize/round.h"
 #include "quantize/rtn.h"
+#include "quantize/tensors.h"
 
 namespace attar {
 namespace {
@@ -102,8 +103,6 @@ struct Sums {
   double weight_error = 0, weight = 0, output_error = 0, output = 0, rounded_error = 0;
   std::int64_t clipped = 0;
 };
-
-double total(const at::Tensor& t) { return t.to(at::kDouble).sum().item<double>(); }
 
 // |E X^T|^2 of E (rows, columns), with G = E H: H is damped.
 double output_square(const at::Tensor& E, const at::Tensor& G, const Curvature& c) { return total(E * G) - c.lambda * total(E.square()); }

@@ -12,11 +12,6 @@
 #include "quantize/tensors.h"
 
 namespace attar {
-namespace {
-
-double total(const at::Tensor& t) { return t.sum(at::kDouble).item<double>(); }
-
-}  // namespace
 
 MatrixLoss loss_of(const QuantizedTensor& Q, const at::Tensor& W, const at::Tensor& XtX) {
   const std::int64_t rows = W.size(0), columns = W.size(1);

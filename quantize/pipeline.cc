@@ -187,7 +187,7 @@ class Pipeline {
       tensor.weight_error = result.weight_error;
       tensor.lp_error_before = result.norm_before;
       tensor.lp_error = result.norm_after;
-      tensor.clipped = clipped_share(result.Q, model_.at(name));
+      tensor.clipped = loss_of(result.Q, read_tensor(model_.at(name))).clipped;
       tensor.seconds = seconds_since(start);
       return take(name, std::move(result.Q));
     }
@@ -255,7 +255,7 @@ class Pipeline {
       quantize_one(name, read_tensor(model_.at(name)),
                    make_curvature(name == kHead ? streams_->final_sums() : head ? tied_sums() : embedding_sums(), options_.gptq, name));
     else if (name == kHead)
-      weigh(name, streams_->final_sums().XtX);
+      weigh(name, read_tensor(model_.at(name)), streams_->final_sums().XtX);
     else
       round(name, {});
     if (name == kEmbedding) {
@@ -311,19 +311,19 @@ class Pipeline {
   void weigh(const std::vector<std::string>& names, Progress& progress) {
     const at::Tensor XtX = streams_->input_sums(names.front()).XtX;
     for (const std::string& name : names) {
-      streams_->replace(name, decoded(weigh(name, XtX)));
+      streams_->replace(name, decoded(weigh(name, streams_->weight(name), XtX)));
       progress.advance(1, name);
     }
   }
 
-  const QuantizedTensor& weigh(const std::string& name, const at::Tensor& XtX) {
+  const QuantizedTensor& weigh(const std::string& name, const at::Tensor& W, const at::Tensor& XtX) {
     const at::Tensor mean_squares = (XtX.diagonal() / static_cast<double>(report_.calibration_tokens)).contiguous();
     const float* begin = mean_squares.data_ptr<float>();
     const QuantizedTensor& Q = round_by(name, {begin, begin + mean_squares.numel()});
     TensorReport& tensor = entry(name);
     if (!info(Q.type).quantized) return Q;
     const auto start = Clock::now();
-    tensor.output_error = loss_of(Q, read_tensor(model_.at(name)), XtX).output_error;
+    tensor.output_error = loss_of(Q, W, XtX).output_error;
     tensor.seconds += seconds_since(start);
     return Q;
   }

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <numeric>
 
 #include "base/checked.h"
@@ -42,16 +41,15 @@ ATTAR_VECTOR_CLONES Squares squares(const float* q, const float* w, std::size_t 
   return sums;
 }
 
-struct Ends {
-  float low, high;
-};
-// Weights outside the ends of their groups.
-ATTAR_VECTOR_CLONES std::int64_t outside(const float* w, std::size_t group, const Ends* ends, std::size_t groups) {
+// Weights beyond `first` and `last`, in steps of their groups' grid.
+ATTAR_VECTOR_CLONES std::int64_t outside(const float* w, std::size_t group, const RowGrid& grid, float first, float last) {
   std::int64_t all = 0;
-  for (std::size_t g = 0; g < groups; ++g, w += group) {
-    const Ends own = ends[g];
+  for (std::size_t g = 0; g < grid.scale.size(); ++g, w += group) {
+    const float a = grid.offset[g] + grid.scale[g] * first, b = grid.offset[g] + grid.scale[g] * last;
+    if (grid.scale[g] == 0) continue;
+    const float low = a < b ? a : b, high = a < b ? b : a;
     std::int32_t count = 0;
-    for (std::size_t i = 0; i < group; ++i) count += (w[i] < own.low) | (w[i] > own.high);
+    for (std::size_t i = 0; i < group; ++i) count += (w[i] < low) | (w[i] > high);
     all += count;
   }
   return all;
@@ -94,17 +92,7 @@ std::int64_t count_clipped(Type type, ByteView packed, std::span<const float> w)
   const GridInfo& grid = info(type).grid;
   const int end = grid.levels - 1;
   const float first = level(grid, 0) - (level(grid, 1) - level(grid, 0)) / 2, last = level(grid, end) + (level(grid, end) - level(grid, end - 1)) / 2;
-  const std::size_t group = group_weights(type, w.size()), in_block = block_weights(type, w.size()) / group;
-  constexpr float kNever = std::numeric_limits<float>::infinity();
-  thread_local std::vector<Ends> ends;
-  ends.clear();
-  for (const BlockScales& scales : read_scales(type, packed, w.size()))
-    for (std::size_t g = 0; g < in_block; ++g) {
-      const float scale = scales.d * static_cast<float>(scales.sc[g]), offset = grid.has_offset ? -(scales.dmin * static_cast<float>(scales.m[g])) : 0.0f;
-      const auto [low, high] = std::minmax({offset + scale * first, offset + scale * last});
-      ends.push_back(scale == 0 ? Ends{-kNever, kNever} : Ends{low, high});
-    }
-  return outside(w.data(), group, ends.data(), ends.size());
+  return outside(w.data(), group_weights(type, w.size()), read_grid(type, packed, w.size()), first, last);
 }
 
 QuantizedTensor rtn(Type type, std::span<const float> W, std::int64_t rows, std::int64_t columns,
@@ -125,7 +113,7 @@ double RtnLoss::weight_error() const {
 }
 
 double RtnLoss::clipped_share() const {
-  if (columns == 0) return -1;
+  if (clipped.empty()) return -1;
   return std::accumulate(clipped.begin(), clipped.end(), 0.0) / (static_cast<double>(columns) * static_cast<double>(clipped.size()));
 }
 
@@ -188,14 +176,6 @@ bool vanished(const QuantizedTensor& Q, const Tensor& W) {
   for (std::int64_t r = 0; r < W.rows(); ++r)
     if (!all_zero(read_floats(W, r, r + 1))) return true;
   return false;
-}
-
-double clipped_share(const QuantizedTensor& Q, const Tensor& W) {
-  const auto columns = static_cast<std::size_t>(Q.columns()), stride = row_bytes(Q.type, columns);
-  std::int64_t count = 0;
-  for (std::int64_t r = 0; r < Q.rows(); ++r)
-    count += count_clipped(Q.type, ByteView(Q.bytes).subspan(static_cast<std::size_t>(r) * stride, stride), read_floats(W, r, r + 1));
-  return static_cast<double>(count) / static_cast<double>(std::max<std::int64_t>(1, element_count(Q.shape)));
 }
 
 std::vector<float> decode(const QuantizedTensor& tensor) {

@@ -51,8 +51,6 @@ bool vanished(const QuantizedTensor& Q, const Tensor& W);
 
 // Weights beyond the first or last value of their group by more than half the step before it. packed: a row of a quantized type.
 std::int64_t count_clipped(Type type, ByteView packed, std::span<const float> w);
-// Their share of a matrix.
-double clipped_share(const QuantizedTensor& Q, const Tensor& W);
 
 // Decoded values of a quantized matrix, row-major.
 std::vector<float> decode(const QuantizedTensor& tensor);

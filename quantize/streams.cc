@@ -168,16 +168,16 @@ at::Tensor Streams::capture(Stream stream, const std::string& linear, std::size_
 InputSums Streams::input_sums(const std::string& linear) {
   const at::NoGradGuard no_grad;
   if (linear == linears_.back()) return last_input_sums();
-  return sums_of(weights_.at(linear).size(1), options_.targets && !original_ahead_, [&](Stream stream, std::size_t begin, std::size_t end) { return capture(stream, linear, begin, end); });
+  return sums_of(weights_.at(linear).size(1), [&](Stream stream, std::size_t begin, std::size_t end) { return capture(stream, linear, begin, end); });
 }
 
-InputSums Streams::sums_of(std::int64_t columns, bool targets, const Inputs& inputs) {
+InputSums Streams::sums_of(std::int64_t columns, const Inputs& inputs) {
   InputSums sums{at::zeros({columns, columns}), {}, {}};
-  if (targets) sums.cross = at::zeros_like(sums.XtX);
+  if (targets()) sums.cross = at::zeros_like(sums.XtX);
   for_each_wave([&](std::size_t begin, std::size_t end) {
     const at::Tensor X = inputs(kQuantized, begin, end);
     add_products(X, X, true, sums.XtX);
-    if (targets) add_products(inputs(kOriginal, begin, end), X, false, sums.cross);
+    if (targets()) add_products(inputs(kOriginal, begin, end), X, false, sums.cross);
   });
   mirror(sums.XtX);
   return sums;
@@ -188,7 +188,7 @@ InputSums Streams::sums_of(std::int64_t columns, bool targets, const Inputs& inp
 InputSums Streams::last_input_sums() {
   const std::string& linear = linears_.back();
   const at::Tensor W = weights_.at(linear);
-  const bool lead = options_.with_original && !original_ahead_, targets = lead && options_.targets, into_stream = !model_.config.post_norms;
+  const bool lead = options_.with_original && !original_ahead_, aimed = targets(), into_stream = !model_.config.post_norms;
   open_inputs();
   for_each_wave([&](std::size_t begin, std::size_t end) {
     parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
@@ -196,7 +196,7 @@ InputSums Streams::last_input_sums() {
       run(kQuantized, chunk, linear, false, [&](const at::Tensor& x) { keep_input(kQuantized, chunk, x); });
       if (!lead) return;
       run(kOriginal, chunk, linear, true, [&](const at::Tensor& x) {
-        if (targets && !into_stream) keep_input(kOriginal, chunk, x);
+        if (aimed && !into_stream) keep_input(kOriginal, chunk, x);
       });
     });
   });
@@ -210,11 +210,11 @@ InputSums Streams::last_input_sums() {
   give_back_freed_memory();
 
   InputSums sums{at::zeros({W.size(1), W.size(1)}), {}, {}};
-  if (targets) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
+  if (aimed) (into_stream ? sums.residual : sums.cross) = at::zeros({W.size(into_stream ? 0 : 1), W.size(1)});
   for_each_wave([&](std::size_t begin, std::size_t end) {
     const at::Tensor X = kept_inputs(kQuantized, begin, end);
     add_products(X, X, true, sums.XtX);
-    if (!targets) return;
+    if (!aimed) return;
     if (into_stream)
       add_products(wanted(begin, end), X, false, sums.residual);
     else
@@ -341,6 +341,7 @@ double Streams::leave() {
     });
   });
   input_ = output_;
+  original_ahead_ = false;
   last_inputs_.reset();
   weights_.clear();
   original_weights_.clear();
@@ -366,7 +367,7 @@ at::Tensor Streams::normed(const at::Tensor& norm, Stream stream, std::size_t be
 InputSums Streams::final_sums() {
   const at::NoGradGuard no_grad;
   const at::Tensor norm = read_tensor(model_.at(kFinalNorm));
-  return sums_of(norm.numel(), options_.targets, [&](Stream stream, std::size_t begin, std::size_t end) { return normed(norm, stream, begin, end); });
+  return sums_of(norm.numel(), [&](Stream stream, std::size_t begin, std::size_t end) { return normed(norm, stream, begin, end); });
 }
 
 std::vector<float> Streams::final_mean_squares() {

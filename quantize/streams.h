@@ -82,7 +82,8 @@ class Streams {
   void run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see);
   at::Tensor capture(Stream stream, const std::string& linear, std::size_t begin, std::size_t end);  // (tokens, columns)
   using Inputs = std::function<at::Tensor(Stream, std::size_t begin, std::size_t end)>;  // of chunks, (tokens, columns)
-  InputSums sums_of(std::int64_t columns, bool targets, const Inputs& inputs);
+  bool targets() const { return options_.targets && !original_ahead_; }
+  InputSums sums_of(std::int64_t columns, const Inputs& inputs);
   InputSums last_input_sums();
   void open_inputs();
   void keep_input(Stream stream, std::size_t chunk, const at::Tensor& x);

@@ -21,9 +21,10 @@ inline at::Tensor read_tensor(const Tensor& tensor) {
   }
   return values;
 }
+inline double total(const at::Tensor& values) { return values.sum(at::kDouble).item<double>(); }
 // |Q - W|^2 / |W|^2
 inline double weight_error(const at::Tensor& Q, const at::Tensor& W) {
-  const double error = (Q - W).square().sum(at::kDouble).item<double>(), whole = W.square().sum(at::kDouble).item<double>();
+  const double error = total((Q - W).square()), whole = total(W.square());
   return whole > 0 ? error / whole : 0.0;
 }
 inline at::Tensor decoded(const QuantizedTensor& Q) {

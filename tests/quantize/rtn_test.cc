@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "quantize/matrix_loss.h"
 #include "quantize/packed_row.h"
+#include "quantize/tensors.h"
 #include "tests/kernels_ref/gridded_types.h"
 
 namespace attar {
@@ -69,7 +71,7 @@ TEST_P(WhenRead, CountsWhatIsBeyondTheEnds) {
     }
   }
   EXPECT_EQ(result.clipped, static_cast<double>(count) / static_cast<double>(w.size()));
-  EXPECT_EQ(clipped_share(result.Q, W), result.clipped);
+  EXPECT_EQ(loss_of(result.Q, read_tensor(W)).clipped, result.clipped);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, WhenRead, ::testing::ValuesIn([] {
