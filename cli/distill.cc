@@ -106,7 +106,7 @@ void add_distill(CLI::App* sub) {
   option("--layer-map", options->layer_map,
          "Which layers are matched: uniform, last, learned, or STUDENT:TEACHER,... counted from 0, such as 0:1,1:3");
   option("--on-policy", trainer.on_policy.lambda, "Share of chunks whose text the student writes itself, for the teacher to judge")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(between(0, 1));
   option("--weight-decay", trainer.adamw.weight_decay, "Pull of matrices towards zero");
   option("--beta1", trainer.adamw.beta1, "AdamW: memory of the first moment");
   option("--beta2", trainer.adamw.beta2, "AdamW: memory of the second moment");

@@ -291,7 +291,7 @@ void add_quantize(CLI::App* sub) {
   sub->add_flag("--resume", command.resume, "Go on with an interrupted run, if there is one: the same command, after what it finished last");
   sub->add_flag("--pure", command.pure, "One type for every matrix, without the preset's mix");
   sub->add_option("--damp", command.damping, "GPTQ: share of the mean diagonal added to the Hessian")
-      ->check(CLI::Range(1e-8, 1.0))
+      ->check(between(1e-8, 1))
       ->capture_default_str();
   sub->add_flag("--no-act-order", command.no_act_order, "GPTQ: visit columns from left to right");
   sub->add_flag("--no-correction", command.no_correction,

@@ -43,7 +43,7 @@ void add_target_options(CLI::App& sub, Target& target) {
                  "measured sensitivity asks for; needs --calibration")
       ->type_name("SIZE");
   sub.add_option("--target-bpw", target.bpw, "The same for so many bits per weight, all matrices together")
-      ->check(CLI::Range(1.0, 16.0))
+      ->check(between(1, 16))
       ->excludes("--target-size");
   sub.add_option("--target-kld", target.kld,
                  "The same for the smallest model whose mean KL divergence from the original is at most this, measured on calibration "

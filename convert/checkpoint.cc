@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "convert/checkpoint_parts.h"
 #include "convert/safetensors.h"
+#include "convert/slices.h"
 
 namespace attar {
 namespace {
@@ -134,9 +135,11 @@ std::string checkpoint_hash(const Checkpoint& checkpoint) {
   for (const auto& [left, right] : tokenizer.merges) add_text(left), add_text(right);
   hash.add(as_bytes(std::string_view(reinterpret_cast<const char*>(tokenizer.scores.data()),
                                      tokenizer.scores.size() * sizeof(float))));
+  Slices slices([&](ByteView bytes) { hash.add(bytes); });
   for (const Tensor& tensor : checkpoint.tensors) {
     add_text(cat(tensor.name, " ", info(tensor.type).name, " ", shape_text(tensor.shape)));
-    stream_tensor(tensor, tensor.type, [&](ByteView bytes) { hash.add(bytes); });
+    slices.add(tensor, tensor.type);
+    slices.finish();
   }
   return hash.hex();
 }

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/files.h"
+#include "convert/slices.h"
 #include "kernels_ref/types.h"
 
 namespace attar {
@@ -97,8 +98,8 @@ class GgufWriter {
   void add_bytes(std::string_view key, std::string_view bytes);  // an array of u8
   void add_bools(std::string_view key, const std::vector<bool>& values);
 
-  // shape: row-major. produce(sink) gives the tensor's bytes in order, row_bytes(type, columns) * rows of them.
-  using Produce = std::function<void(const std::function<void(ByteView)>& sink)>;
+  // shape: row-major. produce adds the tensor's bytes, row_bytes(type, columns) * rows of them.
+  using Produce = std::function<void(Slices&)>;
   void add_tensor(std::string name, Type type, std::vector<std::int64_t> shape, Produce produce);
   std::uint64_t element_count() const { return elements_; }
   void take_tensors(GgufWriter&& other);

@@ -68,7 +68,7 @@ Type stored_type(const Tensor& tensor, std::optional<Type> asked) {
 void add_factors(GgufWriter& writer, const char* name, const std::vector<float>& factors) {
   const Tensor tensor = make_tensor(name, {static_cast<std::int64_t>(factors.size())}, factors);
   writer.add_tensor(name, Type::kF32, tensor.shape,
-                    [tensor](const auto& sink) { stream_tensor(tensor, Type::kF32, sink); });
+                    [tensor](Slices& slices) { slices.add(tensor, Type::kF32); });
 }
 
 void add_rope_tensors(const ModelConfig& config, GgufWriter& writer) {
@@ -125,7 +125,7 @@ GgufWriter gguf_writer(const Checkpoint& checkpoint, const fs::path& path, const
     const Type type = stored_type(source, options.type);
     const Tensor tensor = to_gguf(source, config);
     tensors.add_tensor(gguf_tensor_name(source.name, config), type, source.shape,
-                       [tensor, type](const auto& sink) { stream_tensor(tensor, type, sink); });
+                       [tensor, type](Slices& slices) { slices.add(tensor, type); });
   }
   GgufWriter writer;
   const std::string stem = checkpoint.path.stem().string();

@@ -129,21 +129,23 @@ void GgufWriter::write(const fs::path& path) const {
   std::uint64_t total = 0;
   for (const Pending& tensor : tensors_) total += tensor.bytes;
   OutputFile file(path);
-  file.write(header().bytes());
   std::optional<Progress> progress;
   if (total >= kShowProgressFrom) progress.emplace("write " + path.filename().string(), total, "bytes");
+  Slices slices([&](ByteView bytes) {
+    file.write(bytes);
+    if (progress) progress->advance(bytes.size());
+  });
+  slices.add(header().bytes());
   const Bytes zeros(kAlignment);
   for (const Pending& tensor : tensors_) {
-    const std::uint64_t begin = file.size();
-    tensor.produce([&](ByteView bytes) {
-      file.write(bytes);
-      if (progress) progress->advance(bytes.size());
-    });
-    const std::uint64_t written = file.size() - begin;
+    const std::uint64_t begin = slices.size();
+    tensor.produce(slices);
+    const std::uint64_t written = slices.size() - begin;
     if (written != tensor.bytes)
       fail("write ", path.string(), ": ", tensor.name, " gave ", written, " bytes, expected ", tensor.bytes);
-    file.write(ByteView(zeros).first((kAlignment - written % kAlignment) % kAlignment));
+    slices.add(ByteView(zeros).first((kAlignment - written % kAlignment) % kAlignment));
   }
+  slices.finish();
   file.commit();
 }
 

@@ -33,9 +33,6 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
 // The size write_safetensors would give that file.
 std::uint64_t safetensors_bytes(const std::vector<Tensor>& tensors, const Metadata& metadata = {}, std::optional<Type> stored_as = {});
 
-// Gives a tensor's rows in slices of a few MB, converted to `type`, one after the other; from another thread while the next slice is made.
-void stream_tensor(const Tensor& tensor, Type type, const std::function<void(ByteView)>& sink);
-
 // The type in which `tensor` is written to safetensors when `stored_as` was asked for.
 Type safetensors_type(const Tensor& tensor, std::optional<Type> stored_as);
 

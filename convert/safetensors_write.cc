@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <future>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -7,11 +5,11 @@
 #include "base/console.h"
 #include "base/files.h"
 #include "convert/safetensors.h"
+#include "convert/slices.h"
 
 namespace attar {
 namespace {
 
-constexpr std::size_t kSlice = std::size_t{4} << 20;  // bytes read at a time
 constexpr std::uint64_t kShowProgressFrom = 256'000'000;
 
 const char* dtype_name(Type type) {
@@ -49,42 +47,6 @@ Type safetensors_type(const Tensor& tensor, std::optional<Type> stored_as) {
   const bool quantized = info(tensor.type).quantized;
   if (stored_as && (quantized || is_float(tensor.type))) return *stored_as;
   return quantized ? Type::kF32 : tensor.type;
-}
-
-void stream_tensor(const Tensor& tensor, Type type, const std::function<void(ByteView)>& sink) {
-  const auto columns = static_cast<std::size_t>(tensor.columns());
-  if (columns == 0 || tensor.rows() == 0) return;
-  const std::size_t in_stride = row_bytes(tensor.type, columns), out_stride = row_bytes(type, columns);
-  const auto slice = static_cast<std::int64_t>(std::max<std::size_t>(1, kSlice / std::max(in_stride, out_stride)));
-  Bytes packed, handed_on;
-  std::future<void> writing;  // of what is handed on, while the next slice is made
-  const auto written = [&] {
-    if (writing.valid()) writing.get();
-  };
-  for (std::int64_t begin = 0; begin < tensor.rows(); begin += slice) {
-    check_interrupt();
-    const std::int64_t end = std::min(begin + slice, tensor.rows());
-    const auto rows = static_cast<std::size_t>(end - begin);
-    packed.resize(rows * out_stride);
-    if (type == tensor.type) {
-      tensor.read_rows(begin, end, packed.data());
-    } else {
-      const std::vector<float> values = read_floats(tensor, begin, end);
-      for (std::size_t r = 0; r < rows; ++r) {
-        try {
-          encode_row(type, std::span(values).subspan(r * columns, columns), {},
-                     std::span(packed).subspan(r * out_stride, out_stride));
-        } catch (const Error& error) {
-          fail("write ", tensor.name, " as ", info(type).name, ": row ", begin + static_cast<std::int64_t>(r), ": ",
-               error.what());
-        }
-      }
-    }
-    written();
-    packed.swap(handed_on);
-    writing = std::async(std::launch::async, [&sink, &handed_on] { sink(handed_on); });
-  }
-  written();
 }
 
 namespace {
@@ -131,11 +93,12 @@ void write_safetensors(const fs::path& path, const std::vector<Tensor>& tensors,
   file.write(layout.header);
   std::optional<Progress> progress;
   if (layout.data_bytes >= kShowProgressFrom) progress.emplace("write " + path.filename().string(), layout.data_bytes, "bytes");
-  for (const Tensor& tensor : tensors)
-    stream_tensor(tensor, safetensors_type(tensor, stored_as), [&](ByteView bytes) {
-      file.write(bytes);
-      if (progress) progress->advance(bytes.size());
-    });
+  Slices slices([&](ByteView bytes) {
+    file.write(bytes);
+    if (progress) progress->advance(bytes.size());
+  });
+  for (const Tensor& tensor : tensors) slices.add(tensor, safetensors_type(tensor, stored_as));
+  slices.finish();
   file.commit();
 }
 

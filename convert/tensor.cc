@@ -73,12 +73,12 @@ void read_floats(const Tensor& tensor, std::int64_t begin, std::int64_t end, std
   if (tensor.type == Type::kF32) return tensor.read_rows(begin, end, reinterpret_cast<std::byte*>(out.data()));
   // In parts that caches hold.
   const std::size_t stride = row_bytes(tensor.type, columns), step = std::max<std::size_t>(1, kDecodedAtOnce / stride);
-  Bytes packed(std::min(rows, step) * stride);
+  const auto packed = std::make_unique_for_overwrite<std::byte[]>(std::min(rows, step) * stride);
   for (std::size_t first = 0; first < rows; first += step) {
     const std::size_t last = std::min(rows, first + step);
-    tensor.read_rows(begin + static_cast<std::int64_t>(first), begin + static_cast<std::int64_t>(last), packed.data());
+    tensor.read_rows(begin + static_cast<std::int64_t>(first), begin + static_cast<std::int64_t>(last), packed.get());
     for (std::size_t r = first; r < last; ++r)
-      decode_row(tensor.type, ByteView(packed).subspan((r - first) * stride, stride), out.subspan(r * columns, columns));
+      decode_row(tensor.type, ByteView(packed.get() + (r - first) * stride, stride), out.subspan(r * columns, columns));
   }
 }
 

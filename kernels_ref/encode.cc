@@ -32,7 +32,7 @@ void encode_blocks(Span<const float> weights, Span<const float> importance, std:
   constexpr int kPerBlock = Block::kWeights / Block::kGroup, kBatch = kSearchGroups * Block::kGroup;
   constexpr std::size_t kBlocks = kSearchGroups / kPerBlock;
   alignas(64) float x[kBatch], w[kBatch];
-  std::fill(w, w + kBatch, 1.0f);
+  if (!importance.empty()) std::fill(w, w + kBatch, 1.0f);
   SearchTask task{kind_of<Block>(), x, importance.empty() ? nullptr : w, Block::kGroup, kPerBlock, Block::kHasOffset ? 0.0f : static_cast<float>(Block::kLevelMin),
                   static_cast<float>(Block::kLevels + (Block::kHasOffset ? 0 : Block::kLevelMin) - 1), Block::kHasCodebook, 0, 0};
   if constexpr (Block::kHasCodebook) task.low = kIq4Levels[0], task.high = kIq4Levels[15];

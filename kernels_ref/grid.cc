@@ -53,12 +53,12 @@ RowGrid read_grid(Type type, ByteView row, std::uint64_t weights) {
   check_row("read_grid", type, row.size(), weights);
   const std::uint64_t width = block_weights(type, weights), group = group_weights(type, weights);
   const bool has_offset = info(type).grid.has_offset;
-  RowGrid grid;
-  grid.scale.reserve(weights / group), grid.offset.reserve(weights / group);
+  RowGrid grid{std::vector<float>(weights / group), std::vector<float>(weights / group)};
+  std::size_t at = 0;
   for (const BlockScales& s : read_scales(type, row, weights)) {
-    for (std::size_t g = 0; g < width / group; ++g) {
-      grid.scale.push_back(s.d * static_cast<float>(s.sc[g]));
-      grid.offset.push_back(has_offset ? -(s.dmin * static_cast<float>(s.m[g])) : 0.0f);
+    for (std::size_t g = 0; g < width / group; ++g, ++at) {
+      grid.scale[at] = s.d * static_cast<float>(s.sc[g]);
+      if (has_offset) grid.offset[at] = -(s.dmin * static_cast<float>(s.m[g]));
     }
   }
   return grid;

@@ -80,7 +80,7 @@ inline void store_fifth(const std::uint8_t* codes, std::uint8_t* qh) {
 
 // Eight 6-bit sc and eight 6-bit m in 12 bytes: bytes 0-3 and 4-7 hold sc and m 0-3 in six bits, and the high pairs of
 // 4-7 in the top two; bytes 8-11 their low nibbles, sc low, m high.
-inline void load_six_bit(const std::uint8_t* bytes, int* sc, int* m) {
+inline void load_six_bit(const std::uint8_t* bytes, std::int8_t* sc, std::int8_t* m) {
   for (int g = 0; g < 4; ++g) {
     sc[g] = bytes[g] & 63;
     m[g] = bytes[4 + g] & 63;
@@ -88,7 +88,7 @@ inline void load_six_bit(const std::uint8_t* bytes, int* sc, int* m) {
     m[4 + g] = (bytes[8 + g] >> 4) | (bytes[4 + g] >> 6 << 4);
   }
 }
-inline void store_six_bit(const int* sc, const int* m, std::uint8_t* bytes) {
+inline void store_six_bit(const std::int8_t* sc, const std::int8_t* m, std::uint8_t* bytes) {
   for (int g = 0; g < 4; ++g) {
     bytes[g] = static_cast<std::uint8_t>(sc[g] | (sc[4 + g] >> 4 << 6));
     bytes[4 + g] = static_cast<std::uint8_t>(m[g] | (m[4 + g] >> 4 << 6));

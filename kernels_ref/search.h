@@ -36,10 +36,21 @@ struct Uniform {
   float low, high;
   template <class F>  // float or Floats
   F nearest(F v) const {
-    constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
     const F least = F{} + low, most = F{} + high;
     v = v < least ? least : v;
     v = v > most ? most : v;
+    return within(v);
+  }
+  // The same for v less than half a level below the first.
+  template <class F>
+  F nearest_above(F v) const {
+    const F most = F{} + high;
+    return within(v > most ? most : v);
+  }
+  // The same for v less than half a level outside.
+  template <class F>
+  F within(F v) const {
+    constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
     return (v + kRound) - kRound;
   }
   template <class F>
@@ -55,6 +66,14 @@ struct Iq4 {
     F l = F{} + static_cast<float>(kIq4Levels[0]);
     for (int k = 0; k < 15; ++k) l = v > F{} + middle(k) ? F{} + static_cast<float>(kIq4Levels[k + 1]) : l;
     return l;
+  }
+  template <class F>
+  F nearest_above(F v) const {
+    return nearest(v);
+  }
+  template <class F>
+  F within(F v) const {
+    return nearest(v);
   }
   template <class F>
   F code(F v) const {

@@ -24,26 +24,29 @@ struct Parts {
   Groups<F, kWeighted> groups[kSearchGroups / kWidth<F>];
 };
 
-// Levels the weight of largest magnitude is tried at: from well inside the range of levels to beyond its end (clipped). The
-// fewer the levels, the more clipping pays.
-struct Targets {
+// From well inside the range of levels to beyond its end (clipped). The fewer the levels, the more clipping pays.
+struct TargetList {
   float levels[48];
-  std::size_t count;
+  std::size_t within = 0, above = 0, count = 0;  // the first and how many they are with the next, see Targets
 
-  explicit Targets(const SearchTask& t) {
+  explicit TargetList(const SearchTask& t) {
     const float low = t.low, high = t.high;
     const bool many = high - low > 32 && !t.codebook;
     const float first = many ? 0.97f : 0.75f, last = many ? 1.06f : 1.45f;
     // With 32 levels a small step still moves some weights; with fewer levels or more a coarse one leads to the same optimum.
     const int steps = high - low == 31 ? 24 : 8;
-    count = static_cast<std::size_t>(2 * steps);
+    constexpr float kLessThanHalf = 0.45f;
     for (int i = 0; i < steps; ++i) {
       const float share = first + (last - first) * static_cast<float>(i) / static_cast<float>(steps - 1);
-      levels[2 * i] = low * share;
-      levels[2 * i + 1] = high * share;
+      levels[count++] = low * share;
+      levels[count++] = high * share;
+      // Weights of the other sign may be as large.
+      const float largest = std::max(-low, high) * share;
+      if (largest < std::min(-low, high) + kLessThanHalf) within = count;
+      if (largest < -low + kLessThanHalf) above = count;
     }
   }
-  Span<const float> all() const { return {levels, count}; }
+  Targets all() const { return {{levels, within}, {levels + within, above - within}, {levels + above, count - above}}; }
 };
 
 // Where the largest of a vector of scales may go on the integer grid: its ends, and further in and out.
@@ -68,7 +71,7 @@ inline float fit_super_scale(const float* scales, const float* curvature, int gr
 template <class F, bool kWeighted, class Levels>
 void batch_scale(const Levels& levels, const SearchTask& t, BlockScales* out) {
   const Parts<F, kWeighted> parts(t);
-  const Targets targets(t);
+  const TargetList targets(t);
   for (int first = 0; first < kSearchGroups; first += kWidth<F>) {
     const Groups<F, kWeighted>& g = parts.from(first);
     const F start = start_scale(levels, g, targets.all());
@@ -129,7 +132,7 @@ struct Turns {
 
 template <class F, bool kWeighted, class Levels>
 void batch_scales(const Levels& levels, const SearchTask& t, BlockScales* out) {
-  const Targets targets(t);
+  const TargetList targets(t);
   const Uniform integers{static_cast<float>(t.scale_min), static_cast<float>(t.scale_max)};
   const Parts<F, kWeighted> parts(t);
   Turns turns(t);
@@ -182,7 +185,7 @@ void batch_scales(const Levels& levels, const SearchTask& t, BlockScales* out) {
       }
       turns.error[i] = error;
       out[b].d = turns.d[i];
-      for (int g = 0; g < turns.per_block; ++g) out[b].sc[g] = static_cast<int>(sc[static_cast<std::size_t>(b * turns.per_block + g)]);
+      for (int g = 0; g < turns.per_block; ++g) out[b].sc[g] = static_cast<std::int8_t>(sc[static_cast<std::size_t>(b * turns.per_block + g)]);
       // The levels and integers are fixed: least squares for d.
       const float next = sum_ll > 0 ? to_f16(turns.d[i] + sum_rl / sum_ll) : turns.d[i];
       turns.done[b] = next == turns.d[i];
@@ -266,7 +269,7 @@ void batch_affines(const SearchTask& t, BlockScales* out) {
       out[b].d = turns.d[i], out[b].dmin = turns.dmin[i];
       for (int g = 0; g < turns.per_block; ++g) {
         const auto at = static_cast<std::size_t>(b * turns.per_block + g);
-        out[b].sc[g] = static_cast<int>(sc[at]), out[b].m[g] = static_cast<int>(m[at]);
+        out[b].sc[g] = static_cast<std::int8_t>(sc[at]), out[b].m[g] = static_cast<std::int8_t>(m[at]);
       }
       const AffineStep step = refit_affine(all, turns.d[i], -turns.dmin[i], 0.0f);
       const float next = to_f16(step.scale), next_min = to_f16(-step.offset);
@@ -279,6 +282,7 @@ void batch_affines(const SearchTask& t, BlockScales* out) {
 
 template <class F>
 bool all_nothing(const float* x, int n) {
+  if (std::fabs(*x) >= kNothing) return false;  // as good as always
   F largest{};
   for (int i = 0; i < n; i += kWidth<F>) largest = most(largest, magnitude(load<F>(x + i)));
   float lanes[kWidth<F>];

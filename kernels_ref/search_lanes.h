@@ -145,21 +145,28 @@ struct ScaleFitOf {
   F scale{}, error{}, curvature{};
 };
 
+// What the weight of largest magnitude is tried at: where no weight lies half a level outside of the levels, where none lies below them,
+// and where one may lie on either side. An even number of each.
+struct Targets {
+  Span<const float> within, above, outside;
+};
+
 // The least-squares scale for the levels that the best of the starting points leads to: see fit_scale.
 template <class F, bool kWeighted, class Levels>
-F start_scale(const Levels& levels, const Groups<F, kWeighted>& g, Span<const float> targets) {
-  F extreme{}, heavy{}, cost{}, wx[32];
+F start_scale(const Levels& levels, const Groups<F, kWeighted>& g, const Targets& targets) {
+  F extreme{}, heavy{}, cost{}, weighted[kWeighted ? 32 : 1];
+  const F* wx = kWeighted ? weighted : g.x;
   for (int i = 0; i < g.n; ++i) {
-    wx[i] = g.weigh(i, g.x[i]);
     extreme = magnitude(g.x[i]) > magnitude(extreme) ? g.x[i] : extreme;
     if constexpr (kWeighted) {
-      const F own = wx[i] * g.x[i];
+      weighted[i] = g.weigh(i, g.x[i]);
+      const F own = weighted[i] * g.x[i];
       heavy = own > cost ? g.x[i] : heavy;
       cost = most(cost, own);
     }
   }
   F start{}, gain{};
-  const auto consider = [&](F value, Span<const float> levels_of_value) {
+  const auto consider = [&](F value, Span<const float> levels_of_value, auto nearest) {
     const F per_level = magnitude(value) >= F{} + 0x1p-30f ? 1.0f / value : F{};
     constexpr std::size_t kTogether = 2;  // sums that do not wait for each other; there are always that many
     for (std::size_t at = 0; at < levels_of_value.size(); at += kTogether) {
@@ -167,7 +174,7 @@ F start_scale(const Levels& levels, const Groups<F, kWeighted>& g, Span<const fl
       for (std::size_t j = 0; j < kTogether; ++j) inverse[j] = per_level * levels_of_value[at + j];
       for (int i = 0; i < g.n; ++i)
         for (std::size_t j = 0; j < kTogether; ++j) {
-          const F l = levels.nearest(g.x[i] * inverse[j]);
+          const F l = nearest(g.x[i] * inverse[j]);
           xl[j] += wx[i] * l;
           ll[j] += g.weigh(i, l) * l;
         }
@@ -178,13 +185,16 @@ F start_scale(const Levels& levels, const Groups<F, kWeighted>& g, Span<const fl
       }
     }
   };
-  consider(extreme, targets);
+  const auto anywhere = [&](F v) { return levels.nearest(v); };
+  consider(extreme, targets.within, [&](F v) { return levels.within(v); });
+  consider(extreme, targets.above, [&](F v) { return levels.nearest_above(v); });
+  consider(extreme, targets.outside, anywhere);
   if constexpr (!kWeighted) return start;  // the extreme is what matters most
   float other[kWidth<F>];
   store(magnitude(heavy - extreme), other);
   float any = 0;
   for (const float lane : other) any += lane;
-  if (any > 0) consider(heavy != extreme ? heavy : F{}, kHeavyTargets);
+  if (any > 0) consider(heavy != extreme ? heavy : F{}, kHeavyTargets, anywhere);
   return start;
 }
 

@@ -87,7 +87,7 @@ RowGrid read_grid(Type type, ByteView row, std::uint64_t weights);
 // dmin and m alone, those with one scale a block have sc[0] = m[0] = 1.
 struct BlockScales {
   float d = 0, dmin = 0;  // values of f16
-  int sc[16] = {}, m[16] = {};
+  std::int8_t sc[16] = {}, m[16] = {};
 };
 std::vector<BlockScales> read_scales(Type type, ByteView row, std::uint64_t weights);
 void write_scales(Type type, Span<const BlockScales> blocks, Span<std::byte> row);  // codes stay as they are

@@ -111,14 +111,14 @@ class Chunk {
   bool stored_integer(std::int64_t from, int k, Integers BlockScales::*field, int low, int high, const Direction& direction) {
     const std::int64_t count = row_.group_weights(), begin = from + k * count;
     BlockScales s = row_.blocks()[block(from)];
-    int& theta = (s.*field)[k];
+    std::int8_t& theta = (s.*field)[k];
     direction(s);
     const Slope slope = along(begin, count);
     const float wanted = static_cast<float>(theta) + slope.best();
     if (!std::isfinite(wanted)) return false;
     const int next = static_cast<int>(std::nearbyint(std::clamp(wanted, static_cast<float>(low), static_cast<float>(high))));
     if (!improves(slope.change(next - theta))) return false;
-    theta = next;
+    theta = static_cast<std::int8_t>(next);
     return take(from, s, begin, count);
   }
 

@@ -66,8 +66,8 @@ void write_imatrix(const ImportanceMatrix& imatrix, const std::filesystem::path&
   writer.add_u32("imatrix.chunk_size", static_cast<std::uint64_t>(imatrix.chunk_tokens));
   const auto add = [&](const std::string& name, std::vector<float> values) {
     const auto size = static_cast<std::int64_t>(values.size());
-    writer.add_tensor(name, Type::kF32, {size}, [values = std::move(values)](const auto& sink) {
-      sink(std::as_bytes(std::span(values)));
+    writer.add_tensor(name, Type::kF32, {size}, [values = std::move(values)](Slices& slices) {
+      slices.add(std::as_bytes(std::span(values)));
     });
   };
   for (const auto& [name, entry] : imatrix.entries) {

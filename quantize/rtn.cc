@@ -43,15 +43,22 @@ ATTAR_VECTOR_CLONES Squares squares(const float* q, const float* w, std::size_t 
 
 // Weights beyond `first` and `last`, in steps of their groups' grid.
 ATTAR_VECTOR_CLONES std::int64_t outside(const float* w, std::size_t group, const RowGrid& grid, float first, float last) {
+  using Counts = std::int32_t __attribute__((vector_size(sizeof(Lanes))));
+  Counts counts{};
   std::int64_t all = 0;
   for (std::size_t g = 0; g < grid.scale.size(); ++g, w += group) {
     const float a = grid.offset[g] + grid.scale[g] * first, b = grid.offset[g] + grid.scale[g] * last;
     if (grid.scale[g] == 0) continue;
     const float low = a < b ? a : b, high = a < b ? b : a;
-    std::int32_t count = 0;
-    for (std::size_t i = 0; i < group; ++i) count += (w[i] < low) | (w[i] > high);
-    all += count;
+    std::size_t i = 0;
+    for (; i + kLanes <= group; i += kLanes) {
+      Lanes v;
+      std::memcpy(&v, w + i, sizeof v);
+      counts -= (v < low) | (v > high);
+    }
+    for (; i < group; ++i) all += (w[i] < low) | (w[i] > high);
   }
+  for (std::size_t k = 0; k < kLanes; ++k) all += counts[k];
   return all;
 }
 

@@ -362,7 +362,8 @@ TEST_F(QuantizeCommand, OptionsThatWouldChangeNothingAreRefused) {
   expect_refused("--type q4_0 --method hqq --no-correction", "are for gptq");
   expect_refused("--type q4_0 --samples 8", "--samples and --context are of calibration text; give --calibration");
   expect_refused("--target-bpw 5 --pure" + text, "--pure is for --type");
-  expect_refused("--type q4_0 --damp nan" + text, "--damp: expected a number, not nan");
+  for (const char* damp : {"nan", "3", "0"})
+    expect_refused(cat("--type q4_0 --damp ", damp) + text, cat("--damp: expected a number from 1e-08 to 1, not ", damp));
   expect_refused("--type q4_0 --effort best --tune-rate inf" + text, "--tune-rate: expected a number above 0, not inf");
   expect_refused("--target-kld nan" + text, "--target-kld: expected a number above 0, not nan");
   expect_refused("--target-size 1e30" + text, "--target-size 1e30: expected bytes");

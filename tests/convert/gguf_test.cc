@@ -76,7 +76,7 @@ TEST_F(Gguf, WritesWhatItReads) {
   writer.add_i32s("a.i32s", {-1, 2});
   writer.add_bools("a.bools", {true, false});
   const auto bytes_of = [](std::size_t size, char fill) {
-    return [=](const auto& sink) { sink(as_bytes(std::string(size, fill))); };
+    return [=](Slices& slices) { slices.add(as_bytes(std::string(size, fill))); };
   };
   writer.add_tensor("first", Type::kF32, {3, 5}, bytes_of(60, 'a'));
   writer.add_tensor("second", Type::kQ4_0, {2, 64}, bytes_of(72, 'b'));
@@ -103,7 +103,7 @@ TEST_F(Gguf, WritesWhatItReads) {
 
 TEST_F(Gguf, AWriterThatIsGivenTooFewBytesLeavesNothing) {
   GgufWriter writer;
-  writer.add_tensor("t", Type::kF32, {8}, [](const auto& sink) { sink(as_bytes("abcd")); });
+  writer.add_tensor("t", Type::kF32, {8}, [](Slices& slices) { slices.add(as_bytes("abcd")); });
   EXPECT_ERROR(writer.write(folder_ / "f.gguf"), "gave 4 bytes, expected 32");
   EXPECT_TRUE(fs::is_empty(folder_.path()));
 }
@@ -210,7 +210,7 @@ class GgufModel : public Gguf {
     if (add) add(writer);
     for (const GgufTensor& tensor : file.tensors())
       writer.add_tensor(tensor.name, tensor.type, tensor.shape,
-                        [bytes = tensor.bytes](const auto& sink) { sink(bytes); });
+                        [bytes = tensor.bytes](Slices& slices) { slices.add(bytes); });
     writer.write(folder_ / "changed.gguf");
     return test::error_of([&] { open_checkpoint(folder_ / "changed.gguf"); });
   }

@@ -57,9 +57,9 @@ TEST_P(Scales, EveryValueInRangeSurvives) {
   std::vector<BlockScales> blocks = read_scales(GetParam(), row, kWeights);
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     for (int g = 0; grid.scale_max > 1 && g < groups; ++g) {
-      blocks[b].sc[g] = grid.scale_min + static_cast<int>((7 * b + 5 * static_cast<std::size_t>(g)) %
-                                                          static_cast<std::size_t>(grid.scale_max - grid.scale_min + 1));
-      if (grid.has_offset) blocks[b].m[g] = static_cast<int>((3 * b + 11 * static_cast<std::size_t>(g)) % static_cast<std::size_t>(grid.scale_max + 1));
+      blocks[b].sc[g] = static_cast<std::int8_t>(grid.scale_min + static_cast<int>((7 * b + 5 * static_cast<std::size_t>(g)) %
+                                                                                   static_cast<std::size_t>(grid.scale_max - grid.scale_min + 1)));
+      if (grid.has_offset) blocks[b].m[g] = static_cast<std::int8_t>((3 * b + 11 * static_cast<std::size_t>(g)) % static_cast<std::size_t>(grid.scale_max + 1));
     }
     blocks[b].d = -0.25f * static_cast<float>(b + 1);
   }

@@ -1,5 +1,5 @@
-// Starting points at once give the bits that each alone gives.
-#include "kernels_ref/search.h"
+// Starting points at once give the bits that each alone gives, also where weights are not clamped to the levels.
+#include "kernels_ref/search_batch.h"
 
 #include <cmath>
 #include <limits>
@@ -41,6 +41,29 @@ TEST(Search, ScalesTogetherAndAlone) {
   expect_same_sums(Uniform{-8, 7});
   expect_same_sums(Uniform{-128, 127});
   expect_same_sums(Iq4{});
+}
+
+// Q4_0, Q5_0, Q8_0, Q3_K, Q6_K.
+TEST(Search, NothingIsClampedWhereTargetsSaySo) {
+  Random random(8);
+  for (const auto& [low, high] : {std::pair(-8.0f, 7.0f), {-16.0f, 15.0f}, {-128.0f, 127.0f}, {-4.0f, 3.0f}, {-32.0f, 31.0f}}) {
+    const Uniform levels{low, high};
+    const TargetList list({SearchKind::kScale, nullptr, nullptr, 32, 1, low, high, false, 0, 0});
+    const Targets targets = list.all();
+    EXPECT_EQ(targets.within.size() + targets.above.size() + targets.outside.size(), list.count);
+    for (const Span<const float> part : {targets.within, targets.above, targets.outside}) EXPECT_EQ(part.size() % 2, 0u) << low;
+    EXPECT_FALSE(targets.within.empty()) << low;
+    // Whichever sign the target has, the other weights have either and are at most as large.
+    const auto expect_same = [&](Span<const float> part, auto nearest) {
+      for (const float target : part)
+        for (int i = 0; i <= 1000; ++i) {
+          const float v = std::fabs(target) * (i == 0 ? 1.0f : i == 1 ? -1.0f : static_cast<float>(2 * random.uniform() - 1));
+          ASSERT_EQ(nearest(v), levels.nearest(v)) << v << " of " << low << " to " << high;
+        }
+    };
+    expect_same(targets.within, [&](float v) { return levels.within(v); });
+    expect_same(targets.above, [&](float v) { return levels.nearest_above(v); });
+  }
 }
 
 TEST(Search, AffineTogetherAndAlone) {

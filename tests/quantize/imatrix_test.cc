@@ -95,9 +95,9 @@ TEST_F(Imatrix, OtherTensorsOfTheFileAreLeftAlone) {
   GgufWriter writer;
   writer.add_text("general.type", "imatrix");
   for (const char* name : {"blk.0.attn_q.weight.in_sum", "blk.0.attn_q.weight.in_sum2", "blk.0.attn_q.weight.counts", "blk.0.attn_q.weight.stats"})
-    writer.add_tensor(name, Type::kF32, {1}, [](const auto& sink) {
+    writer.add_tensor(name, Type::kF32, {1}, [](Slices& slices) {
       const float one = 1.0f;
-      sink(std::as_bytes(std::span(&one, 1)));
+      slices.add(std::as_bytes(std::span(&one, 1)));
     });
   writer.write(folder / "i.gguf");
   const ImportanceMatrix read = read_imatrix(folder / "i.gguf");
