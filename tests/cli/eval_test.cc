@@ -268,9 +268,10 @@ TEST_F(Eval, UnknownOptionAndDevice) {
   EXPECT_EQ(eval(standard() + " --json " + path("no/such/folder/x.json")).code, 2);
 }
 
-// Waits until the program has its handlers of SIGINT and SIGTERM, bits 1 and 14 of the mask: a slow start may take seconds.
+// Waits until the full program has its handlers of SIGINT and SIGTERM, bits 1 and 14 of the mask: a slow start may take seconds, and the small
+// one that it begins as has handlers too.
 constexpr const char* kWhenItListens =
-    "for i in $(seq 600); do grep -q '^SigCgt:.*[4-7c-f]..[2367abef]$' /proc/$pid/status && break; sleep 0.1; done; ";
+    "for i in $(seq 600); do readlink /proc/$pid/exe | grep -q full && grep -q '^SigCgt:.*[4-7c-f]..[2367abef]$' /proc/$pid/status && break; sleep 0.1; done; ";
 
 TEST_F(Eval, AnInterruptLeavesNothing) {
   write_text_file(path("long.txt"), words(4'000'000));
