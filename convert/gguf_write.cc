@@ -129,13 +129,13 @@ void GgufWriter::write(const fs::path& path) const {
   std::uint64_t total = 0;
   for (const Pending& tensor : tensors_) total += tensor.bytes;
   OutputFile file(path);
+  file.write(header().bytes());
   std::optional<Progress> progress;
   if (total >= kShowProgressFrom) progress.emplace("write " + path.filename().string(), total, "bytes");
   Slices slices([&](ByteView bytes) {
     file.write(bytes);
     if (progress) progress->advance(bytes.size());
   });
-  slices.add(header().bytes());
   const Bytes zeros(kAlignment);
   for (const Pending& tensor : tensors_) {
     const std::uint64_t begin = slices.size();
