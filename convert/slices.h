@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <functional>
 #include <future>
-#include <optional>
 
 #include "convert/tensor.h"
 

@@ -23,15 +23,18 @@ inline int interrupt(const std::string& arguments, const fs::path& file, std::ui
     ::_exit(127);
   }
   int status = 0;
-  for (int i = 0; i < 24000; ++i) {  // ten minutes, on a machine with other work to do
+  pid_t ended = 0;
+  for (int i = 0; i < 24000 && ended == 0; ++i) {  // ten minutes, on a machine with other work to do
     std::this_thread::sleep_for(std::chrono::milliseconds(25));
-    if (::waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     std::error_code error;
     const auto size = fs::file_size(file, error);
     if (!error && size > bytes) break;
+    ended = ::waitpid(child, &status, WNOHANG);
   }
-  ::kill(child, signal);
-  ::waitpid(child, &status, 0);
+  if (ended == 0) {
+    ::kill(child, signal);
+    ::waitpid(child, &status, 0);
+  }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
