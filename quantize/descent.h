@@ -18,11 +18,11 @@
 
 namespace attar {
 
-// H: (columns, columns) float32, symmetric, positive diagonal. gradient: (rows, columns) float32, e H of each row as it comes, kept
-// up to date. order: all columns; those of one chunk of 256 are visited in this order, chunks from left to right. A: (rows, rows) float32, symmetric, positive
-// definite; the error is then tr(A E H E^T), each row seeing where the others stand. Undefined: I; rows do not see each
-// other, but the sums' rounding depends on which rows come together. Never makes the error worse.
-void descend(std::span<PackedRow> rows, const at::Tensor& H, at::Tensor& gradient, std::span<const std::int64_t> order,
-             const DescentOptions& options, const at::Tensor& A = {});
+// T: (rows, columns) float32, contiguous, what the rows should be. H: (columns, columns) float32, symmetric, positive diagonal. order: all columns;
+// those of one chunk of 256 are visited in this order, chunks from left to right. A: (rows, rows) float32, symmetric, positive definite; the error is
+// then tr(A E H E^T), each row seeing where the others stand. Undefined: I; rows do not see each other, but the sums' rounding depends on
+// which rows come together. Never makes the error worse. Returns E = T - Q as it is then.
+at::Tensor descend(std::span<PackedRow> rows, const at::Tensor& T, const at::Tensor& H, std::span<const std::int64_t> order,
+                   const DescentOptions& options, const at::Tensor& A = {});
 
 }  // namespace attar

@@ -20,6 +20,7 @@
 #include "base/threads.h"
 #include "model/tensor.h"
 #include "quantize/descent.h"
+#include "quantize/products.h"
 #include "quantize/round.h"
 #include "quantize/rtn.h"
 #include "quantize/tensors.h"
@@ -35,7 +36,7 @@ std::span<float> values(const at::Tensor& tensor) {
 
 // One step's rows while they are worked on; all (rows, columns) float32.
 struct Rows {
-  at::Tensor W, T, Q;
+  at::Tensor W, T;
   std::vector<PackedRow> packed;
   at::Tensor A, across;  // (rows, rows), if they are tied: A = V D^2 V^T, V = across unit upper triangular
 };
@@ -62,7 +63,6 @@ void visit_columns(Rows& rows, const Curvature& c) {
   const float* U = c.factor.U.data_ptr<float>();
   const float* V = rows.across.defined() ? rows.across.data_ptr<float>() : nullptr;
   float* error = E.data_ptr<float>();
-  float* quantized = rows.Q.data_ptr<float>();
   std::vector<float> above(static_cast<std::size_t>(count));  // what the rows above ask of each row in this column
   for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
     const std::int64_t width = std::min(kBlock, columns - begin);
@@ -78,9 +78,8 @@ void visit_columns(Rows& rows, const Curvature& c) {
         PackedRow& row = rows.packed[static_cast<std::size_t>(r)];
         const float t = target[r * columns + k];
         const int code = row.nearest(column, t + asked[r * width + j] + above[static_cast<std::size_t>(r)]);
-        const float q = row.value(column, code), e = t - q;
+        const float e = t - row.value(column, code);
         row.set_code(column, code);
-        quantized[r * columns + column] = q;
         error[r * columns + k] = e;
         if (V != nullptr) {
           const float all = e + asked[r * width + j];  // (E U)_rj
@@ -92,37 +91,28 @@ void visit_columns(Rows& rows, const Curvature& c) {
   }
 }
 
-// Returns (T - Q) H of the final rows.
-at::Tensor descend(Rows& rows, const Curvature& c, const DescentOptions& options) {
-  at::Tensor gradient = at::mm(rows.T - rows.Q, c.H);
-  descend(rows.packed, c.H, gradient, c.order, options, rows.A);
-  return gradient;
-}
-
 struct Sums {
   double weight_error = 0, weight = 0, output_error = 0, output = 0, rounded_error = 0;
   std::int64_t clipped = 0;
 };
 
-// |E X^T|^2 of E (rows, columns), with G = E H: H is damped.
-double output_square(const at::Tensor& E, const at::Tensor& G, const Curvature& c) { return total(E * G) - c.lambda * total(E.square()); }
-
-// Of the rows as they are.
 at::Tensor values_of(const std::vector<PackedRow>& rows, std::int64_t columns) {
   at::Tensor Q = at::empty({static_cast<std::int64_t>(rows.size()), columns});
   float* q = Q.data_ptr<float>();
-  for (const PackedRow& row : rows)
-    for (std::int64_t j = 0; j < columns; ++j) *q++ = row.value(j);
+  for (const PackedRow& row : rows) row.values(0, {q, static_cast<std::size_t>(columns)}), q += columns;
   return Q;
 }
 
-// E = T - Q; G = E H.
-Sums measure(const at::Tensor& W, const at::Tensor& T, const at::Tensor& E, const at::Tensor& G, const Curvature& c) {
+// |E X^T|^2 of E (rows, columns): H is damped.
+double output_square(const at::Tensor& E, const Curvature& c) { return quadratic_form(E, c.H) - c.lambda * total(E.square()); }
+
+// E = T - Q.
+Sums measure(const at::Tensor& W, const at::Tensor& T, const at::Tensor& E, const Curvature& c) {
   Sums sums;
   sums.weight_error = total((W - (T - E)).square());
   sums.weight = total(W.square());
-  sums.output_error = output_square(E, G, c);
-  sums.output = output_square(T, at::mm(T, c.H), c);
+  sums.output_error = output_square(E, c);
+  sums.output = output_square(T, c);
   return sums;
 }
 
@@ -212,9 +202,7 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
       }
       part.packed.emplace_back(type, bytes_of(begin + r), columns);
     }
-    part.Q = values_of(part.packed, columns);
-    const at::Tensor off = part.T - part.Q;
-    const double rounded_error = output_square(off, at::mm(off, curvature.H), curvature);
+    const double rounded_error = output_square(part.T - values_of(part.packed, columns), curvature);
     if (A.defined()) {
       part.A = A.narrow(0, begin, count).narrow(1, 0, count).contiguous();
       Triangle L(part.A.flip({0, 1}));
@@ -222,8 +210,8 @@ GptqResult gptq(Type type, const at::Tensor& W, const Curvature& curvature, cons
       part.across = unit_upper(std::move(L)).U;
     }
     visit_columns(part, curvature);
-    const at::Tensor gradient = descend(part, curvature, options.descent);
-    Sums& sum = sums[static_cast<std::size_t>(step)] = measure(part.W, part.T, part.T - values_of(part.packed, columns), gradient, curvature);
+    const at::Tensor E = descend(part.packed, part.T, curvature.H, curvature.order, options.descent, part.A);
+    Sums& sum = sums[static_cast<std::size_t>(step)] = measure(part.W, part.T, E, curvature);
     sum.rounded_error = rounded_error;
     for (std::int64_t r = 0; r < count; ++r) {
       part.packed[static_cast<std::size_t>(r)].write(bytes_of(begin + r));

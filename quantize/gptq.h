@@ -55,7 +55,7 @@ struct GptqResult {
 
 // Rows that a thread works on at a time, fixed so that sums do not depend on the threads: where rows are independent, and where the errors of
 // this many may make up for one another.
-constexpr std::int64_t kStepRows = 64, kMetricRows = 256;
+constexpr std::int64_t kStepRows = 128, kMetricRows = 256;
 
 // W: (rows, columns) float32, contiguous. A: the linear's output metric (output_metric.h); undefined: every output counts alike, and rows
 // are independent. Same bytes at any number of threads. The caller sees to it that LibTorch and its BLAS use one thread (set_up_torch(1)),

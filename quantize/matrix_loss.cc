@@ -7,6 +7,7 @@
 #include "base/console.h"
 #include "base/threads.h"
 #include "quantize/gptq.h"
+#include "quantize/products.h"
 #include "quantize/shared_inputs.h"
 #include "quantize/streams.h"
 #include "quantize/tensors.h"
@@ -37,8 +38,8 @@ MatrixLoss loss_of(const QuantizedTensor& Q, const at::Tensor& W, const at::Tens
     sums.error = total(E.square());
     sums.weight = total(w.square());
     if (!XtX.defined()) return;
-    sums.output_error = total(at::mm(E, XtX) * E);
-    sums.output = total(at::mm(w, XtX) * w);
+    sums.output_error = quadratic_form(E, XtX);
+    sums.output = quadratic_form(w, XtX);
   });
   Sums all;
   for (const Sums& part : parts) {

@@ -22,6 +22,21 @@ void PackedRow::decode_scales(std::size_t block) {
   }
 }
 
+void PackedRow::levels(std::int64_t begin, std::span<float> out) const {
+  const std::uint8_t* code = codes_.data() + begin;
+  if (grid_.codebook != nullptr)
+    for (float& each : out) each = static_cast<float>(grid_.codebook[*code++]);
+  else
+    for (float& each : out) each = static_cast<float>(*code++ + grid_.level_min);
+}
+
+void PackedRow::values(std::int64_t begin, std::span<float> out) const {
+  levels(begin, out);
+  const auto width = static_cast<std::size_t>(group_weights_);
+  for (std::size_t from = 0, g = group(begin); from < out.size(); from += width, ++g)
+    for (std::size_t j = from; j < from + width; ++j) out[j] = scale_[g] * out[j] + offset_[g];
+}
+
 void PackedRow::set_block(std::int64_t block, const BlockScales& scales) {
   blocks_[static_cast<std::size_t>(block)] = scales;
   decode_scales(static_cast<std::size_t>(block));

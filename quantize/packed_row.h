@@ -19,6 +19,9 @@ class PackedRow {
     const std::size_t g = group(column);
     return scale_[g] * level(grid_, code) + offset_[g];
   }
+  // Of the columns from `begin` on, which is where a group starts, as it is where they end.
+  void values(std::int64_t begin, std::span<float> out) const;
+  void levels(std::int64_t begin, std::span<float> out) const;
   // value = scale * level(code) + offset
   float scale(std::int64_t column) const { return scale_[group(column)]; }
   float offset(std::int64_t column) const { return offset_[group(column)]; }

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "base/threads.h"
+#include "quantize/tensors.h"
 
 namespace attar {
 namespace {
@@ -43,6 +44,20 @@ void subtract_product(const at::Tensor& A, const at::Tensor& B, at::Tensor& sum)
     at::Tensor part = sum.narrow(0, begin, width);
     part.addmm_(A.narrow(0, begin, width), B, 1, -1);
   });
+}
+
+double quadratic_form(const at::Tensor& E, const at::Tensor& H) {
+  constexpr std::int64_t kStep = 512;
+  const std::int64_t n = H.size(0);
+  double sum = 0;
+  for (std::int64_t begin = 0; begin < n; begin += kStep) {
+    // The tile on the diagonal counts once, what is to its right twice.
+    const std::int64_t width = std::min(kStep, n - begin), rest = n - begin - width;
+    const at::Tensor part = at::mm(E.narrow(1, begin, width), H.narrow(0, begin, width).narrow(1, begin, n - begin)).mul_(E.narrow(1, begin, n - begin));
+    sum += total(part.narrow(1, 0, width));
+    if (rest > 0) sum += 2.0 * total(part.narrow(1, width, rest));
+  }
+  return sum;
 }
 
 void mirror(at::Tensor& sum) {

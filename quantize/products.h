@@ -12,6 +12,8 @@ at::Tensor product(const at::Tensor& A, const at::Tensor& B);
 void add_products(const at::Tensor& A, const at::Tensor& B, bool symmetric, at::Tensor& sum);
 // sum -= A B
 void subtract_product(const at::Tensor& A, const at::Tensor& B, at::Tensor& sum);
+// sum of e H e^T over the rows e of E. E: (rows, n), H: (n, n) symmetric, both float32, contiguous. Half the work of E H; on one thread.
+double quadratic_form(const at::Tensor& E, const at::Tensor& H);
 // What is above the diagonal also below it; sum (n, n) float32, contiguous.
 void mirror(at::Tensor& sum);
 

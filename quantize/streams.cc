@@ -32,6 +32,8 @@ Streams::Streams(const Checkpoint& model, const std::vector<Ids>& chunks, Stream
     : model_(model), length_(chunks.empty() ? 0 : static_cast<std::int64_t>(chunks.front().size())),
       options_(std::move(options)), chunks_(chunks), decoders_(model.config) {
   if (length_ == 0) fail("calibration: no text");
+  const bool all = options_.targets || options_.again;
+  originals_ = !options_.with_original ? 0 : all ? chunks_.size() : std::min(wave(), chunks_.size());
 }
 
 // On the disk of options_.spill, gone with the object or the program; in memory without one.
@@ -60,17 +62,16 @@ void Streams::with_worker(const Weights& weights, const std::function<void(Decod
 }
 
 void Streams::for_each_wave(const std::function<void(std::size_t, std::size_t)>& work) {
-  const auto step = static_cast<std::size_t>(std::max<std::int64_t>(1, kWaveTokens / length_));
-  for (std::size_t begin = 0; begin < chunks_.size(); begin += step) {
+  for (std::size_t begin = 0; begin < chunks_.size(); begin += wave()) {
     check_interrupt();
-    work(begin, std::min(chunks_.size(), begin + step));
+    work(begin, std::min(chunks_.size(), begin + wave()));
   }
 }
 
 void Streams::start(const Tensor& embedding) {
   input_ = std::make_shared<ScratchFile>(options_.folder.empty() ? unnamed() : ScratchFile(hidden_file(0)));
-  const auto embed = [&](const Tensor& table, Stream stream) {
-    for (std::size_t i = 0; i < chunks_.size(); ++i) {
+  const auto embed = [&](const Tensor& table, Stream stream, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
       // The table of those tokens that occur in the chunk, and the chunk in its numbers.
       Ids used = chunks_[i], ids = chunks_[i];
       std::sort(used.begin(), used.end());
@@ -88,8 +89,8 @@ void Streams::start(const Tensor& embedding) {
       });
     }
   };
-  embed(embedding, kQuantized);
-  if (options_.with_original) embed(model_.at(kEmbedding), kOriginal);
+  embed(embedding, kQuantized, chunks_.size());
+  if (originals_ > 0) embed(model_.at(kEmbedding), kOriginal, originals_);
   output_ = input_;
 }
 
@@ -113,7 +114,7 @@ void Streams::enter(std::int64_t layer, Half half) {
     fs::remove(hidden_file(layer - 1), ignored);
     output_ = std::make_shared<ScratchFile>(hidden_file(layer + 1));
   }
-  layer_ = layer, half_ = half, original_ahead_ = false;
+  layer_ = layer, half_ = half, original_ahead_ = originals_ == 0;
   weights_.clear();
   original_weights_.clear();
   last_inputs_.reset();
@@ -128,6 +129,7 @@ void Streams::enter(std::int64_t layer, Half half) {
   weights_ = original_weights_;
   with_worker({}, [&](Decoder& decoder) { linears_ = decoder.linear_weights(layer); });
   std::erase_if(linears_, [&](const std::string& name) { return !weights_.contains(name); });
+  if (!options_.targets) lead();
 }
 
 const at::Tensor& Streams::weight(const std::string& name) const { return original_weights_.at(name); }
@@ -135,7 +137,7 @@ const at::Tensor& Streams::weight(const std::string& name) const { return origin
 void Streams::replace(const std::string& name, const at::Tensor& quantized) {
   if (name != linears_.back()) last_inputs_.reset();
   weights_[name] = quantized;
-  if (!options_.with_original || original_ahead_) original_weights_.erase(name);
+  if (original_ahead_) original_weights_.erase(name);
 }
 
 void Streams::run(Stream stream, std::size_t chunk, const std::string& linear, bool through, const See& see) {
@@ -188,7 +190,7 @@ InputSums Streams::sums_of(std::int64_t columns, const Inputs& inputs) {
 InputSums Streams::last_input_sums() {
   const std::string& linear = linears_.back();
   const at::Tensor W = weights_.at(linear);
-  const bool lead = options_.with_original && !original_ahead_, aimed = targets(), into_stream = !model_.config.post_norms;
+  const bool lead = !original_ahead_, aimed = targets(), into_stream = !model_.config.post_norms;
   open_inputs();
   for_each_wave([&](std::size_t begin, std::size_t end) {
     parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) {
@@ -280,11 +282,12 @@ std::vector<float> Streams::mean_squares(const std::string& linear) {
 
 void Streams::lead() {
   if (original_ahead_) return;
-  for_each_wave([&](std::size_t begin, std::size_t end) {
-    parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t i) { run(kOriginal, begin + static_cast<std::size_t>(i), {}, true, {}); });
+  parallel_for(static_cast<std::int64_t>(originals_), [&](std::int64_t i) {
+    check_interrupt();
+    run(kOriginal, static_cast<std::size_t>(i), {}, true, {});
   });
   original_ahead_ = true;
-  original_weights_.clear();
+  std::erase_if(original_weights_, [&](const auto& entry) { return !entry.second.is_same(weights_.at(entry.first)); });
 }
 
 double Streams::error(std::span<const std::size_t> chunks, const at::Tensor& A, std::map<std::string, at::Tensor>& gradients) {
@@ -332,7 +335,7 @@ double Streams::leave() {
     parallel_for(static_cast<std::int64_t>(end - begin), [&](std::int64_t step) {
       const std::size_t i = begin + static_cast<std::size_t>(step);
       last_inputs_ ? finish_from_inputs(i) : run(kQuantized, i, {}, true, {});
-      if (!options_.with_original) return;
+      if (i >= originals_) return;
       if (!original_ahead_) run(kOriginal, i, {}, true, {});
       const at::NoGradGuard no_grad;
       const at::Tensor original = load(*output_, kOriginal, i);

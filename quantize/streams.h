@@ -28,8 +28,8 @@ enum class Half { kAttention, kMlp };
 constexpr std::int64_t kWaveTokens = 4096;
 
 struct StreamsOptions {
-  bool with_original = false;  // keep the original's stream too
-  bool targets = false;        // with it: input_sums() also says what the original asks for
+  bool with_original = false;  // run the original too, beside the first wave of chunks; beside all for one of the next two
+  bool targets = false;        // input_sums() also says what the original asks for
   bool again = false;          // error() is asked for: halves run again after the inputs of their last linear are known
   fs::path folder;             // for hidden states; empty: nowhere to resume from
   fs::path spill;              // without one, a folder on whose disk they are, without a name; empty: they are in memory
@@ -57,7 +57,7 @@ class Streams {
   // linear: its weight's name. Runs every chunk as far as this linear. Says nothing of targets once the original has left the half.
   InputSums input_sums(const std::string& linear);
   std::vector<float> mean_squares(const std::string& linear);  // of x_q, by column
-  // Carries the original's stream through the half, if it has not left it yet.
+  // Carries the original's stream through the half, if it has not left it yet. enter() does where nobody asks for targets.
   void lead();
   // Once that is done: e A e^T, e = h_q - h_fp, of what comes out, summed over the tokens of these chunks (A as in output_metric.h;
   // undefined: I); and, added
@@ -65,7 +65,7 @@ class Streams {
   double error(std::span<const std::size_t> chunks, const at::Tensor& A, std::map<std::string, at::Tensor>& gradients);
   std::size_t chunk_count() const { return chunks_.size(); }
   // Carries all streams through the half; the quantized one from its last linear on, where input_sums() has kept that one's inputs and
-  // nothing before it was replaced since. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out; 0 with one stream.
+  // nothing before it was replaced since. Returns |h_q - h_fp|^2 / |h_fp|^2 of what comes out, as far as the original runs beside.
   double leave();
 
   // Of the output head's inputs; call after the last layer.
@@ -91,13 +91,14 @@ class Streams {
   void finish_from_inputs(std::size_t chunk);
   at::Tensor wanted(std::size_t begin, std::size_t end);
   at::Tensor normed(const at::Tensor& norm, Stream stream, std::size_t begin, std::size_t end);
+  std::size_t wave() const { return static_cast<std::size_t>(std::max<std::int64_t>(1, kWaveTokens / length_)); }  // chunks
   void for_each_wave(const std::function<void(std::size_t begin, std::size_t end)>& work);
   std::vector<float> mean_squares_of(std::int64_t columns, const std::function<at::Tensor(std::size_t, std::size_t)>& inputs);
 
   at::Tensor load(const ScratchFile& file, Stream stream, std::size_t chunk) const;  // (1, length, hidden)
   void save(ScratchFile& file, Stream stream, std::size_t chunk, const at::Tensor& hidden) const;
   std::uint64_t chunk_bytes() const { return static_cast<std::uint64_t>(length_ * model_.config.hidden_size) * sizeof(float); }
-  std::uint64_t hidden_bytes() const { return chunk_bytes() * chunks_.size() * (options_.with_original ? 2 : 1); }  // of all streams
+  std::uint64_t hidden_bytes() const { return chunk_bytes() * (chunks_.size() + originals_); }  // of all streams
   ScratchFile unnamed() const;
   fs::path hidden_file(std::int64_t layer) const { return options_.folder / cat("hidden-", layer); }
 
@@ -105,6 +106,7 @@ class Streams {
   std::int64_t length_;
   StreamsOptions options_;
   const std::vector<Ids>& chunks_;
+  std::size_t originals_;  // chunks that the original runs beside, the first ones
   std::shared_ptr<ScratchFile> input_, output_;  // of this half; the same where nothing has to be kept
   std::int64_t layer_ = 0;
   Half half_ = Half::kAttention;

@@ -69,7 +69,7 @@ TEST_F(Pipeline, AutoRoundDoesNotChangeWhatGptqAimsAt) {
 TEST_F(Pipeline, TheErrorOfAHalfHasTheGradientItSays) {
   const OneTorchThread one_thread;
   const at::NoGradGuard no_grad;
-  Streams streams(model, options.calibration, {.with_original = true});
+  Streams streams(model, options.calibration, {.with_original = true, .again = true});
   streams.start(model.at("model.embed_tokens.weight"));
   const std::vector<std::size_t> chunks = {3, 0, 5};
   const std::int64_t hidden = model.config.hidden_size;
