@@ -98,6 +98,37 @@ TEST_P(BothStreams, LeaveFromKeptInputsAsFromTheStart) {
   for (const std::string& hash : hashes) EXPECT_EQ(hash, hashes.front());
 }
 
+// Where nothing aims at the original, it is run beside the first wave of text alone, and the error is that of the wave: against whole decoders.
+TEST_P(BothStreams, WithoutTargetsTheFirstWaveTellsTheError) {
+  const std::size_t wave = kWaveTokens / chunks_.front().size();
+  while (chunks_.size() < wave) chunks_.push_back(chunks_[chunks_.size() % 6]);
+  for (int more = 0; more < 6; ++more) chunks_.push_back(Ids(chunks_.front().size(), 7));
+  const std::string changed = "model.layers.0.mlp.down_proj.weight";
+  const at::Tensor W = 0.9 * read_tensor(model_.at(changed));
+  Streams streams(model_, chunks_, {.with_original = true});
+  streams.start(table_);
+  streams.enter(0, Half::kAttention);
+  streams.leave();
+  streams.enter(0, Half::kMlp);
+  streams.input_sums(changed);
+  streams.replace(changed, W);
+  const double found = streams.leave();
+
+  const auto original = load_decoder(model_), quantized = load_decoder(model_);
+  quantized->parameter(kTable).set_data(moved_);
+  quantized->parameter(changed).set_data(W);
+  double errors = 0, energies = 0;
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    const at::Tensor ids = tensor_of(chunks_[i]).unsqueeze(0);
+    const auto layer = [&](Decoder& decoder) { return decoder.mlp_half(0, decoder.attention_half(0, decoder.embed(ids))); };
+    const at::Tensor expected = layer(*original);
+    errors += total((layer(*quantized) - expected).square());
+    energies += total(expected.square());
+    if (i + 1 == wave) EXPECT_NEAR(found, errors / energies, 1e-5 * found);
+  }
+  EXPECT_GT(std::abs(found - errors / energies), 1e-4 * found);
+}
+
 TEST_P(BothStreams, KeptInputsAreForgottenWithWhatMadeThem) {
   std::vector<std::string> hashes;
   for (const bool kept : {false, true}) {
