@@ -24,6 +24,17 @@ ATTAR_VECTOR_CLONES void subtract(float d, const float* x, std::int64_t n, float
   for (std::int64_t i = 0; i < n; ++i) y[i] -= d * x[i];
 }
 
+// y = v M, M (rows, n) with lines `stride` apart; four of them at a time, so that y is loaded and stored less often.
+ATTAR_VECTOR_CLONES void mix(const float* v, const float* M, std::int64_t rows, std::int64_t stride, std::int64_t n, float* y) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = 0;
+  std::int64_t k = 0;
+  for (; k + 4 <= rows; k += 4) {
+    const float *a = M + k * stride, *b = a + stride, *c = b + stride, *d = c + stride;
+    for (std::int64_t i = 0; i < n; ++i) y[i] += (v[k] * a[i] + v[k + 1] * b[i]) + (v[k + 2] * c[i] + v[k + 3] * d[i]);
+  }
+  for (; k < rows; ++k) subtract(-v[k], M + k * stride, n, y);
+}
+
 float* line(const at::Tensor& M, std::int64_t row) { return M.data_ptr<float>() + row * M.stride(0); }
 
 // The least that two levels are apart.
@@ -57,20 +68,23 @@ class Descent {
     const at::Tensor lines = H_.narrow(0, begin, width), own = lines.narrow(1, begin, width).contiguous();
     const at::Tensor diagonal = own.diagonal().contiguous(), G = at::mm(E_, lines.t());
     const std::optional<ScaleDescent> forms = scales ? std::optional<ScaleDescent>(std::in_place, rows_, own, begin) : std::nullopt;
-    const bool tied = A_.defined();
+    if (!A_.defined()) {
+      double gained = forms ? settle(*forms, own, begin, 0, G) : 0.0;
+      for (std::int64_t r = 0; r < count_; ++r) gained += codes(r, begin, own, diagonal, line(G, r));
+      look(begin, width);
+      return gained;
+    }
+    // What a row feels is the mean of all rows' gradients by its row of weights.
+    const at::Tensor felt = at::empty({1, width}), before = at::empty({1, width});
     double gained = 0;
-    // Rows that do not see each other go together.
-    for (std::int64_t first = 0, together = tied ? 1 : count_; first < count_; first += together) {
-      // What a row feels is the mean of all rows' gradients by its row of weights.
-      const at::Tensor felt = tied ? at::mm(share_.narrow(0, first, 1), G) : G, before = tied ? felt.clone() : at::Tensor();
-      double now = forms ? settle(*forms, own, begin, first, felt) : 0.0;
-      for (std::int64_t r = 0; r < together; ++r)
-        now += codes(rows_[static_cast<std::size_t>(first + r)], begin, own, diagonal.data_ptr<float>(), line(felt, r));
-      if (tied) {
-        G.narrow(0, first, 1).add_(felt).sub_(before);
-        now *= A_[first][first].item<double>();
-      }
-      gained += now;
+    for (std::int64_t r = 0; r < count_; ++r) {
+      float *f = line(felt, 0), *was = line(before, 0), *g = line(G, r);
+      mix(line(share_, r), line(G, 0), count_, width, width, f);
+      std::copy_n(f, width, was);
+      double now = forms ? settle(*forms, own, begin, r, felt) : 0.0;
+      now += codes(r, begin, own, diagonal, f);
+      for (std::int64_t j = 0; j < width; ++j) g[j] += f[j] - was[j];
+      gained += now * static_cast<double>(line(A_, r)[r]);
     }
     look(begin, width);
     return gained;
@@ -105,18 +119,24 @@ class Descent {
       if (now == 0) continue;
       gained += now;
       at::Tensor all = g;
-      all.addmm_(D, own.narrow(0, from, block), 1, -1);
+      if (count > 1)
+        all.addmm_(D, own.narrow(0, from, block), 1, -1);
+      else
+        for (std::int64_t j = 0; j < block; ++j)
+          if (line(D, 0)[j] != 0) subtract(line(D, 0)[j], line(own, from + j), own.size(0), line(g, 0));
     }
     return gained;
   }
 
   // With all others fixed the best q_j is the grid's value nearest to q_j + g_j / H_jj: q_j itself, unless g_j is beyond its reach.
-  double codes(PackedRow& row, std::int64_t begin, const at::Tensor& own, const float* diagonal, float* g) {
+  double codes(std::int64_t r, std::int64_t begin, const at::Tensor& own, const at::Tensor& diagonal, float* g) {
+    PackedRow& row = rows_[static_cast<std::size_t>(r)];
+    const float* H = diagonal.data_ptr<float>();
     const std::int64_t width = own.size(0), group = row.group_weights();
     reach_.resize(static_cast<std::size_t>(width));
     for (std::int64_t from = 0; from < width; from += group) {
       const float half = 0.49999f * gap_ * std::abs(row.scale(begin + from));  // a little less: nearest() decides what rounding can
-      for (std::int64_t j = from; j < from + group; ++j) reach_[static_cast<std::size_t>(j)] = half * diagonal[j];
+      for (std::int64_t j = from; j < from + group; ++j) reach_[static_cast<std::size_t>(j)] = half * H[j];
     }
     double gained = 0, before = -1;
     for (int sweep = 0; sweep < kSweeps && before < gained; ++sweep) {
@@ -124,7 +144,7 @@ class Descent {
       for (const std::int64_t column : orders_[static_cast<std::size_t>(begin / size_)]) {
         const std::int64_t j = column - begin;
         if (std::abs(g[j]) <= reach_[static_cast<std::size_t>(j)]) continue;
-        const float Hjj = diagonal[j], q = row.value(column);
+        const float Hjj = H[j], q = row.value(column);
         const int code = row.nearest(column, q + g[j] / Hjj);
         if (code == row.code(column)) continue;
         const float d = row.value(column, code) - q, change = d * (d * Hjj - 2.0f * g[j]);

@@ -124,7 +124,9 @@ TEST_P(BothStreams, WithoutTargetsTheFirstWaveTellsTheError) {
     const at::Tensor expected = layer(*original);
     errors += total((layer(*quantized) - expected).square());
     energies += total(expected.square());
-    if (i + 1 == wave) EXPECT_NEAR(found, errors / energies, 1e-5 * found);
+    if (i + 1 == wave) {
+      EXPECT_NEAR(found, errors / energies, 1e-5 * found);
+    }
   }
   EXPECT_GT(std::abs(found - errors / energies), 1e-4 * found);
 }
