@@ -71,7 +71,7 @@ TEST_P(Rows, ScalesGainBeyondCodes) {
   EXPECT_EQ(loss(again), loss(all)) << "what was descended to is not what the bytes hold";
 }
 
-// Where it stops no single code and no scale's neighbour among the values of f16 is better: the definition of the optimum.
+// Where it stops no single code is better, and of no number that a block stores the value before or after: the definition of the optimum.
 TEST_P(Rows, EndsWhereNothingSingleHelps) {
   PackedRow row(GetParam(), encoded, kColumns);
   EXPECT_TRUE(run(row, 200).equal(w - values(row)));
@@ -85,15 +85,31 @@ TEST_P(Rows, EndsWhereNothingSingleHelps) {
     }
     row.set_code(j, code);
   }
+  const GridInfo& grid = row.grid();
+  const auto neighbour = [](float half, int step) { return f32_from_f16(static_cast<std::uint16_t>(f16_from_f32(half) + step)); };
   for (std::size_t b = 0; b < row.blocks().size(); ++b) {
     const BlockScales scales = row.blocks()[b];
+    const auto expect_worse = [&](const BlockScales& other, const char* what, std::int64_t k) {
+      row.set_block(static_cast<std::int64_t>(b), other);
+      EXPECT_GE(loss(row), best - slack) << what << " " << k << " of block " << b;
+      row.set_block(static_cast<std::int64_t>(b), scales);
+    };
     for (const int step : {-1, 1}) {
       BlockScales other = scales;
-      other.d = f32_from_f16(static_cast<std::uint16_t>(f16_from_f32(scales.d) + step));
-      row.set_block(static_cast<std::int64_t>(b), other);
-      EXPECT_GE(loss(row), best - slack) << "d of block " << b;
+      other.d = neighbour(scales.d, step);
+      expect_worse(other, "d", 0);
+      other = scales;
+      other.dmin = neighbour(scales.dmin, step);
+      if (grid.has_offset && scales.dmin != 0) expect_worse(other, "dmin", 0);
+      for (std::int64_t k = 0; grid.scale_max > grid.scale_min && k < row.block_weights() / row.group_weights(); ++k) {
+        other = scales;
+        other.sc[k] = static_cast<std::int8_t>(scales.sc[k] + step);
+        if (other.sc[k] >= grid.scale_min && other.sc[k] <= grid.scale_max) expect_worse(other, "sc", k);
+        other = scales;
+        other.m[k] = static_cast<std::int8_t>(scales.m[k] + step);
+        if (grid.has_offset && other.m[k] >= 0 && other.m[k] <= grid.scale_max) expect_worse(other, "m", k);
+      }
     }
-    row.set_block(static_cast<std::int64_t>(b), scales);
   }
 }
 
